@@ -1,0 +1,80 @@
+//! Every bound of the system, by name, with its reason. Where two must fit each other, the compiler
+//! checks it at the end of the file.
+
+use std::time::Duration;
+
+/// Longest name of a namespace, task, pool or agent: two of them and a prefix still make a short key.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Largest encoded task record: a thousand of them fit one page of a list.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// Largest request body of the client API.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Creates in one batch call.
+pub const BATCH_TASKS_MAX: usize = 10_000;
+/// Longest trigger payload.
+pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Schedules of one task.
+pub const SCHEDULES_MAX: usize = 64;
+/// Labels of one task.
+pub const LABELS_MAX: usize = 64;
+/// Excluded dates of one task.
+pub const EXCLUDED_DATES_MAX: usize = 1_000;
+/// `max_runs`: its last instant is found by counting, when the task is written.
+pub const RUNS_MAX: u64 = 100_000;
+/// Shortest `every`.
+pub const EVERY_MIN: Duration = Duration::from_secs(1);
+/// Longest duration in a task: 10 years.
+pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// Attempts of one run.
+pub const ATTEMPTS_MAX: u32 = 100;
+
+/// Operations of one group commit of creates: etcd refuses more than 128 in one transaction.
+pub const COMMIT_CREATES_MAX: usize = 120;
+/// Bytes of one transaction: etcd refuses 1.5 MiB.
+pub const TXN_BYTES_MAX: usize = 1_000_000;
+/// Ranges that share one ledger transaction.
+pub const LEDGER_RANGES_MAX: usize = 48;
+/// Compares and operations of one range within a ledger transaction.
+pub const LEDGER_OPS_MAX: usize = 64;
+/// Keys of ended one-shots and triggers that one transaction deletes.
+pub const DELETES_MAX: usize = 100;
+/// Operations etcd allows along the path of nested transactions.
+pub const ETCD_OPS_MAX: usize = 128;
+
+/// Entries of one ledger.
+pub const LEDGER_ENTRIES_MAX: usize = 4_096;
+/// Bytes of one ledger.
+pub const LEDGER_BYTES_MAX: usize = 256 * 1024;
+/// Entries of one ledger that at-least-once runs may take, so that a final ledger always fits.
+pub const LEDGER_ENTRIES_RUNS_MAX: usize = LEDGER_ENTRIES_MAX / 4 * 3;
+/// A ledger above this is written every (size / this) seconds.
+pub const LEDGER_BYTES_CALM: usize = 4 * 1024;
+
+/// A run that comes due this long before it can start is started as if on time; what is older is a
+/// matter of the catch-up policy. It is the promise: within 10 s of its due.
+pub const ON_TIME: Duration = Duration::from_secs(10);
+/// Wall clock against boot clock: a move beyond this makes the clock unverified.
+pub const CLOCK_JUMP: Duration = Duration::from_millis(250);
+/// Offset to the coordinators beyond which the clock is unverified.
+pub const CLOCK_OFFSET: Duration = Duration::from_millis(500);
+/// How long an unverified clock waits for a measurement when there is nobody to ask.
+pub const CLOCK_ALONE: Duration = Duration::from_secs(2);
+/// A measured offset counts for this long.
+pub const CLOCK_MEASURED: Duration = Duration::from_secs(60);
+
+/// How long a holder knows the `request` of a one-shot that has run.
+pub const REQUEST_KEPT: Duration = Duration::from_secs(15 * 60);
+/// Catch-up starts per second and agent: an outage is made up for without a storm.
+pub const CATCH_UP_STARTS_PER_S: u64 = 200;
+/// Entries that the near wheel holds at most.
+pub const NEAR_ENTRIES_MAX: usize = 500_000;
+/// Head and tail of each output stream that are kept.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+const _: () = assert!(COMMIT_CREATES_MAX < ETCD_OPS_MAX);
+const _: () = assert!(LEDGER_RANGES_MAX + LEDGER_OPS_MAX <= ETCD_OPS_MAX);
+const _: () = assert!(DELETES_MAX < ETCD_OPS_MAX);
+const _: () = assert!(LEDGER_ENTRIES_RUNS_MAX < LEDGER_ENTRIES_MAX);
+const _: () = assert!(LEDGER_BYTES_MAX < TXN_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES_MAX < TXN_BYTES_MAX);
