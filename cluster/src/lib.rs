@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The state that a fleet shares: the port to it with its two adapters, and the operations on it.
+
+pub mod port;
