@@ -1,0 +1,231 @@
+//! The closed list of what the agent's core can ask for. Order is the safety argument: persist,
+//! then act, then tell. The core never assumes that an effect happened; it waits for the answer
+//! that `input` names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{
+    Attempt, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, Session, TaskName, TaskNumber,
+};
+use crate::ledger::Ledger;
+use crate::run::{Captured, RunRecord};
+use crate::task::Action;
+use crate::time::{Instant, Wall};
+
+/// Names one request to the shared state; its answer carries it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CallId(pub u64);
+
+/// Names one started attempt towards the executors.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// Counts the batches of the store, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct BatchNumber(pub u64);
+
+/// Names one read of the store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LoadId(pub u64);
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// A request to the shared state, answered once by `Input::Answered`.
+    Share { call: CallId, request: ShareRequest },
+    /// Follow this much of a range from now on.
+    Follow { range: RangeId, interest: Interest },
+    /// The range's watch must bring `revision`; if nothing came by then, it is opened again (W3).
+    ExpectWatch { range: RangeId, revision: Revision },
+    /// One atomic write of the store, answered by `Input::Committed`, in order.
+    Commit(Batch),
+    /// A read of the store that sees every batch before it, answered by `Input::Loaded`.
+    Load { load: LoadId, request: LoadRequest },
+    Start(Box<Start>),
+    /// Ends an attempt with its whole process tree; `Input::Finished` still comes.
+    Cancel { ticket: Ticket },
+    /// A run has changed, for those who watch.
+    Report(Box<RunRecord>),
+    Notice(Notice),
+    /// The agent has left, or cannot go on; the process ends.
+    Exit { reason: ExitReason },
+}
+
+/// How much of a range is watched.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Interest {
+    Nothing,
+    Claim,
+    Whole,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum ShareRequest {
+    GrantLease { ttl: Duration },
+    KeepAlive { lease: LeaseId },
+    RevokeLease { lease: LeaseId },
+    /// Puts the session key if there is none.
+    Register { lease: LeaseId, weight: u32 },
+    /// Puts the session key again, weight changed.
+    Reweigh { session: Session, lease: LeaseId, weight: u32 },
+    /// Puts the claim if there is none and the session is still mine.
+    Claim { range: RangeId, session: Session, lease: LeaseId },
+    /// At most `LEDGER_RANGES_MAX`, each a nested transaction of its own.
+    Write(Vec<RangeWrite>),
+    /// Reads claim and ledger, linearizably.
+    ReadBack { range: RangeId },
+    /// Deletes keys of ended one-shots and triggers; at most `DELETES_MAX`.
+    Delete(Vec<KeyDelete>),
+    /// Says how attempts ended that were left with this session.
+    Settle { session: Session, settles: Vec<SettlePut> },
+    /// Reads a settle key, linearizably.
+    ReadSettle { range: RangeId, run: RunId, attempt: Attempt },
+    /// Puts the common beat if it is still at `seen`.
+    CommonBeat { seen: Revision },
+}
+
+/// What one range adds to a shared transaction; compares `fence`, always.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RangeWrite {
+    pub range: RangeId,
+    pub fence: Fence,
+    pub kind: WriteKind,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum WriteKind {
+    /// Puts the claim again, with its beat counted on.
+    Beat { session: Session, lease: LeaseId, beat: u64 },
+    /// Puts the ledger if it is still at `seen`, and deletes the settle keys it took in.
+    Ledger { seen: Revision, ledger: Ledger, taken: Vec<SettleKey> },
+    /// As `Ledger`, and deletes the claim.
+    Final { seen: Revision, ledger: Ledger, taken: Vec<SettleKey> },
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SettleKey {
+    pub run: RunId,
+    pub attempt: Attempt,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct SettlePut {
+    pub range: RangeId,
+    pub key: SettleKey,
+    pub end: SettledEnd,
+}
+
+/// How an attempt ended, as its former holder says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SettledEnd {
+    Succeeded,
+    Failed,
+    TimedOut,
+    Cancelled,
+    /// The former holder has no record of it.
+    Gone,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyDelete {
+    pub range: RangeId,
+    pub key: RunKeyName,
+    /// Deleted only if still at this revision: an edit meanwhile wins (L7).
+    pub at: Revision,
+}
+
+/// The key of a one-shot or a trigger.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RunKeyName {
+    Task(TaskName),
+    Trigger(TaskName, u128),
+}
+
+/// One atomic write. With `sync`, it and all before it are on disk when it is answered.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Batch {
+    pub number: BatchNumber,
+    pub sync: bool,
+    pub ops: Vec<StoreOp>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum StoreOp {
+    /// Puts a version of a task and forgets the one before. `raw` is the record as it came.
+    /// `stamp` tells the listing that saw it (see `Sweep`). With `request`, the answer says
+    /// whether that request has already run.
+    PutTask {
+        range: RangeId,
+        number: TaskNumber,
+        name: TaskName,
+        revision: Revision,
+        stamp: u32,
+        request: Option<u128>,
+        raw: Arc<[u8]>,
+    },
+    DeleteTask { range: RangeId, name: TaskName },
+    /// Forgets tasks of a range that no listing since `stamp` has seen.
+    Sweep { range: RangeId, stamp: u32 },
+    /// Forgets a range's tasks and due entries.
+    DropRange { range: RangeId },
+    /// Forgets a range's due entries: they are derived anew.
+    ClearDue { range: RangeId },
+    PutDue { range: RangeId, due: Instant, instant: Instant, number: TaskNumber },
+    /// Due entries of the range up to here are behind.
+    Watermark { range: RangeId, through: Instant },
+    OpenRun { range: RangeId, run: RunId, attempt: Attempt },
+    CloseRun { range: RangeId, run: RunId },
+    History(Box<RunRecord>),
+    Output { run: RunId, attempt: Attempt, output: Captured },
+    LedgerNumber { range: RangeId, number: LedgerNumber },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LoadRequest {
+    /// Due entries in (after, through], in order, at most `limit`.
+    Due { range: RangeId, after: Instant, through: Instant, limit: usize },
+    /// Tasks of a range in the order of their numbers.
+    Scan { range: RangeId, after: Option<TaskNumber>, limit: usize },
+    Task { range: RangeId, name: TaskName },
+}
+
+/// Everything an executor needs to begin an attempt.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Start {
+    pub ticket: Ticket,
+    pub run: RunId,
+    pub attempt: Attempt,
+    pub instant: Instant,
+    pub due: Wall,
+    pub action: Arc<Action>,
+    pub payload: Option<Arc<str>>,
+    pub timeout: Option<Duration>,
+}
+
+/// Something a person may want to know; the shell logs it once.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Notice {
+    Registered { session: Session },
+    /// Another session has the name; it is waited for.
+    NameTaken { holder: Session },
+    Claimed { range: RangeId, fence: Fence },
+    Holding { range: RangeId, fence: Fence },
+    HandedOff { range: RangeId },
+    LostClaim { range: RangeId },
+    LeaseLost,
+    ClockUnverified { moved_micros: i64 },
+    ClockVerified,
+    Stranger { range: RangeId },
+    Quarantined { range: RangeId, key: String, error: String },
+    RangeFull { range: RangeId },
+    Refused { what: &'static str, error: String },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ExitReason {
+    Left,
+    /// Another process has this agent's name.
+    NameTaken,
+    /// The shared state went back in time: it was put back from a backup.
+    WentBack { seen: Revision, now: Revision },
+}

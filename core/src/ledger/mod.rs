@@ -1,0 +1,72 @@
+//! A range's durable progress record: what its holders have behind them, and what is open.
+//!
+//! The whole argument is in docs/ledger.md; rules are named by their numbers (L1 to L8). This file
+//! holds the record and its one question, "is this run covered?". `takeover` reads a predecessor's
+//! record, the agent's `ledgering` writes one.
+
+use crate::ids::{Attempt, Fence, Incarnation, LedgerNumber, Revision, RunId, RunKey, Session};
+use crate::time::{Instant, Wall};
+
+pub mod takeover;
+
+/// What the marks have passed. Both only grow, over all fences (L5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Marks {
+    /// Every run due at or before this is decided...
+    pub through: Instant,
+    /// ...if its task was created at or before this.
+    pub incarnation: Incarnation,
+}
+
+impl Marks {
+    /// The marks of a range that nobody has held yet.
+    pub const NONE: Marks = Marks {
+        through: Instant::MIN,
+        incarnation: Incarnation { epoch: crate::ids::Epoch(0), revision: Revision(0) },
+    };
+
+    /// Whether a recurring run that is due at `due` is behind the marks: it has ended, or is listed.
+    /// One-shots and triggers are never covered: as long as its key exists, such a run is not done.
+    pub fn cover(&self, due: Instant, incarnation: Incarnation) -> bool {
+        due <= self.through && incarnation <= self.incarnation
+    }
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ledger {
+    pub fence: Fence,
+    pub number: LedgerNumber,
+    pub marks: Marks,
+    pub open: Vec<Entry>,
+}
+
+/// A run that is not done, or done and not yet covered or deleted.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    pub run: RunId,
+    /// When the run was due; of a trigger, when it was asked for.
+    pub due: Instant,
+    /// The attempt that the state speaks of; number 0: none was made yet.
+    pub attempt: Attempt,
+    pub state: EntryState,
+}
+
+impl Entry {
+    pub fn recurring(&self, one_shot: bool) -> bool {
+        matches!(self.run.run, RunKey::Instant(_)) && !one_shot
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum EntryState {
+    /// The attempt runs, or was running when its holder was last heard of.
+    Started,
+    /// Nothing runs; the next attempt goes on at `at`.
+    Waiting { at: Wall },
+    /// Instants of one task from the entry's own to `last` that are to be made up for, in order.
+    CatchUp { at: Wall, last: Instant },
+    /// The attempt was left running with an earlier holder.
+    Held { session: Session },
+    /// Done, but not yet covered or its key not yet seen gone.
+    Ended,
+}
