@@ -12,4 +12,7 @@
 
 mod cases;
 mod embedded;
+mod etcd;
+#[path = "../support/etcd.rs"]
+mod harness;
 mod vocabulary;
