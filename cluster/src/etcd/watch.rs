@@ -123,7 +123,10 @@ impl Stream {
     async fn connected(&mut self, first: Asked) -> Result<(), Gone> {
         if self.failures > 0 {
             let pause = PAUSE_MIN * 2_u32.saturating_pow(self.failures - 1);
-            tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause.min(PAUSE_MAX)) => {}
+                () = self.messages.closed() => return Err(Gone),
+            }
         }
         let member = self.shared.members.preferred();
         let watcher = first.watcher;

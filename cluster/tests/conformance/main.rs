@@ -13,6 +13,7 @@
 mod cases;
 mod embedded;
 mod etcd;
+mod figures;
 #[path = "../support/etcd.rs"]
 mod harness;
 mod vocabulary;
