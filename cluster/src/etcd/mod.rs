@@ -4,8 +4,9 @@
 //! has no leader: only then is it certain that the request did not happen. A call whose outcome is
 //! unknown is never sent again from here; whoever made it knows how to find out.
 //!
-//! Each watch stream has a connection of its own. Streams of one connection share its HTTP/2 window,
-//! so that a reader who is slow would hold up everybody's calls with the bytes that wait for it.
+//! Each watch stream has a connection of its own. Streams of one connection share its HTTP/2
+//! window, so that a reader who is slow would hold up everybody's calls with the bytes that wait
+//! for it.
 
 mod convert;
 mod error;

@@ -10,9 +10,10 @@
 //! who reads knows what it has. The stream asks for a leader, so that a member that is cut off from
 //! the others ends its watchers instead of keeping silent.
 //!
-//! Answers are not fragmented. They would then hold whole revisions only by being put together
-//! again, and etcd's way of cutting them takes time with the square of their events. So the limit
-//! of what is decoded is raised instead; every answer brings whole revisions (ledger.md, W1).
+//! Answers are not fragmented. They would bring whole revisions only once they are put together
+//! again, and etcd cuts them slowly, counting the bytes anew for each event: 200,000 events took
+//! 6.4 s to come in fragments and 0.7 s without. So the limit of what is decoded is raised instead,
+//! and every answer brings whole revisions (ledger.md, W1).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -204,6 +204,11 @@ async fn a_watcher_catches_up_behind_200_000_creates() {
     );
     let mut reader = store.watch_with(4);
     reader.open(1, from).await;
+    // A reader that does not read holds up nobody else.
+    let other = Store::new(store.port.clone());
+    for _ in 0..20 {
+        other.put("meanwhile", "x").await;
+    }
     let (mut seen, mut next) = (0, from);
     while next <= last {
         let (through, events) = reader.events(1).await;
