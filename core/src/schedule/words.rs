@@ -1,4 +1,8 @@
 //! Small pieces of English that all readings share: lists, ordinals, spans, steps.
+//!
+//! Only what is said the same way everywhere is here, each as a function from values to text, so
+//! that "1st, 2nd and 11th" is spelled right in one place. Whole sentences stay with what they are
+//! about. There is one language: a reading is for a quick look, beside the expression itself.
 
 use std::time::Duration;
 

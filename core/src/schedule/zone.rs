@@ -100,7 +100,7 @@ impl Zone {
         self.0.to_offset(timestamp(second))
     }
 
-    /// The zone never changes its offset.
+    /// UTC itself, which needs none of what follows.
     pub(super) fn is_utc(&self) -> bool {
         self.0 == TimeZone::UTC
     }

@@ -1,4 +1,9 @@
 //! The days of an expression in plain language: "on the 1st and 15th of every month".
+//!
+//! Five things come together here: days of the month, days of the week, the special days of Quartz,
+//! months and years. What is not restricted is left out, and the word between the two day fields
+//! says which rule joins them: "or" where either is enough, "if that is" where both must hold. That
+//! word is what most readers get wrong in cron, so it is never left to be guessed.
 
 use super::super::words::{self, Steps};
 use super::Dialect;
