@@ -126,7 +126,7 @@ pub fn next_group(keys: &Keys, waiting: &mut VecDeque<Create>) -> Vec<Create> {
     group
 }
 
-/// About what a create takes in a transaction: its value, and its keys as often as they stand there.
+/// About what a create takes in a transaction: its value, and its keys each time they stand there.
 fn create_bytes(keys: &Keys, create: &Create) -> usize {
     let key = keys.build(&Key::Task(create.pool.clone(), create.name.clone()));
     create.value.len() + 6 * (key.len() + 16)
