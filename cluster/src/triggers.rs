@@ -4,7 +4,7 @@
 //! that a trigger never outlives a delete it was sent after. A request that is sent again brings
 //! the same ulid and finds its first trigger.
 
-use tocktower_core::ids::{Revision, RunId, RunKey};
+use tocktower_core::ids::{Revision, RunId};
 use tocktower_core::limits;
 use tocktower_core::task::Task;
 use tocktower_proto::convert::{encode_record, request_bytes};
@@ -36,7 +36,7 @@ pub enum Asked {
 
 /// The run that a trigger of a task makes.
 pub fn run_id(task: &Task, ulid: u128) -> RunId {
-    RunId { task: task.spec.name.clone(), incarnation: task.incarnation, run: RunKey::Manual(ulid) }
+    RunId::manual(task.spec.name.clone(), ulid)
 }
 
 /// Asks for a run of `task`.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
-use crate::agent::effect::{Interest, LoadRequest, Notice, RunKeyName, ShareRequest, StoreOp};
+use crate::agent::effect::{
+    Interest, KeyDelete, LoadRequest, Notice, RunKeyName, ShareRequest, StoreOp,
+};
 use crate::agent::input::Trigger;
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::open::{OpenRun, OwnKey};
@@ -227,6 +229,13 @@ impl Range {
         let marks = self.writer.marks;
         let decided = Marks { through: self.window.decided_to.max(marks.through), ..marks };
         let timed = Arc::new(Timed::new(task));
+        let (task, effective) = (&timed.task, timed.task.effective_from.instant());
+        let edited = task.revision > marks.incarnation.revision
+            && task.incarnation <= marks.incarnation
+            && task.spec.one_shot_at().is_none();
+        if edited && effective < marks.through {
+            self.end_edited_late(desk, &timed, effective, marks.through);
+        }
         if let Some((instant, due)) = self.first_undecided(&timed, decided) {
             self.queue_instant(desk, number, &timed, instant, due);
         }
@@ -235,12 +244,9 @@ impl Range {
     /// Instant and due of the first run of this version that is not decided under `marks`.
     fn first_undecided(&self, timed: &Timed, marks: Marks) -> Option<(Instant, Instant)> {
         let task = &timed.task;
-        if task.spec.paused {
-            return None;
-        }
         if let Some(at) = task.spec.one_shot_at() {
-            let id = run_id(task, at);
-            return (!self.open.contains_key(&id)).then(|| (at, timed.due(at)));
+            let waits = task.spec.paused || self.open.contains_key(&run_id(task, at));
+            return (!waits).then(|| (at, timed.due(at)));
         }
         let from = task.effective_from.instant();
         let through = match task.incarnation <= marks.incarnation {
@@ -273,12 +279,16 @@ impl Range {
             let marks = self.writer.marks;
             let through = self.window.decided_to.max(marks.through);
             self.first_undecided(&timed, Marks { through, ..marks })
-        } else if timed.task.spec.paused {
-            None
         } else if timed.task.spec.one_shot_at().is_some() {
             self.first_undecided(&timed, Marks::NONE)
         } else {
-            timed.timetable.next_after(effective.max(decided)).map(|i| (i, timed.due(i)))
+            let mut from = effective.max(decided);
+            let marks = self.writer.marks;
+            if timed.task.incarnation <= marks.incarnation && from < marks.through {
+                self.end_edited_late(desk, &timed, from, marks.through);
+                from = marks.through;
+            }
+            timed.timetable.next_after(from).map(|i| (i, timed.due(i)))
         };
         if let Some((instant, due)) = first {
             self.queue_instant(desk, number, &timed, instant, due);
@@ -369,7 +379,12 @@ impl Range {
             return;
         };
         let Some((_, task)) = found else {
+            // Its task was deleted while it was made: the key is nobody's.
             self.copy.triggers.remove(&(id.task.clone(), ulid));
+            self.open.remove(&id);
+            let key = RunKeyName::Trigger(id.task, ulid);
+            let delete = vec![KeyDelete { range: self.id, key, at: trigger.revision }];
+            desk.share(Call::Delete(delete.clone()), ShareRequest::Delete(delete));
             return;
         };
         let range = self.id;
