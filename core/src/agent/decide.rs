@@ -99,9 +99,6 @@ impl Range {
             if changed || newer || decided.is_some_and(|at| at >= loaded.instant) {
                 continue;
             }
-            if self.open.contains_key(&run_id(&loaded.task, loaded.instant)) {
-                continue;
-            }
             let timed = match desk.near.get(loaded.number) {
                 Some(near) => near.timed.clone(),
                 None => Arc::new(Timed::new(loaded.task)),
@@ -170,6 +167,9 @@ impl Range {
         let now = desk.now.wall;
         let late = now.since(due.wall());
         let id = run_id(task, at);
+        if self.open.contains_key(&id) {
+            return;
+        }
         let mut run = OpenRun::new(task.clone(), at, due);
         let name = RunKeyName::Task(task.spec.name.clone());
         run.key = Some(OwnKey { name, revision: task.revision });

@@ -17,10 +17,12 @@ use crate::ids::{Fence, RangeId, Revision, RunId};
 use crate::ledger::{Entry, EntryState, Ledger, Marks};
 use crate::limits;
 use crate::run::life::Stage;
-use crate::time::{Mono, Wall};
+use crate::time::{Instant, Mono, Wall};
 
 /// How often a range with something due or open is written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// How long a final ledger waits until it can cover all that was started.
+const FINAL_WAIT: Duration = Duration::from_millis(500);
 /// How soon an unknown outcome is read back.
 const READ_BACK: Duration = Duration::from_millis(50);
 /// Bytes of one entry, about: what L8's calm size is counted in.
@@ -136,9 +138,8 @@ enum DueWrite {
 
 impl Range {
     fn due_write(&self, desk: &mut Desk, ttl: Duration) -> DueWrite {
-        if let Hold::Leaving { .. } = self.hold {
-            let opening = self.open.values().any(|r| matches!(r.stage, Stage::Opening { .. }));
-            return if opening { DueWrite::Nothing } else { DueWrite::Final };
+        if let Hold::Leaving { since, .. } = self.hold {
+            return self.due_final(desk, since);
         }
         if self.writer.urgent {
             return DueWrite::Ledger;
@@ -157,6 +158,25 @@ impl Range {
             return DueWrite::Beat;
         }
         DueWrite::Ledger
+    }
+
+    /// A final ledger has to cover everything that was started, and marks go only as far as the
+    /// newest write that came back was sent (L5): so one more beat is sent after the last start,
+    /// and the final ledger when that has come back, a few milliseconds later.
+    fn due_final(&self, desk: &mut Desk, since: Mono) -> DueWrite {
+        if self.open.values().any(|run| matches!(run.stage, Stage::Opening { .. })) {
+            return DueWrite::Nothing;
+        }
+        let proved = self.writer.proof.map_or(Instant::MIN, |proof| proof.wall.instant());
+        let overdue = since.plus(FINAL_WAIT);
+        if proved >= self.window.decided_to || overdue <= desk.now.mono {
+            return DueWrite::Final;
+        }
+        desk.wake_by(overdue);
+        match self.writer.last_sent < since {
+            true => DueWrite::Beat,
+            false => DueWrite::Nothing,
+        }
     }
 
     fn beat(&mut self, desk: &mut Desk, fence: Fence) -> Option<(u32, RangeWrite)> {

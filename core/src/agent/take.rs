@@ -118,6 +118,8 @@ impl Range {
         let (stage, catch_up_last) = match verdict {
             Verdict::Done => (Stage::Ended { batch: Default::default() }, None),
             Verdict::Again => (Stage::Behind, None),
+            // What was never tried waits for its turn, not for a time.
+            Verdict::WaitUntil(_) if entry.attempt.number == 0 => (Stage::Behind, None),
             Verdict::WaitUntil(at) => (Stage::Waiting { at }, None),
             Verdict::CatchUp { last, .. } => (Stage::Behind, Some(last)),
             Verdict::Leave(session) => (Stage::Held { session, asked: false }, None),
@@ -139,7 +141,7 @@ impl Range {
             listed: true,
             waited_by_policy: catch_up_last.is_some(),
             catch_up_last,
-            cancelled: false,
+            last_attempt: false,
         })
     }
 

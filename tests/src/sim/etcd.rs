@@ -215,7 +215,13 @@ impl Etcd {
                     OpAnswer::Put
                 }
                 Planned::One(Op::Delete { key }) => {
-                    let count = u64::from(self.items.remove(key).is_some());
+                    let gone = self.items.remove(key);
+                    if let Some(lease) = gone.as_ref().and_then(|item| item.lease)
+                        && let Some(lease) = self.leases.get_mut(&lease)
+                    {
+                        lease.keys.remove(key);
+                    }
+                    let count = u64::from(gone.is_some());
                     if count > 0 {
                         let event = Event::Delete { key: key.clone(), mod_revision: revision };
                         events.insert(key.clone(), event);
