@@ -22,7 +22,7 @@ use crate::time::{Instant, Mono, Wall};
 /// How often a range with something due or open is written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// How long a final ledger waits until it can cover all that was started.
-const FINAL_WAIT: Duration = Duration::from_millis(500);
+const FINAL_WAIT: Duration = Duration::from_millis(300);
 /// How soon an unknown outcome is read back.
 const READ_BACK: Duration = Duration::from_millis(50);
 /// Bytes of one entry, about: what L8's calm size is counted in.
@@ -137,7 +137,7 @@ enum DueWrite {
 }
 
 impl Range {
-    fn due_write(&self, desk: &mut Desk, ttl: Duration) -> DueWrite {
+    fn due_write(&mut self, desk: &mut Desk, ttl: Duration) -> DueWrite {
         if let Hold::Leaving { since, .. } = self.hold {
             return self.due_final(desk, since);
         }
@@ -163,16 +163,24 @@ impl Range {
     /// A final ledger has to cover everything that was started, and marks go only as far as the
     /// newest write that came back was sent (L5): so one more beat is sent after the last start,
     /// and the final ledger when that has come back, a few milliseconds later.
-    fn due_final(&self, desk: &mut Desk, since: Mono) -> DueWrite {
+    fn due_final(&mut self, desk: &mut Desk, since: Mono) -> DueWrite {
         if self.open.values().any(|run| matches!(run.stage, Stage::Opening { .. })) {
             return DueWrite::Nothing;
         }
         let proved = self.writer.proof.map_or(Instant::MIN, |proof| proof.wall.instant());
-        let overdue = since.plus(FINAL_WAIT);
-        if proved >= self.window.decided_to || overdue <= desk.now.mono {
+        if proved >= self.window.decided_to {
             return DueWrite::Final;
         }
-        desk.wake_by(overdue);
+        let give_up = since.plus(FINAL_WAIT);
+        if give_up <= desk.now.mono {
+            // Better late than repeated: go on, and try again when the watch is quick.
+            if let Hold::Leaving { fence, .. } = self.hold {
+                self.hold = Hold::Held { fence };
+                self.hand_off_after = desk.now.mono.plus(FINAL_WAIT * 2);
+            }
+            return DueWrite::Nothing;
+        }
+        desk.wake_by(give_up);
         match self.writer.last_sent < since {
             true => DueWrite::Beat,
             false => DueWrite::Nothing,
@@ -354,6 +362,7 @@ impl Range {
         } else if there.is_none_or(|there| Some(there.fence) != self.fence()) {
             // My watch has lost a ledger: what I took up is not what there was.
             self.release(desk);
+            self.fence_taken = Fence::default();
             self.forget_copy();
             desk.effect(Effect::Relist { range: self.id });
         } else {

@@ -226,7 +226,7 @@ impl Range {
 
     /// Nobody knows how it ended: as a run that was started by a holder that died.
     fn abandoned(&mut self, desk: &mut Desk, id: &RunId) {
-        let known = self.open.get(id).is_some_and(|run| run.task.is_some());
+        let known = self.open.get(id).is_some_and(|run| run.task.is_some() && !run.last_attempt);
         if !known {
             self.end_run(desk, id, RunState::Cancelled, Some("its task was deleted"));
         } else if self.step(id, Event::Abandoned)

@@ -32,7 +32,9 @@ impl Agent {
             let claim = range.copy.claim.as_ref().filter(|_| range.copy.listed);
             match (range.hold, claim) {
                 (Hold::No | Hold::Claiming, Some(claim))
-                    if claim.session == session && range.interest == Interest::Whole =>
+                    if claim.session == session
+                        && claim.fence > range.fence_taken
+                        && range.interest == Interest::Whole =>
                 {
                     let fence = claim.fence;
                     range.take_up(desk, fence);
@@ -81,6 +83,7 @@ impl Range {
         self.restart_window(desk, Instant::MIN);
         desk.store(StoreOp::ClearDue { range: self.id });
         self.hold = Hold::Held { fence };
+        self.fence_taken = fence;
         self.writer.beat = self.copy.claim.as_ref().map_or(0, |claim| claim.beat);
         self.writer.delivered(Written::Beat(self.writer.beat));
         if self.writer.proof.is_none() && self.copy.list_sent.mono > Default::default() {
