@@ -1,3 +1,4 @@
 //! The agent daemon as a library: the shell round `tocktower_core::agent`.
 
+pub mod exec;
 pub mod waker;
