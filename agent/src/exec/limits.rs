@@ -34,6 +34,17 @@ pub(super) const EXEC_STRING_BYTES_MAX: usize = 128 * 1024 - 64;
 /// Soft limit of open files that is asked for: three a running command, sockets, the store.
 pub(super) const OPEN_FILES: u64 = 65_536;
 
+/// A target that takes longer to accept a connection counts as down.
+pub(super) const HTTP_CONNECT_MAX: Duration = Duration::from_secs(10);
+/// A request of a task without a timeout of its own still ends.
+pub(super) const HTTP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3_600);
+/// Redirects that are followed.
+pub(super) const HTTP_REDIRECTS_MAX: usize = 5;
+/// Bytes of an answer that are read; then the connection is closed and the status decides.
+pub(super) const HTTP_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Idle connections kept for each target.
+pub(super) const HTTP_IDLE_PER_HOST_MAX: usize = 16;
+
 const _: () = assert!(PAYLOAD_BYTES_MAX < EXEC_STRING_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < EXEC_STRING_BYTES_MAX);
 const _: () = assert!(DRAIN_IDLE.as_millis() < DRAIN_MAX.as_millis());

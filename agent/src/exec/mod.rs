@@ -14,6 +14,7 @@
 
 mod capture;
 mod command;
+mod http;
 mod limits;
 mod live;
 mod report;
@@ -39,6 +40,7 @@ pub use capture::Chunk;
 pub use live::{LiveOutput, Stream};
 
 use command::Commands;
+use http::HttpClient;
 use live::RunOutput;
 use report::{Report, failed};
 
@@ -74,6 +76,8 @@ pub struct ExecConfig {
     pub grace: Duration,
     /// Of the head, and again of the tail, of each output stream.
     pub output_bytes: usize,
+    /// Refuse requests to link-local and cloud metadata addresses.
+    pub http_deny_link_local: bool,
     /// Runs `shell` commands.
     pub shell: String,
     /// `PATH` of commands that set none.
@@ -89,6 +93,7 @@ impl Default for ExecConfig {
             allow_users: Vec::new(),
             grace: Duration::from_secs(10),
             output_bytes: OUTPUT_BYTES_MAX,
+            http_deny_link_local: true,
             shell: "/bin/sh".to_owned(),
             path: std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned()),
             cgroups: true,
@@ -110,6 +115,7 @@ struct Shared {
     open: watch::Sender<usize>,
     closed: AtomicBool,
     commands: Commands,
+    http: HttpClient,
 }
 
 struct Running {
@@ -124,6 +130,7 @@ impl Executors {
         let config = Arc::new(config);
         let shared = Shared {
             commands: Commands::new(Arc::clone(&config)),
+            http: HttpClient::new(config.http_deny_link_local),
             config,
             runtime: Handle::current(),
             finished,
@@ -220,7 +227,7 @@ impl Executors {
             let run = Arc::new(run);
             let finished = match &*run.action {
                 Action::Command(_) => shared.commands.run(&run, &output, &mut stopped).await,
-                Action::Http(_) => failed("this agent makes no requests yet".to_owned()),
+                Action::Http(http) => shared.http.run(&run, http, &output, &mut stopped).await,
                 Action::Noop => noop(now().wall),
             };
             report.send(finished).await;

@@ -6,6 +6,7 @@
 //! Processes are told apart by an argument that no other test uses.
 
 mod command;
+mod http;
 mod measure;
 mod stop;
 mod users;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tocktower_core::ids::{Epoch, Incarnation, Revision, RunKey, TaskName};
-use tocktower_core::task::{Command, Program};
+use tocktower_core::task::{Command, Http, Program};
 
 use super::*;
 
