@@ -1,3 +1,10 @@
 //! The state that a fleet shares: the port to it with its two adapters, and the operations on it.
 
+pub mod embedded;
+pub mod etcd;
+pub mod follow;
+pub mod keys;
 pub mod port;
+pub mod records;
+pub mod tasks;
+pub mod triggers;
