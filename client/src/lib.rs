@@ -33,6 +33,8 @@ mod action;
 mod client;
 mod error;
 mod fleet;
+pub mod json;
+mod json_proto;
 pub mod limits;
 mod patience;
 mod runs;

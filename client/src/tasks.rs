@@ -449,7 +449,7 @@ fn named(task: Task) -> Task {
 }
 
 /// Keys and names are ulids in lower case, as the server would make them.
-fn new_key() -> String {
+pub(crate) fn new_key() -> String {
     Ulid::generate().to_string().to_lowercase()
 }
 

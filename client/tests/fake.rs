@@ -4,6 +4,8 @@
 //! The fake keeps what a real server must keep to make repeats safe (tasks by name, each with the
 //! key that made it), so that "sent twice, made once" is a fact and not an assumption.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may say so by a panic")]
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
