@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The command line of Tocktower, `tock`, on the SDK.
+
+pub mod import;

@@ -1,0 +1,3 @@
+//! Makes tasks of what other schedulers have.
+
+pub mod crontab;
