@@ -25,19 +25,13 @@ impl Command {
     pub fn new<I: IntoIterator<Item: Into<String>>>(argv: I) -> Command {
         let args = argv.into_iter().map(Into::into).collect();
         let program = v1::command::Program::Argv(v1::Argv { args });
-        Command(v1::Command {
-            program: Some(program),
-            ..v1::Command::default()
-        })
+        Command(v1::Command { program: Some(program), ..v1::Command::default() })
     }
 
     /// A line for `/bin/sh -c`.
     pub fn shell(line: impl Into<String>) -> Command {
         let program = v1::command::Program::Shell(line.into());
-        Command(v1::Command {
-            program: Some(program),
-            ..v1::Command::default()
-        })
+        Command(v1::Command { program: Some(program), ..v1::Command::default() })
     }
 
     /// One more variable; the command has no others but the agent's `PATH`.
@@ -104,11 +98,7 @@ pub struct Http(v1::Http);
 impl Http {
     /// With any method.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Http {
-        Http(v1::Http {
-            method: method.into(),
-            url: url.into(),
-            ..v1::Http::default()
-        })
+        Http(v1::Http { method: method.into(), url: url.into(), ..v1::Http::default() })
     }
 
     pub fn get(url: impl Into<String>) -> Http {

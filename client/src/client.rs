@@ -44,10 +44,7 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// One server, no token.
     pub fn new(server: impl Into<String>) -> ClientConfig {
-        ClientConfig {
-            servers: vec![server.into()],
-            ..ClientConfig::default()
-        }
+        ClientConfig { servers: vec![server.into()], ..ClientConfig::default() }
     }
 }
 
@@ -108,15 +105,9 @@ impl Client {
     /// `Error::Config` if there is no server, or an address or the token cannot be used.
     pub fn connect(config: ClientConfig) -> Result<Client, Error> {
         if config.servers.is_empty() {
-            return Err(Error::Config(
-                "no server is given: name at least one".to_owned(),
-            ));
+            return Err(Error::Config("no server is given: name at least one".to_owned()));
         }
-        let servers = config
-            .servers
-            .iter()
-            .map(|s| server(s))
-            .collect::<Result<Vec<_>, _>>()?;
+        let servers = config.servers.iter().map(|s| server(s)).collect::<Result<Vec<_>, _>>()?;
         let token = config.token.as_deref().map(bearer).transpose()?;
         let inner = Inner {
             servers,
@@ -125,19 +116,13 @@ impl Client {
             timeout: config.timeout,
             patience: config.patience,
         };
-        Ok(Client {
-            inner: Arc::new(inner),
-        })
+        Ok(Client { inner: Arc::new(inner) })
     }
 
     /// The addresses of all servers, for messages.
     pub(crate) fn addresses(&self) -> String {
-        let addresses: Vec<&str> = self
-            .inner
-            .servers
-            .iter()
-            .map(|server| server.address.as_str())
-            .collect();
+        let addresses: Vec<&str> =
+            self.inner.servers.iter().map(|server| server.address.as_str()).collect();
         addresses.join(", ")
     }
 
@@ -156,9 +141,7 @@ impl Client {
     pub(crate) fn endless_request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = &self.inner.token {
-            request
-                .metadata_mut()
-                .insert("authorization", token.clone());
+            request.metadata_mut().insert("authorization", token.clone());
         }
         request
     }
@@ -199,10 +182,7 @@ impl Client {
             let (index, channel) = self.preferred();
             let status = match send(channel).await {
                 Ok(response) => {
-                    return Answer {
-                        result: Ok(response.into_inner()),
-                        maybe_done_before,
-                    };
+                    return Answer { result: Ok(response.into_inner()), maybe_done_before };
                 }
                 Err(status) => status,
             };
@@ -215,28 +195,18 @@ impl Client {
             if matches!(reached, Reached::Nobody | Reached::Unknown) {
                 self.pass_over(index);
             }
-            unreached_in_a_row = if reached == Reached::Nobody {
-                unreached_in_a_row + 1
-            } else {
-                0
-            };
+            unreached_in_a_row =
+                if reached == Reached::Nobody { unreached_in_a_row + 1 } else { 0 };
             // The other servers are tried at once; only a round in which all failed is followed by
             // a wait.
             let others_left =
                 reached == Reached::Nobody && unreached_in_a_row % self.inner.servers.len() != 0;
-            let wait = if others_left {
-                Some(Duration::ZERO)
-            } else {
-                waits.next()
-            };
+            let wait = if others_left { Some(Duration::ZERO) } else { waits.next() };
             let wait = wait.filter(|wait| again && Instant::now() + *wait < give_up);
             let Some(wait) = wait else {
                 let maybe_done = maybe_done_before && repeat != Repeat::Read;
                 let error = self.error(what, reached, repeat, maybe_done, status);
-                return Answer {
-                    result: Err(error),
-                    maybe_done_before,
-                };
+                return Answer { result: Err(error), maybe_done_before };
             };
             maybe_done_before |= reached == Reached::Unknown;
             tokio::time::sleep(wait).await;
@@ -273,32 +243,25 @@ impl Client {
             Reached::Busy | Reached::Refused => refused(&status),
             // The server itself said that it cannot: its own words are the better message.
             Reached::Unknown if !local && status.code() == Code::Unavailable => refused(&status),
-            Reached::Unknown if repeat != Repeat::Read => Error::UnknownOutcome {
-                what,
-                source: Box::new(status),
-            },
-            Reached::Nobody if maybe_done_before => Error::UnknownOutcome {
-                what,
-                source: Box::new(status),
-            },
+            Reached::Unknown if repeat != Repeat::Read => {
+                Error::UnknownOutcome { what, source: Box::new(status) }
+            }
+            Reached::Nobody if maybe_done_before => {
+                Error::UnknownOutcome { what, source: Box::new(status) }
+            }
             Reached::Nobody | Reached::Unknown => self.unreachable(status),
         }
     }
 
     pub(crate) fn unreachable(&self, status: Status) -> Error {
-        Error::Unreachable {
-            servers: self.addresses(),
-            source: Box::new(status),
-        }
+        Error::Unreachable { servers: self.addresses(), source: Box::new(status) }
     }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the token, which would end up in somebody's log.
-        f.debug_struct("Client")
-            .field("servers", &self.addresses())
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("servers", &self.addresses()).finish_non_exhaustive()
     }
 }
 
@@ -329,15 +292,10 @@ pub(crate) fn backoff() -> ExponentialBuilder {
 
 fn server(address: &str) -> Result<Server, Error> {
     let wrong = |why: &str| Error::Config(format!("server {address:?} cannot be used: {why}"));
-    let full = if address.contains("://") {
-        address.to_owned()
-    } else {
-        format!("http://{address}")
-    };
+    let full =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     if !full.starts_with("http://") {
-        return Err(wrong(
-            "this version speaks plain http only, as in http://127.0.0.1:7080",
-        ));
+        return Err(wrong("this version speaks plain http only, as in http://127.0.0.1:7080"));
     }
     let endpoint = Endpoint::from_shared(full.clone())
         .map_err(|_| wrong("it is not an address such as http://127.0.0.1:7080"))?
@@ -347,10 +305,7 @@ fn server(address: &str) -> Result<Server, Error> {
     if endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(wrong("it names no host"));
     }
-    Ok(Server {
-        channel: endpoint.connect_lazy(),
-        address: full,
-    })
+    Ok(Server { channel: endpoint.connect_lazy(), address: full })
 }
 
 fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Error> {

@@ -75,6 +75,20 @@ impl Error {
         }
     }
 
+    /// What lies at the bottom of it, in a few words: `Connection refused`, `Timeout expired`.
+    pub fn root_cause(&self) -> Option<String> {
+        let (Error::Unreachable { source, .. } | Error::UnknownOutcome { source, .. }) = self
+        else {
+            return None;
+        };
+        let mut root: Option<&dyn std::error::Error> = std::error::Error::source(&**source);
+        while let Some(deeper) = root.and_then(std::error::Error::source) {
+            root = Some(deeper);
+        }
+        // A status that came from a server has no cause but its own words.
+        Some(root.map_or_else(|| source.message().to_owned(), ToString::to_string))
+    }
+
     /// The server knows no such thing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Refused(refusal) if refusal.status == Code::NotFound)
@@ -106,10 +120,7 @@ pub struct FieldError {
 
 impl From<v1::FieldError> for FieldError {
     fn from(error: v1::FieldError) -> FieldError {
-        FieldError {
-            path: error.path,
-            message: error.message,
-        }
+        FieldError { path: error.path, message: error.message }
     }
 }
 
@@ -128,12 +139,7 @@ impl Refusal {
 
     fn of(status: Code, error: v1::Error) -> Refusal {
         let fields = error.errors.into_iter().map(FieldError::from).collect();
-        Refusal {
-            status,
-            code: error.code,
-            detail: error.detail,
-            fields,
-        }
+        Refusal { status, code: error.code, detail: error.detail, fields }
     }
 
     pub(crate) fn of_status(status: &Status) -> Refusal {
@@ -188,28 +194,19 @@ fn problem(status: &Status) -> Option<v1::Error> {
         return Some(error);
     }
     let details = RpcStatus::decode(status.details()).ok()?;
-    details
-        .details
-        .iter()
-        .find_map(|any| match any.type_url.rsplit('/').next() {
-            Some("tocktower.v1.Error") => v1::Error::decode(any.value.as_slice()).ok(),
-            Some("google.rpc.BadRequest") => {
-                let bad = BadRequest::decode(any.value.as_slice()).ok()?;
-                let errors = bad
-                    .field_violations
-                    .into_iter()
-                    .map(|v| v1::FieldError {
-                        path: v.field,
-                        message: v.description,
-                    })
-                    .collect();
-                Some(v1::Error {
-                    errors,
-                    ..v1::Error::default()
-                })
-            }
-            _ => None,
-        })
+    details.details.iter().find_map(|any| match any.type_url.rsplit('/').next() {
+        Some("tocktower.v1.Error") => v1::Error::decode(any.value.as_slice()).ok(),
+        Some("google.rpc.BadRequest") => {
+            let bad = BadRequest::decode(any.value.as_slice()).ok()?;
+            let errors = bad
+                .field_violations
+                .into_iter()
+                .map(|v| v1::FieldError { path: v.field, message: v.description })
+                .collect();
+            Some(v1::Error { errors, ..v1::Error::default() })
+        }
+        _ => None,
+    })
 }
 
 fn stable_code(code: Code) -> &'static str {
@@ -296,13 +293,8 @@ mod tests {
         let status = Status::with_details(Code::InvalidArgument, "wrong", bytes.into());
         assert_eq!(Refusal::of_status(&status).fields.len(), 1);
 
-        let violation = FieldViolation {
-            field: "name".into(),
-            description: "is empty".into(),
-        };
-        let bad = BadRequest {
-            field_violations: vec![violation],
-        };
+        let violation = FieldViolation { field: "name".into(), description: "is empty".into() };
+        let bad = BadRequest { field_violations: vec![violation] };
         let any = AnyMessage {
             type_url: "type.googleapis.com/google.rpc.BadRequest".into(),
             value: bad.encode_to_vec(),
@@ -310,10 +302,7 @@ mod tests {
         let bytes = RpcStatus { details: vec![any] }.encode_to_vec();
         let status = Status::with_details(Code::InvalidArgument, "wrong", bytes.into());
         let refusal = Refusal::of_status(&status);
-        assert_eq!(
-            (refusal.code.as_str(), refusal.detail.as_str()),
-            ("invalid_argument", "wrong")
-        );
+        assert_eq!((refusal.code.as_str(), refusal.detail.as_str()), ("invalid_argument", "wrong"));
         assert_eq!(refusal.fields[0].to_string(), "name: is empty");
     }
 
@@ -326,19 +315,10 @@ mod tests {
 
     #[test]
     fn only_what_the_server_refused_is_final() {
-        assert_eq!(
-            reached(&Status::unavailable("no majority")),
-            Reached::Unknown
-        );
-        assert_eq!(
-            reached(&Status::resource_exhausted("slow down")),
-            Reached::Busy
-        );
+        assert_eq!(reached(&Status::unavailable("no majority")), Reached::Unknown);
+        assert_eq!(reached(&Status::resource_exhausted("slow down")), Reached::Busy);
         assert_eq!(reached(&Status::not_found("x")), Reached::Refused);
         let connect = tonic::ConnectError("refused".into());
-        assert_eq!(
-            reached(&Status::from_error(Box::new(connect))),
-            Reached::Nobody
-        );
+        assert_eq!(reached(&Status::from_error(Box::new(connect))), Reached::Nobody);
     }
 }

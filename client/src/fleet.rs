@@ -1,7 +1,8 @@
 //! The calls on the fleet: agents, the pools they form, and who holds which range.
 //!
 //! All of them only look. They answer what one coordinator knows at the moment, which is why an
-//! agent is `connected` or not from the view of the one that was asked.
+//! agent is `connected` or not from the view of the one that was asked. None is paged: a fleet has
+//! some thousand agents, which fit one answer.
 
 use tocktower_proto::v1;
 
@@ -13,9 +14,7 @@ pub use v1::{Agent, Pool, Range};
 impl Client {
     /// The agents of a pool; left out: of every pool.
     pub async fn agents(&self, pool: Option<&str>) -> Result<Vec<Agent>, Error> {
-        let message = v1::ListAgentsRequest {
-            pool: pool.unwrap_or_default().to_owned(),
-        };
+        let message = v1::ListAgentsRequest { pool: pool.unwrap_or_default().to_owned() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { fleet(channel).list_agents(request).await }
@@ -28,9 +27,7 @@ impl Client {
     /// # Errors
     /// `not_found`.
     pub async fn agent(&self, name: &str) -> Result<Agent, Error> {
-        let message = v1::GetAgentRequest {
-            name: name.to_owned(),
-        };
+        let message = v1::GetAgentRequest { name: name.to_owned() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { fleet(channel).get_agent(request).await }
@@ -49,9 +46,7 @@ impl Client {
 
     /// The ranges of a pool; left out: of every pool.
     pub async fn ranges(&self, pool: Option<&str>) -> Result<Vec<Range>, Error> {
-        let message = v1::ListRangesRequest {
-            pool: pool.unwrap_or_default().to_owned(),
-        };
+        let message = v1::ListRangesRequest { pool: pool.unwrap_or_default().to_owned() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { fleet(channel).list_ranges(request).await }

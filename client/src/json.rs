@@ -43,10 +43,7 @@ pub fn read_task(value: Value) -> Result<SdkTask, Vec<FieldError>> {
     let fresh = new_key();
     convert::task_from_value(value.clone(), given(&fresh)).map_err(|errors| {
         // Their type belongs to a crate that this one does not name.
-        let own = errors.into_iter().map(|e| FieldError {
-            path: e.path,
-            message: e.message,
-        });
+        let own = errors.into_iter().map(|e| FieldError { path: e.path, message: e.message });
         own.collect::<Vec<_>>()
     })?;
     let (task, _) = read::<Task>(value);
@@ -58,13 +55,9 @@ pub fn check(task: &SdkTask) -> Vec<FieldError> {
     let fresh = new_key();
     match convert::task_from_proto(task.proto(), given(&fresh)) {
         Ok(_) => Vec::new(),
-        Err(errors) => errors
-            .into_iter()
-            .map(|e| FieldError {
-                path: e.path,
-                message: e.message,
-            })
-            .collect(),
+        Err(errors) => {
+            errors.into_iter().map(|e| FieldError { path: e.path, message: e.message }).collect()
+        }
     }
 }
 
@@ -121,30 +114,20 @@ pub fn run(run: &v1::Run) -> Run {
 
 /// A run that was asked for, as REST answers it.
 pub fn triggered(triggered: &Triggered) -> TriggerAnswer {
-    TriggerAnswer {
-        run_id: triggered.run_id.clone(),
-        run: triggered.run.as_ref().map(run),
-    }
+    TriggerAnswer { run_id: triggered.run_id.clone(), run: triggered.run.as_ref().map(run) }
 }
 
 /// Instants of schedules, as REST answers them.
 pub fn preview(preview: &tasks::Preview) -> PreviewAnswer {
     PreviewAnswer {
-        instants: preview
-            .instants
-            .iter()
-            .map(|instant| instant.local.clone())
-            .collect(),
+        instants: preview.instants.iter().map(|instant| instant.local.clone()).collect(),
         description: preview.description.clone(),
         warnings: preview.warnings.iter().map(warning).collect(),
     }
 }
 
 pub fn warning(warning: &v1::Warning) -> Warning {
-    Warning {
-        code: warning.code.clone(),
-        message: warning.message.clone(),
-    }
+    Warning { code: warning.code.clone(), message: warning.message.clone() }
 }
 
 /// An agent as REST answers it.
@@ -247,21 +230,12 @@ pub fn run_state_word(state: v1::RunState) -> &'static str {
 /// What the rules need beside the task. They are the rules of an edit: those of a create need the
 /// time, and only the server's time counts.
 fn given(fresh_name: &str) -> Given<'_> {
-    Given {
-        namespace: None,
-        name: None,
-        fresh_name,
-        purpose: Purpose::Edit,
-    }
+    Given { namespace: None, name: None, fresh_name, purpose: Purpose::Edit }
 }
 
 /// RFC 3339 in UTC, to the microsecond, as the server writes it.
 fn moment(time: &crate::time::Timestamp) -> String {
-    let micros = time
-        .seconds
-        .saturating_mul(1_000_000)
-        .saturating_add(i64::from(time.nanos / 1_000));
-    jiff::Timestamp::from_microsecond(micros)
-        .map(|time| time.to_string())
-        .unwrap_or_default()
+    let micros =
+        time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000));
+    jiff::Timestamp::from_microsecond(micros).map(|time| time.to_string()).unwrap_or_default()
 }

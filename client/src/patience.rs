@@ -22,11 +22,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(client: &Client) -> Patience {
-        Patience {
-            most: client.patience(),
-            since: None,
-            waits: backoff().build(),
-        }
+        Patience { most: client.patience(), since: None, waits: backoff().build() }
     }
 
     /// Something came: what failed before is forgiven.

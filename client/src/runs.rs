@@ -112,13 +112,8 @@ impl Client {
                 let Some(cursor) = cursor else {
                     return Ok(None);
                 };
-                let page = client
-                    .list_runs_page(&filter, &cursor, limits::PAGE_ITEMS_MAX)
-                    .await?;
-                Ok(Some((
-                    stream::iter(page.runs.into_iter().map(Ok)),
-                    page.next_cursor,
-                )))
+                let page = client.list_runs_page(&filter, &cursor, limits::PAGE_ITEMS_MAX).await?;
+                Ok(Some((stream::iter(page.runs.into_iter().map(Ok)), page.next_cursor)))
             }
         });
         pages.try_flatten()
@@ -129,9 +124,7 @@ impl Client {
     /// # Errors
     /// `not_found`.
     pub async fn get_run(&self, run_id: &str) -> Result<Run, Error> {
-        let message = v1::GetRunRequest {
-            run_id: run_id.to_owned(),
-        };
+        let message = v1::GetRunRequest { run_id: run_id.to_owned() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { runs(channel).get_run(request).await }
@@ -144,9 +137,7 @@ impl Client {
     /// # Errors
     /// `not_found`; a refusal if it has ended already.
     pub async fn cancel_run(&self, run_id: &str) -> Result<Run, Error> {
-        let message = v1::CancelRunRequest {
-            run_id: run_id.to_owned(),
-        };
+        let message = v1::CancelRunRequest { run_id: run_id.to_owned() };
         let answer = self.call("the cancel", Repeat::Harmless, |channel| {
             let request = self.request(message.clone());
             async move { runs(channel).cancel_run(request).await }
@@ -158,7 +149,7 @@ impl Client {
     /// byte after the last that it gave.
     ///
     /// ```no_run
-    /// # async fn example(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
+    /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
     /// use std::io::Write;
     /// use futures::TryStreamExt;
     /// use tocktower_client::OutputQuery;
@@ -234,9 +225,7 @@ impl Follower {
             offset: self.query.offset,
         };
         let (index, channel) = self.client.preferred();
-        let answer = runs(channel)
-            .get_output(self.client.endless_request(message))
-            .await;
+        let answer = runs(channel).get_output(self.client.endless_request(message)).await;
         (index, answer.map(|response| Some(response.into_inner())))
     }
 }

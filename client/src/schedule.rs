@@ -1,4 +1,4 @@
-//! Schedules as values that read like a sentence: `Cron::new("30 2 * * *").in_zone("Europe/Berlin")`.
+//! Schedules as values that read like a sentence: `Cron::new("@daily").in_zone("Europe/Berlin")`.
 //!
 //! Each is a thin layer over its message on the wire and says nothing about what is valid: a cron
 //! expression is checked by the server, which has the time zones that the agents have, and answers
@@ -32,10 +32,7 @@ impl Cron {
     /// In the dialect of crontabs: 5 fields, 6 with seconds first, 7 with the year last, macros,
     /// `H`. In UTC, unless a zone is named.
     pub fn new(expression: impl Into<String>) -> Cron {
-        Cron(v1::Cron {
-            expression: expression.into(),
-            ..v1::Cron::default()
-        })
+        Cron(v1::Cron { expression: expression.into(), ..v1::Cron::default() })
     }
 
     /// In the dialect of Quartz.
@@ -87,19 +84,13 @@ impl Schedule {
 
     /// Again and again, counted from the Unix epoch; a second at least.
     pub fn every(interval: Duration) -> Schedule {
-        let every = v1::Every {
-            interval: Some(span(interval)),
-            phase: None,
-        };
+        let every = v1::Every { interval: Some(span(interval)), phase: None };
         Schedule::of(v1::schedule::Kind::Every(every))
     }
 
     /// As `every`, and `phase` after each full interval.
     pub fn every_with_phase(interval: Duration, phase: Duration) -> Schedule {
-        let every = v1::Every {
-            interval: Some(span(interval)),
-            phase: Some(span(phase)),
-        };
+        let every = v1::Every { interval: Some(span(interval)), phase: Some(span(phase)) };
         Schedule::of(v1::schedule::Kind::Every(every))
     }
 

@@ -34,11 +34,7 @@ pub struct Task(v1::Task);
 
 impl Task {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Task {
-        Task(v1::Task {
-            namespace: namespace.into(),
-            name: name.into(),
-            ..v1::Task::default()
-        })
+        Task(v1::Task { namespace: namespace.into(), name: name.into(), ..v1::Task::default() })
     }
 
     /// A task whose name does not matter: one is made when it is created.
@@ -103,11 +99,7 @@ impl Task {
 
     /// No instant on this date (`YYYY-MM-DD`) in the zone of each schedule.
     pub fn exclude_date(mut self, date: impl Into<String>) -> Task {
-        self.0
-            .exclude
-            .get_or_insert_default()
-            .dates
-            .push(date.into());
+        self.0.exclude.get_or_insert_default().dates.push(date.into());
         self
     }
 
@@ -138,10 +130,7 @@ impl Task {
 
     /// What becomes of instants that nobody could run in time; older ones than `window` are missed.
     pub fn catch_up(mut self, policy: CatchUpPolicy, window: Option<Duration>) -> Task {
-        let mut catch_up = v1::CatchUp {
-            policy: 0,
-            window: window.map(span),
-        };
+        let mut catch_up = v1::CatchUp { policy: 0, window: window.map(span) };
         catch_up.set_policy(policy);
         self.0.catch_up = Some(catch_up);
         self
@@ -190,11 +179,7 @@ impl Task {
 /// What the task is, and what the server adds.
 impl Task {
     pub fn namespace(&self) -> &str {
-        if self.0.namespace.is_empty() {
-            "default"
-        } else {
-            &self.0.namespace
-        }
+        if self.0.namespace.is_empty() { "default" } else { &self.0.namespace }
     }
 
     pub fn name(&self) -> &str {
@@ -250,10 +235,7 @@ pub struct Retry(v1::Retry);
 impl Retry {
     /// So many attempts in all, the first one counted.
     pub fn attempts(attempts: u32) -> Retry {
-        Retry(v1::Retry {
-            max_attempts: Some(attempts),
-            ..v1::Retry::default()
-        })
+        Retry(v1::Retry { max_attempts: Some(attempts), ..v1::Retry::default() })
     }
 
     /// The wait before the second attempt; left out: 1 s.

@@ -72,10 +72,7 @@ pub struct TaskFilter {
 impl TaskFilter {
     /// Every task of one namespace.
     pub fn namespace(namespace: impl Into<String>) -> TaskFilter {
-        TaskFilter {
-            namespace: Some(namespace.into()),
-            ..TaskFilter::default()
-        }
+        TaskFilter { namespace: Some(namespace.into()), ..TaskFilter::default() }
     }
 }
 
@@ -97,7 +94,7 @@ impl Client {
     /// `already_exists` if there is one of that name, `invalid_task` with every wrong field.
     ///
     /// ```no_run
-    /// # async fn example(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
+    /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
     /// use std::time::{Duration, SystemTime};
     /// use tocktower_client::{Http, Task};
     ///
@@ -111,22 +108,14 @@ impl Client {
     /// ```
     pub async fn create(&self, task: Task) -> Result<Written, Error> {
         let task = Some(named(task).into_proto());
-        let message = v1::CreateTaskRequest {
-            task,
-            idempotency_key: new_key(),
-        };
+        let message = v1::CreateTaskRequest { task, idempotency_key: new_key() };
         let answer = self.call("the create", Repeat::Harmless, |channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).create_task(request).await }
         });
         let answer = answer.await.result?;
         let task = answer.task.ok_or(Error::Incomplete("task"))?.into();
-        Ok(Written {
-            task,
-            created: true,
-            moved: false,
-            warnings: answer.warnings,
-        })
+        Ok(Written { task, created: true, moved: false, warnings: answer.warnings })
     }
 
     /// Creates or replaces a task; with `if_revision`, only if it still has that revision.
@@ -140,10 +129,7 @@ impl Client {
         } else {
             Repeat::Harmless
         };
-        let message = v1::PutTaskRequest {
-            task: Some(named(task).into_proto()),
-            if_revision,
-        };
+        let message = v1::PutTaskRequest { task: Some(named(task).into_proto()), if_revision };
         let answer = self.call("the put", repeat, |channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).put_task(request).await }
@@ -151,12 +137,7 @@ impl Client {
         let answer = own_conflict("the put", answer.await)?;
         let task = answer.task.ok_or(Error::Incomplete("task"))?.into();
         let (created, moved) = (answer.created, answer.moved);
-        Ok(Written {
-            task,
-            created,
-            moved,
-            warnings: answer.warnings,
-        })
+        Ok(Written { task, created, moved, warnings: answer.warnings })
     }
 
     /// Makes many tasks; each is made or refused by itself. The answers are in the order given.
@@ -170,10 +151,7 @@ impl Client {
         let mut items = Vec::with_capacity(all.len());
         for part in parts(all) {
             let sent = part.len();
-            let message = v1::BatchCreateRequest {
-                tasks: part,
-                idempotency_key: new_key(),
-            };
+            let message = v1::BatchCreateRequest { tasks: part, idempotency_key: new_key() };
             let answer = self.call("the batch", Repeat::Harmless, |channel| {
                 let request = self.request(message.clone());
                 async move { tasks(channel).batch_create(request).await }
@@ -189,15 +167,12 @@ impl Client {
         Ok(items)
     }
 
-    /// A task as it is now, with its last run. A one-shot that has ended is still known for a while.
+    /// A task as it is now, with its last run. A one-shot that has ended is known for a while.
     ///
     /// # Errors
     /// `not_found`.
     pub async fn get(&self, namespace: &str, name: &str) -> Result<Task, Error> {
-        let message = v1::GetTaskRequest {
-            namespace: namespace.into(),
-            name: name.into(),
-        };
+        let message = v1::GetTaskRequest { namespace: namespace.into(), name: name.into() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).get_task(request).await }
@@ -208,7 +183,7 @@ impl Client {
     /// Every task that matches, page by page as the stream is read.
     ///
     /// ```no_run
-    /// # async fn example(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
+    /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
     /// use futures::TryStreamExt;
     /// use tocktower_client::TaskFilter;
     ///
@@ -230,9 +205,8 @@ impl Client {
                 let Some(cursor) = cursor else {
                     return Ok(None);
                 };
-                let (page, next) = client
-                    .list_page(&filter, &cursor, limits::PAGE_ITEMS_MAX)
-                    .await?;
+                let (page, next) =
+                    client.list_page(&filter, &cursor, limits::PAGE_ITEMS_MAX).await?;
                 let items = stream::iter(page.into_iter().map(Ok));
                 Ok(Some((items, next)))
             }
@@ -250,11 +224,7 @@ impl Client {
         cursor: &str,
         limit: u32,
     ) -> Result<(Vec<Task>, Option<String>), Error> {
-        let view = if filter.full {
-            v1::TaskView::Full
-        } else {
-            v1::TaskView::Basic
-        };
+        let view = if filter.full { v1::TaskView::Full } else { v1::TaskView::Basic };
         let message = v1::ListTasksRequest {
             namespace: filter.namespace.clone().unwrap_or_else(|| "-".to_owned()),
             prefix: filter.prefix.clone(),
@@ -285,11 +255,8 @@ impl Client {
         name: &str,
         if_revision: Option<i64>,
     ) -> Result<(), Error> {
-        let message = v1::DeleteTaskRequest {
-            namespace: namespace.into(),
-            name: name.into(),
-            if_revision,
-        };
+        let message =
+            v1::DeleteTaskRequest { namespace: namespace.into(), name: name.into(), if_revision };
         let answer = self.call("the delete", Repeat::Harmless, |channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).delete_task(request).await }
@@ -316,12 +283,7 @@ impl Client {
             let request = self.request(message.clone());
             async move { tasks(channel).pause_task(request).await }
         });
-        Ok(answer
-            .await
-            .result?
-            .task
-            .ok_or(Error::Incomplete("task"))?
-            .into())
+        Ok(answer.await.result?.task.ok_or(Error::Incomplete("task"))?.into())
     }
 
     /// Ends a pause.
@@ -338,12 +300,7 @@ impl Client {
             let request = self.request(message.clone());
             async move { tasks(channel).resume_task(request).await }
         });
-        Ok(answer
-            .await
-            .result?
-            .task
-            .ok_or(Error::Incomplete("task"))?
-            .into())
+        Ok(answer.await.result?.task.ok_or(Error::Incomplete("task"))?.into())
     }
 
     /// Runs a task now, whatever its schedule; with `wait`, answers when the run has ended or that
@@ -371,10 +328,7 @@ impl Client {
             async move { tasks(channel).trigger_task(request).await }
         });
         let answer = answer.await.result?;
-        Ok(Triggered {
-            run_id: answer.run_id,
-            run: answer.run,
-        })
+        Ok(Triggered { run_id: answer.run_id, run: answer.run })
     }
 
     /// The next instants of a task after a moment; left out: now.
@@ -398,16 +352,8 @@ impl Client {
             let request = self.request(message.clone());
             async move { tasks(channel).upcoming(request).await }
         });
-        let v1::UpcomingResponse {
-            instants,
-            description,
-            warnings,
-        } = answer.await?;
-        Ok(Preview {
-            instants,
-            description,
-            warnings,
-        })
+        let v1::UpcomingResponse { instants, description, warnings } = answer.await?;
+        Ok(Preview { instants, description, warnings })
     }
 
     /// The next instants of schedules that belong to no task yet. `H` spreads by the name of
@@ -490,12 +436,7 @@ fn parts(all: Vec<Task>) -> Vec<Vec<v1::Task>> {
 }
 
 fn batch_item(result: v1::BatchResult) -> Result<BatchItem, Error> {
-    let v1::BatchResult {
-        namespace,
-        name,
-        result,
-        warnings,
-    } = result;
+    let v1::BatchResult { namespace, name, result, warnings } = result;
     let result = match result {
         Some(v1::batch_result::Result::Revision(revision)) => Ok(revision),
         Some(v1::batch_result::Result::Error(error)) => {
@@ -503,12 +444,7 @@ fn batch_item(result: v1::BatchResult) -> Result<BatchItem, Error> {
         }
         None => return Err(Error::Incomplete("result for each task")),
     };
-    Ok(BatchItem {
-        namespace,
-        name,
-        result,
-        warnings,
-    })
+    Ok(BatchItem { namespace, name, result, warnings })
 }
 
 #[cfg(test)]
@@ -530,11 +466,7 @@ mod tests {
     fn a_task_without_a_name_gets_one_before_it_is_sent() {
         let name = named(Task::unnamed("default")).into_proto().name;
         assert_eq!(name.len(), 26);
-        assert!(
-            name.bytes()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()),
-            "{name}"
-        );
+        assert!(name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()), "{name}");
         assert_eq!(named(Task::new("default", "a")).name(), "a");
     }
 }

@@ -22,14 +22,8 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
             let before = before.duration();
             let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
             match before.subsec_nanos().cast_signed() {
-                0 => Timestamp {
-                    seconds: -seconds,
-                    nanos: 0,
-                },
-                nanos => Timestamp {
-                    seconds: -seconds - 1,
-                    nanos: 1_000_000_000 - nanos,
-                },
+                0 => Timestamp { seconds: -seconds, nanos: 0 },
+                nanos => Timestamp { seconds: -seconds - 1, nanos: 1_000_000_000 - nanos },
             }
         }
     }
@@ -37,18 +31,15 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
 
 /// The moment that is meant.
 pub fn system_time(timestamp: &Timestamp) -> SystemTime {
-    let nanos = Duration::from_nanos(u64::from(
-        timestamp.nanos.clamp(0, 999_999_999).unsigned_abs(),
-    ));
+    let nanos =
+        Duration::from_nanos(u64::from(timestamp.nanos.clamp(0, 999_999_999).unsigned_abs()));
     let seconds = Duration::from_secs(timestamp.seconds.unsigned_abs());
     let whole = if timestamp.seconds < 0 {
         UNIX_EPOCH.checked_sub(seconds)
     } else {
         UNIX_EPOCH.checked_add(seconds)
     };
-    whole
-        .and_then(|whole| whole.checked_add(nanos))
-        .unwrap_or(UNIX_EPOCH)
+    whole.and_then(|whole| whole.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
 }
 
 /// The duration on the wire.
@@ -88,12 +79,6 @@ mod tests {
             let given = Duration::from_millis(duration_ms);
             assert_eq!(duration(&span(given)), given);
         }
-        assert_eq!(
-            duration(&Span {
-                seconds: -5,
-                nanos: -1
-            }),
-            Duration::ZERO
-        );
+        assert_eq!(duration(&Span { seconds: -5, nanos: -1 }), Duration::ZERO);
     }
 }

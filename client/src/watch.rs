@@ -48,7 +48,7 @@ impl Client {
     /// client's patience, or the servers refuse.
     ///
     /// ```no_run
-    /// # async fn example(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
+    /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
     /// use futures::TryStreamExt;
     /// use tocktower_client::{WatchEvent, WatchFilter};
     ///
@@ -114,16 +114,11 @@ impl Watcher {
                 Some(Message::Event(change)) => {
                     self.patience.progress();
                     let run = Box::new(change.run.ok_or(Error::Incomplete("run"))?);
-                    return Ok(WatchEvent::Changed {
-                        seq: change.seq,
-                        run,
-                    });
+                    return Ok(WatchEvent::Changed { seq: change.seq, run });
                 }
                 Some(Message::Lagged(lagged)) => {
                     self.pages.clear();
-                    return Ok(WatchEvent::Lagged {
-                        missed: lagged.missed,
-                    });
+                    return Ok(WatchEvent::Lagged { missed: lagged.missed });
                 }
                 // A kind that this version does not know yet.
                 None => {}
@@ -150,20 +145,12 @@ impl Watcher {
 
     async fn connect(&self) -> Result<(usize, Streaming<v1::WatchRunsResponse>), (usize, Status)> {
         let message = v1::WatchRunsRequest {
-            namespace: self
-                .filter
-                .namespace
-                .clone()
-                .unwrap_or_else(|| "-".to_owned()),
+            namespace: self.filter.namespace.clone().unwrap_or_else(|| "-".to_owned()),
             task: self.filter.task.clone().unwrap_or_default(),
             labels: self.filter.labels.clone(),
         };
         let (index, channel) = self.client.preferred();
-        let answer = runs(channel)
-            .watch_runs(self.client.endless_request(message))
-            .await;
-        answer
-            .map(|response| (index, response.into_inner()))
-            .map_err(|status| (index, status))
+        let answer = runs(channel).watch_runs(self.client.endless_request(message)).await;
+        answer.map(|response| (index, response.into_inner())).map_err(|status| (index, status))
     }
 }

@@ -104,9 +104,7 @@ async fn dead_address() -> String {
 }
 
 fn noop(name: &str) -> Task {
-    Task::new("default", name)
-        .every(Duration::from_secs(60))
-        .noop()
+    Task::new("default", name).every(Duration::from_secs(60)).noop()
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -119,27 +117,19 @@ impl TaskService for Fake {
         request: Request<v1::CreateTaskRequest>,
     ) -> Answer<v1::CreateTaskResponse> {
         let authorization = request.metadata().get("authorization").cloned();
-        let v1::CreateTaskRequest {
-            task,
-            idempotency_key,
-        } = request.into_inner();
+        let v1::CreateTaskRequest { task, idempotency_key } = request.into_inner();
         let mut task = task.unwrap();
         self.change(|state| {
             state.authorization = authorization.map(|a| a.to_str().unwrap().to_owned());
             state.keys_seen.push(idempotency_key.clone());
             let revision = state.tasks.len() as i64 + 1;
-            let (key, revision) = state
-                .tasks
-                .entry(task.name.clone())
-                .or_insert((idempotency_key.clone(), revision));
+            let (key, revision) =
+                state.tasks.entry(task.name.clone()).or_insert((idempotency_key.clone(), revision));
             if *key != idempotency_key {
                 return Err(Status::already_exists("there is a task of that name"));
             }
             task.revision = *revision;
-            Ok(v1::CreateTaskResponse {
-                task: Some(task),
-                warnings: vec![],
-            })
+            Ok(v1::CreateTaskResponse { task: Some(task), warnings: vec![] })
         })
     }
 
@@ -147,24 +137,14 @@ impl TaskService for Fake {
         let v1::PutTaskRequest { task, if_revision } = request.into_inner();
         let mut task = task.unwrap();
         self.change(|state| {
-            let known = state
-                .tasks
-                .get(&task.name)
-                .map_or(0, |(_, revision)| *revision);
+            let known = state.tasks.get(&task.name).map_or(0, |(_, revision)| *revision);
             if if_revision.is_some_and(|wanted| wanted != known) {
                 return Err(Status::failed_precondition("it has another revision"));
             }
             task.revision = known + 1;
-            state
-                .tasks
-                .insert(task.name.clone(), (String::new(), task.revision));
+            state.tasks.insert(task.name.clone(), (String::new(), task.revision));
             let created = known == 0;
-            Ok(v1::PutTaskResponse {
-                task: Some(task),
-                created,
-                moved: false,
-                warnings: vec![],
-            })
+            Ok(v1::PutTaskResponse { task: Some(task), created, moved: false, warnings: vec![] })
         })
     }
 
@@ -172,24 +152,16 @@ impl TaskService for Fake {
         &self,
         request: Request<v1::BatchCreateRequest>,
     ) -> Answer<v1::BatchCreateResponse> {
-        let v1::BatchCreateRequest {
-            tasks,
-            idempotency_key,
-        } = request.into_inner();
+        let v1::BatchCreateRequest { tasks, idempotency_key } = request.into_inner();
         self.change(|state| {
             let results = tasks.into_iter().enumerate().map(|(index, task)| {
                 let key = format!("{idempotency_key}/{index}");
-                let (made_by, revision) = state
-                    .tasks
-                    .entry(task.name.clone())
-                    .or_insert((key.clone(), 1));
+                let (made_by, revision) =
+                    state.tasks.entry(task.name.clone()).or_insert((key.clone(), 1));
                 let result = if *made_by == key {
                     v1::batch_result::Result::Revision(*revision)
                 } else {
-                    let error = v1::Error {
-                        code: "already_exists".into(),
-                        ..Default::default()
-                    };
+                    let error = v1::Error { code: "already_exists".into(), ..Default::default() };
                     v1::batch_result::Result::Error(error)
                 };
                 v1::BatchResult {
@@ -199,9 +171,7 @@ impl TaskService for Fake {
                     warnings: vec![],
                 }
             });
-            Ok(v1::BatchCreateResponse {
-                results: results.collect(),
-            })
+            Ok(v1::BatchCreateResponse { results: results.collect() })
         })
     }
 
@@ -209,15 +179,8 @@ impl TaskService for Fake {
         let name = request.into_inner().name;
         self.change(|state| match state.tasks.get(&name) {
             Some((_, revision)) => {
-                let task = v1::Task {
-                    name,
-                    revision: *revision,
-                    ..v1::Task::default()
-                };
-                Ok(v1::GetTaskResponse {
-                    task: Some(task),
-                    stale: false,
-                })
+                let task = v1::Task { name, revision: *revision, ..v1::Task::default() };
+                Ok(v1::GetTaskResponse { task: Some(task), stale: false })
             }
             None => Err(Status::not_found("there is no such task")),
         })
@@ -230,20 +193,16 @@ impl TaskService for Fake {
         let cursor: usize = request.into_inner().cursor.parse().unwrap_or(0);
         self.change(|state| {
             let mut names = state.tasks.keys().skip(cursor);
-            let tasks = names.by_ref().take(2).map(|name| v1::Task {
-                name: name.clone(),
-                ..v1::Task::default()
-            });
+            let tasks = names
+                .by_ref()
+                .take(2)
+                .map(|name| v1::Task { name: name.clone(), ..v1::Task::default() });
             let tasks: Vec<v1::Task> = tasks.collect();
             let next_cursor = match names.next() {
                 Some(_) => (cursor + 2).to_string(),
                 None => String::new(),
             };
-            Ok(v1::ListTasksResponse {
-                tasks,
-                next_cursor,
-                stale: false,
-            })
+            Ok(v1::ListTasksResponse { tasks, next_cursor, stale: false })
         })
     }
 
@@ -298,10 +257,7 @@ impl TaskService for Fake {
 const OUTPUT: &[u8] = b"one two three";
 
 fn run(id: &str) -> v1::Run {
-    v1::Run {
-        run_id: id.to_owned(),
-        ..v1::Run::default()
-    }
+    v1::Run { run_id: id.to_owned(), ..v1::Run::default() }
 }
 
 #[tonic::async_trait]
@@ -320,11 +276,7 @@ impl RunService for Fake {
         let broken = state.outputs.len() <= 2;
         let rest = &OUTPUT[usize::try_from(offset).unwrap()..];
         let data = if broken { &rest[..4] } else { rest };
-        let chunk = v1::OutputChunk {
-            offset,
-            data: data.to_vec(),
-            ..v1::OutputChunk::default()
-        };
+        let chunk = v1::OutputChunk { offset, data: data.to_vec(), ..v1::OutputChunk::default() };
         let mut items = vec![Ok(chunk)];
         if broken {
             items.push(Err(Status::unavailable("going down")));
@@ -338,26 +290,15 @@ impl RunService for Fake {
         use v1::watch_runs_response::Message;
         let mut state = self.0.lock().unwrap();
         state.watches += 1;
-        let page = |id: &str, last| {
-            Message::Snapshot(v1::RunSnapshot {
-                runs: vec![run(id)],
-                last,
-            })
-        };
-        let change = Message::Event(v1::RunChange {
-            seq: 1,
-            run: Some(run("c")),
-        });
+        let page =
+            |id: &str, last| Message::Snapshot(v1::RunSnapshot { runs: vec![run(id)], last });
+        let change = Message::Event(v1::RunChange { seq: 1, run: Some(run("c")) });
         let all = [page("a", false), page("b", true), change];
         let sent = if state.watches == 1 { 1 } else { all.len() };
         let items: Vec<_> = all
             .into_iter()
             .take(sent)
-            .map(|message| {
-                Ok(v1::WatchRunsResponse {
-                    message: Some(message),
-                })
-            })
+            .map(|message| Ok(v1::WatchRunsResponse { message: Some(message) }))
             .collect();
         Ok(Response::new(futures::stream::iter(items).boxed()))
     }
@@ -384,27 +325,17 @@ async fn a_create_whose_answers_are_lost_is_sent_again_with_the_same_key_and_mak
     let state = fake.0.lock().unwrap();
     assert_eq!((state.calls, state.tasks.len()), (4, 1));
     assert_eq!(state.keys_seen.len(), 3);
-    assert!(
-        state
-            .keys_seen
-            .iter()
-            .all(|key| key == &state.keys_seen[0] && key.len() == 26)
-    );
+    assert!(state.keys_seen.iter().all(|key| key == &state.keys_seen[0] && key.len() == 26));
     assert_eq!(state.authorization.as_deref(), Some("Bearer secret"));
 }
 
 #[tokio::test]
 async fn a_create_without_a_name_makes_one_task_too() {
     let fake = Fake::with(&[Fault::AnswerLost]);
-    let task = Task::unnamed("default")
-        .every(Duration::from_secs(60))
-        .noop();
+    let task = Task::unnamed("default").every(Duration::from_secs(60)).noop();
     let written = fake.client().await.create(task).await.unwrap();
     let state = fake.0.lock().unwrap();
-    assert_eq!(
-        state.tasks.keys().collect::<Vec<_>>(),
-        [written.task.name()]
-    );
+    assert_eq!(state.tasks.keys().collect::<Vec<_>>(), [written.task.name()]);
 }
 
 #[tokio::test]
@@ -419,12 +350,7 @@ async fn two_creates_have_two_keys_and_the_second_of_a_name_is_refused() {
 #[tokio::test]
 async fn a_batch_whose_answer_is_lost_makes_each_task_once() {
     let fake = Fake::with(&[Fault::AnswerLost]);
-    let items = fake
-        .client()
-        .await
-        .batch(vec![noop("a"), noop("b")])
-        .await
-        .unwrap();
+    let items = fake.client().await.batch(vec![noop("a"), noop("b")]).await.unwrap();
     assert!(items.iter().all(|item| item.result.is_ok()), "{items:?}");
     assert_eq!(fake.0.lock().unwrap().tasks.len(), 2);
 }
@@ -495,11 +421,7 @@ async fn a_list_is_read_over_all_its_pages_and_over_failures() {
         client.create(noop(name)).await.unwrap();
     }
     fake.0.lock().unwrap().faults = vec![Fault::Busy, Fault::AnswerLost];
-    let tasks: Vec<Task> = client
-        .list(TaskFilter::default())
-        .try_collect()
-        .await
-        .unwrap();
+    let tasks: Vec<Task> = client.list(TaskFilter::default()).try_collect().await.unwrap();
     let names: Vec<&str> = tasks.iter().map(Task::name).collect();
     assert_eq!(names, ["a", "b", "c", "d", "e"]);
 }
@@ -508,21 +430,14 @@ async fn a_list_is_read_over_all_its_pages_and_over_failures() {
 async fn a_watch_opens_again_and_gives_a_fresh_and_whole_snapshot() {
     let fake = Fake::default();
     let client = fake.client().await;
-    let events = client
-        .watch(WatchFilter::default())
-        .take(4)
-        .try_collect::<Vec<_>>()
-        .await
-        .unwrap();
+    let events =
+        client.watch(WatchFilter::default()).take(4).try_collect::<Vec<_>>().await.unwrap();
     for pair in events.chunks(2) {
         let [WatchEvent::Snapshot(runs), WatchEvent::Changed { run, .. }] = pair else {
             panic!("{events:?}");
         };
         let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
-        assert_eq!(
-            (ids.as_slice(), run.run_id.as_str()),
-            (["a", "b"].as_slice(), "c")
-        );
+        assert_eq!((ids.as_slice(), run.run_id.as_str()), (["a", "b"].as_slice(), "c"));
     }
     assert_eq!(fake.0.lock().unwrap().watches, 3);
 }
@@ -531,11 +446,8 @@ async fn a_watch_opens_again_and_gives_a_fresh_and_whole_snapshot() {
 async fn an_output_goes_on_after_the_last_byte_that_was_read() {
     let fake = Fake::default();
     let client = fake.client().await;
-    let chunks: Vec<v1::OutputChunk> = client
-        .output("default/a@1-1", OutputQuery::default())
-        .try_collect()
-        .await
-        .unwrap();
+    let chunks: Vec<v1::OutputChunk> =
+        client.output("default/a@1-1", OutputQuery::default()).try_collect().await.unwrap();
     let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.data).collect();
     assert_eq!(bytes, OUTPUT);
     assert_eq!(fake.0.lock().unwrap().outputs, [0, 4, 8]);
@@ -547,9 +459,7 @@ async fn a_refusal_has_the_servers_code_also_without_details() {
     let client = fake.client().await;
     let error = client.get_run("x").await.unwrap_err();
     assert_eq!(error.code(), Some("unimplemented"));
-    let Error::Refused(refusal) = error else {
-        panic!()
-    };
+    let Error::Refused(refusal) = error else { panic!() };
     assert_eq!(refusal.status, Code::Unimplemented);
 }
 
@@ -559,12 +469,6 @@ async fn addresses_that_cannot_work_are_refused_before_anything_is_sent() {
         let error = Client::connect(ClientConfig::new(wrong)).unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{wrong}: {error:?}");
     }
-    assert!(
-        Client::connect(ClientConfig {
-            servers: vec![],
-            ..ClientConfig::default()
-        })
-        .is_err()
-    );
+    assert!(Client::connect(ClientConfig { servers: vec![], ..ClientConfig::default() }).is_err());
     assert!(Client::connect(ClientConfig::new("127.0.0.1:7080")).is_ok());
 }
