@@ -65,19 +65,11 @@ impl Settings {
             None => Entry::default(),
             Some(name) => file.contexts.get(name).cloned().ok_or_else(|| {
                 let known: Vec<&str> = file.contexts.keys().map(String::as_str).collect();
-                let known = if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                };
-                Usage(format!(
-                    "there is no context {name:?} in the configuration file ({known})"
-                ))
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                Usage(format!("there is no context {name:?} in the configuration file ({known})"))
             })?,
         };
-        let servers = [&global.server, &entry.servers]
-            .into_iter()
-            .find(|list| !list.is_empty());
+        let servers = [&global.server, &entry.servers].into_iter().find(|list| !list.is_empty());
         // A token belongs to its servers: it is not sent to others that a flag names.
         let own_token = entry.token.filter(|_| global.server.is_empty());
         Ok(Settings {
@@ -128,38 +120,23 @@ mod tests {
     fn flags_win_over_the_context_and_the_context_over_defaults() {
         let settings = Settings::of(&Global::default(), &file()).unwrap();
         assert_eq!(settings.servers, ["http://a", "http://b"]);
-        assert_eq!(
-            (settings.token.as_deref(), settings.namespace.as_str()),
-            (Some("t"), "ops")
-        );
+        assert_eq!((settings.token.as_deref(), settings.namespace.as_str()), (Some("t"), "ops"));
 
-        let global = Global {
-            context: Some("home".into()),
-            ..Global::default()
-        };
+        let global = Global { context: Some("home".into()), ..Global::default() };
         let settings = Settings::of(&global, &file()).unwrap();
-        assert_eq!(
-            (settings.servers, settings.token),
-            (vec![SERVER.to_owned()], None)
-        );
+        assert_eq!((settings.servers, settings.token), (vec![SERVER.to_owned()], None));
     }
 
     #[test]
     fn a_token_is_not_sent_to_servers_it_does_not_belong_to() {
-        let global = Global {
-            server: vec!["http://other".into()],
-            ..Global::default()
-        };
+        let global = Global { server: vec!["http://other".into()], ..Global::default() };
         assert_eq!(Settings::of(&global, &file()).unwrap().token, None);
     }
 
     #[test]
     fn misspelt_keys_and_unknown_contexts_are_errors() {
         assert!(toml::from_str::<File>("[contexts.lab]\nserver = 'http://a'\n").is_err());
-        let global = Global {
-            context: Some("x".into()),
-            ..Global::default()
-        };
+        let global = Global { context: Some("x".into()), ..Global::default() };
         let error = Settings::of(&global, &file()).unwrap_err().to_string();
         assert!(error.contains("home, lab"), "{error}");
     }

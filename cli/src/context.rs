@@ -1,7 +1,8 @@
 //! What every command needs: the client, the namespace of names without one, and the printer.
 //!
 //! The client is made when it is first asked for, so that commands which need no server (a dry run,
-//! completions) work without one and without a word about its address.
+//! completions) work without one and without a word about its address. It is less patient than the
+//! SDK is by itself: a person at a terminal should learn soon that nobody is there.
 
 use std::time::Duration;
 
@@ -29,13 +30,7 @@ impl<'a> Context<'a> {
         let settings = Settings::load(global)?;
         let clock = Clock::of_host();
         let timeout = global.request_timeout;
-        Ok(Context {
-            printer,
-            clock,
-            settings,
-            timeout,
-            client: None,
-        })
+        Ok(Context { printer, clock, settings, timeout, client: None })
     }
 
     pub fn namespace(&self) -> &str {

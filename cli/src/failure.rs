@@ -1,8 +1,8 @@
 //! What is said when something went wrong, and which exit code it is.
 //!
 //! Scripts decide by the code whether to try again: 3 means that nobody was reached or nobody knows
-//! what came of it, 1 that the answer was no. A reader that closed the pipe (`tock task list | head`)
-//! is no failure at all.
+//! what came of it, 1 that the answer was no. A reader that closed the pipe (`tock task list |
+//! head`) is no failure at all.
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -53,11 +53,13 @@ pub fn exit(result: anyhow::Result<Outcome>, printer: &mut Printer) -> ExitCode 
 /// One line for the error, one for each cause, one for each wrong field.
 pub fn tell(error: &anyhow::Error, printer: &mut Printer) {
     printer.error(&format!("error: {error}"));
-    for cause in error.chain().skip(1) {
-        let text = cause.to_string();
-        if !text.is_empty() {
-            printer.error(&format!("  caused by: {text}"));
-        }
+    // Below an error of the SDK lie the layers of the transport: only the lowest says something.
+    let own = error.chain().position(|cause| cause.is::<Error>()).unwrap_or(usize::MAX);
+    for cause in error.chain().take(own.saturating_add(1)).skip(1) {
+        printer.error(&format!("  caused by: {cause}"));
+    }
+    if let Some(root) = error.downcast_ref::<Error>().and_then(Error::root_cause) {
+        printer.error(&format!("  caused by: {root}"));
     }
     for field in fields(error) {
         printer.error(&format!("  {field}"));
@@ -80,8 +82,5 @@ fn fields(error: &anyhow::Error) -> &[FieldError] {
     if let Some(invalid) = error.downcast_ref::<Invalid>() {
         return &invalid.fields;
     }
-    error
-        .downcast_ref::<Error>()
-        .map(Error::fields)
-        .unwrap_or_default()
+    error.downcast_ref::<Error>().map(Error::fields).unwrap_or_default()
 }

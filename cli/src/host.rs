@@ -1,7 +1,9 @@
 //! What this host says about itself: its time zone, its users' homes.
 //!
 //! Cron lives by the host's zone, so an import has to know it. It is read as the C library does:
-//! `TZ`, then the link at `/etc/localtime`; a host that says nothing is on UTC.
+//! `TZ`, then the link at `/etc/localtime`; a host that says nothing is on UTC. Nothing else of the
+//! host is looked at, and what is read here is passed on as data, so that the import itself can be
+//! tested.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,16 +23,12 @@ fn zone_of(tz: Option<&str>, link: Option<&Path>) -> String {
     let named = |text: &str| {
         let name = text.split_once(ZONES).map_or(text, |(_, name)| name);
         // `posix/` and `right/` are copies of the database.
-        let name = name
-            .trim_start_matches("posix/")
-            .trim_start_matches("right/");
+        let name = name.trim_start_matches("posix/").trim_start_matches("right/");
         TimeZone::get(name).ok().map(|_| name.to_owned())
     };
     let from_env = tz.and_then(|tz| named(tz.trim_start_matches(':')));
     let from_link = || link.and_then(Path::to_str).and_then(named);
-    from_env
-        .or_else(from_link)
-        .unwrap_or_else(|| "UTC".to_owned())
+    from_env.or_else(from_link).unwrap_or_else(|| "UTC".to_owned())
 }
 
 /// Home directories by user, from `/etc/passwd`.
@@ -49,9 +47,7 @@ fn homes_of(passwd: &str) -> BTreeMap<String, String> {
 
 /// Home of whoever runs this.
 pub fn own_home() -> Option<String> {
-    std::env::var("HOME")
-        .ok()
-        .filter(|home| home.starts_with('/'))
+    std::env::var("HOME").ok().filter(|home| home.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -64,10 +60,7 @@ mod tests {
         let berlin = "/usr/share/zoneinfo/Europe/Berlin";
         assert_eq!(zone_of(Some("Asia/Tokyo"), link(berlin)), "Asia/Tokyo");
         assert_eq!(zone_of(Some(":Asia/Tokyo"), None), "Asia/Tokyo");
-        assert_eq!(
-            zone_of(None, link("../usr/share/zoneinfo/Europe/Berlin")),
-            "Europe/Berlin"
-        );
+        assert_eq!(zone_of(None, link("../usr/share/zoneinfo/Europe/Berlin")), "Europe/Berlin");
         assert_eq!(zone_of(Some("CET-1CEST"), link(berlin)), "Europe/Berlin");
         assert_eq!(zone_of(None, link("/etc/somewhere")), "UTC");
         assert_eq!(zone_of(None, None), "UTC");
@@ -76,9 +69,6 @@ mod tests {
     #[test]
     fn homes_are_read_from_passwd() {
         let homes = homes_of("root:x:0:0:root:/root:/bin/sh\nbroken\nx:x:1:1::relative:/bin/sh\n");
-        assert_eq!(
-            homes,
-            BTreeMap::from([("root".to_owned(), "/root".to_owned())])
-        );
+        assert_eq!(homes, BTreeMap::from([("root".to_owned(), "/root".to_owned())]));
     }
 }

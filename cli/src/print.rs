@@ -32,12 +32,7 @@ impl Printer {
 
     /// Writes to where a test can read it.
     pub fn to(form: Output, out: Box<dyn Write>, errors: Box<dyn Write>) -> Printer {
-        Printer {
-            form,
-            out,
-            errors,
-            terminal: false,
-        }
+        Printer { form, out, errors, terminal: false }
     }
 
     pub fn form(&self) -> Output {
@@ -61,9 +56,7 @@ impl Printer {
                 serde_json::to_writer_pretty(&mut self.out, value)?;
                 writeln!(self.out)?;
             }
-            Output::Yaml => self
-                .out
-                .write_all(serde_yaml_ng::to_string(value)?.as_bytes())?,
+            Output::Yaml => self.out.write_all(serde_yaml_ng::to_string(value)?.as_bytes())?,
         }
         Ok(self.out.flush()?)
     }
@@ -82,8 +75,7 @@ impl Printer {
             }
             Output::Yaml => {
                 writeln!(self.out, "---")?;
-                self.out
-                    .write_all(serde_yaml_ng::to_string(value)?.as_bytes())?;
+                self.out.write_all(serde_yaml_ng::to_string(value)?.as_bytes())?;
             }
         }
         Ok(self.out.flush()?)

@@ -1,7 +1,8 @@
 //! Tables for people: tasks, runs, the fleet.
 //!
 //! Without lines, so that a table can be cut into words by `awk`; a column that would be empty for
-//! every row is still there, so that the place of a column does not depend on the data.
+//! every row is still there, so that the place of a column does not depend on the data. A row is a
+//! line of output, however narrow the terminal is.
 
 use comfy_table::{ContentArrangement, Table, presets};
 use tocktower_client::proto as v1;
@@ -35,9 +36,7 @@ pub fn tasks(tasks: &[Task], clock: &Clock) -> Table {
 }
 
 pub fn runs(runs: &[Run], clock: &Clock) -> Table {
-    let header = [
-        "RUN", "STATE", "INSTANT", "ATTEMPT", "AGENT", "LATE", "TOOK", "RESULT",
-    ];
+    let header = ["RUN", "STATE", "INSTANT", "ATTEMPT", "AGENT", "LATE", "TOOK", "RESULT"];
     let mut table = table(&header);
     for run in runs {
         let mut row = vec![run.run_id.clone()];
@@ -77,29 +76,16 @@ fn result(run: &Run) -> String {
 /// One run with everything that is known of it, a line for each.
 pub fn run(run: &Run, clock: &Clock) -> Table {
     let mut table = table(&["RUN", &run.run_id]);
-    let names = [
-        "state", "instant", "attempt", "agent", "late", "took", "result",
-    ];
+    let names = ["state", "instant", "attempt", "agent", "late", "took", "result"];
     for (name, cell) in names.iter().zip(run_cells(run, clock)) {
         table.add_row([(*name).to_owned(), cell]);
     }
     if run.provisional {
-        table.add_row([
-            "provisional",
-            "the loss of its host within seconds can still repeat it",
-        ]);
+        table.add_row(["provisional", "the loss of its host within seconds can still repeat it"]);
     }
     for attempt in &run.attempts {
-        let end = attempt
-            .end()
-            .as_str_name()
-            .trim_start_matches("ATTEMPT_END_")
-            .to_lowercase();
-        let end = if end == "unspecified" {
-            "running".to_owned()
-        } else {
-            end
-        };
+        let end = attempt.end().as_str_name().trim_start_matches("ATTEMPT_END_").to_lowercase();
+        let end = if end == "unspecified" { "running".to_owned() } else { end };
         table.add_row([
             format!("attempt {}", attempt.number),
             format!(
@@ -114,17 +100,8 @@ pub fn run(run: &Run, clock: &Clock) -> Table {
 }
 
 pub fn agents(agents: &[Agent], clock: &Clock) -> Table {
-    let header = [
-        "AGENT",
-        "POOL",
-        "CONNECTED",
-        "SINCE",
-        "VERSION",
-        "RANGES",
-        "RUNNING",
-        "QUEUED",
-        "P99",
-    ];
+    let header =
+        ["AGENT", "POOL", "CONNECTED", "SINCE", "VERSION", "RANGES", "RUNNING", "QUEUED", "P99"];
     let mut table = table(&header);
     for agent in agents {
         let counts = agent.counts.unwrap_or_default();
@@ -138,11 +115,7 @@ pub fn agents(agents: &[Agent], clock: &Clock) -> Table {
             agent.ranges_held.to_string(),
             counts.running.to_string(),
             counts.queued.to_string(),
-            micros(
-                agent
-                    .lateness
-                    .map_or(0, |l| i64::try_from(l.p99_us).unwrap_or(i64::MAX)),
-            ),
+            micros(agent.lateness.map_or(0, |l| i64::try_from(l.p99_us).unwrap_or(i64::MAX))),
         ]);
     }
     table
@@ -164,9 +137,7 @@ pub fn pools(pools: &[Pool]) -> Table {
 }
 
 pub fn ranges(ranges: &[Range], clock: &Clock) -> Table {
-    let mut table = table(&[
-        "POOL", "RANGE", "HOLDER", "OWNER", "TASKS", "OPEN", "LEDGER",
-    ]);
+    let mut table = table(&["POOL", "RANGE", "HOLDER", "OWNER", "TASKS", "OPEN", "LEDGER"]);
     for range in ranges {
         let through = range.ledger_through.as_ref().and_then(timestamp);
         table.add_row([
@@ -209,18 +180,11 @@ fn schedule(schedule: &v1::Schedule) -> String {
             format!("at {}", time.unwrap_or_default())
         }
         Some(Kind::Cron(cron)) => {
-            let zone = if cron.time_zone.is_empty() {
-                "UTC"
-            } else {
-                &cron.time_zone
-            };
+            let zone = if cron.time_zone.is_empty() { "UTC" } else { &cron.time_zone };
             format!("{} {zone}", cron.expression)
         }
         Some(Kind::Every(every)) => {
-            format!(
-                "every {}",
-                every.interval.as_ref().map(span).unwrap_or_default()
-            )
+            format!("every {}", every.interval.as_ref().map(span).unwrap_or_default())
         }
         None => "-".to_owned(),
     }
@@ -238,11 +202,7 @@ fn action(task: &v1::Task) -> String {
             None => String::new(),
         },
         Some(Kind::Http(http)) => {
-            let method = if http.method.is_empty() {
-                "POST"
-            } else {
-                &http.method
-            };
+            let method = if http.method.is_empty() { "POST" } else { &http.method };
             format!("{method} {}", http.url)
         }
         Some(Kind::Noop(_)) => "noop".to_owned(),
@@ -256,9 +216,5 @@ fn action(task: &v1::Task) -> String {
 }
 
 fn dash(text: &str) -> String {
-    if text.is_empty() {
-        "-".to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }

@@ -1,7 +1,8 @@
 //! Times for people: how far away, and when by the clock on the wall.
 //!
 //! `in 3h (2026-11-24 10:00:00 CET)` answers both questions that one has about an instant. Scripts
-//! get RFC 3339 and nothing else.
+//! get RFC 3339 and nothing else. The present is read once for a command, so that all rows of a
+//! table are told from the same moment.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,10 +22,7 @@ pub struct Clock {
 impl Clock {
     pub fn of_host() -> Clock {
         let zone = TimeZone::get(&host::zone()).unwrap_or(TimeZone::UTC);
-        Clock {
-            now: Timestamp::now(),
-            zone,
-        }
+        Clock { now: Timestamp::now(), zone }
     }
 
     /// The same clock, a little later.
@@ -42,9 +40,7 @@ impl Clock {
 
     /// `2026-11-24 10:00:00 CET`.
     pub fn absolute(&self, time: Timestamp) -> String {
-        time.to_zoned_datetime(self.zone.clone())
-            .strftime("%Y-%m-%d %H:%M:%S %Z")
-            .to_string()
+        time.to_zoned_datetime(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
     }
 
     /// `in 3h`, `5m ago`, `now`.
@@ -78,10 +74,7 @@ pub fn sdk_time(time: Timestamp) -> SystemTime {
 fn short(span: Duration) -> String {
     const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let seconds = span.as_secs();
-    let largest = UNITS
-        .iter()
-        .position(|(_, unit)| seconds >= *unit)
-        .unwrap_or(UNITS.len() - 1);
+    let largest = UNITS.iter().position(|(_, unit)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
     let (unit, size) = UNITS[largest];
     let mut text = format!("{}{unit}", seconds / size);
     if let Some((unit, next)) = UNITS.get(largest + 1) {
@@ -114,10 +107,7 @@ mod tests {
     #[test]
     fn times_are_told_by_distance_and_by_the_clock() {
         let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
-        let clock = Clock {
-            now,
-            zone: TimeZone::get("Europe/Berlin").unwrap(),
-        };
+        let clock = Clock { now, zone: TimeZone::get("Europe/Berlin").unwrap() };
         for (seconds, text) in [
             (0, "now"),
             (45, "in 45s"),
@@ -133,12 +123,9 @@ mod tests {
 
     #[test]
     fn short_spans_have_the_unit_that_fits() {
-        for (given, text) in [
-            (850, "850 µs"),
-            (12_345, "12.3 ms"),
-            (-4_200_000, "-4.2 s"),
-            (200_000_000, "3m 20s"),
-        ] {
+        for (given, text) in
+            [(850, "850 µs"), (12_345, "12.3 ms"), (-4_200_000, "-4.2 s"), (200_000_000, "3m 20s")]
+        {
             assert_eq!(micros(given), text);
         }
     }

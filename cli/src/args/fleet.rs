@@ -1,4 +1,8 @@
 //! `tock agent …`, `tock pool …` and `tock range …`.
+//!
+//! Only looking is here. What changes an agent (to drain it, to cordon it) comes with the calls
+//! that do so; a command that the servers cannot carry out yet has no place on the command line, as
+//! it would be accepted and do nothing.
 
 use clap::{Args, Subcommand};
 

@@ -1,4 +1,9 @@
 //! `tock import …`.
+//!
+//! An import writes many tasks at once and is often run by people who do not know this system yet,
+//! so each option says what it is for, and the safe way is the one without options: every line
+//! good, or nothing is written. The kind of scheduler is a command of its own, as what has to be
+//! told about a crontab (a user column, a zone) makes no sense for another.
 
 use std::path::PathBuf;
 

@@ -45,33 +45,15 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Servers, for fail-over separated by commas [default: http://127.0.0.1:7080]
-    #[arg(
-        long,
-        global = true,
-        env = "TOCK_SERVER",
-        value_delimiter = ',',
-        value_name = "URL"
-    )]
+    #[arg(long, global = true, env = "TOCK_SERVER", value_delimiter = ',', value_name = "URL")]
     pub server: Vec<String>,
 
     /// Token that says who you are
-    #[arg(
-        long,
-        global = true,
-        env = "TOCK_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
+    #[arg(long, global = true, env = "TOCK_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
 
     /// Namespace of tasks that are named without one [default: default]
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "TOCK_NAMESPACE",
-        value_name = "NAMESPACE"
-    )]
+    #[arg(short, long, global = true, env = "TOCK_NAMESPACE", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 
     /// Form of the answer: a table for people, JSON or YAML for scripts

@@ -1,4 +1,8 @@
 //! `tock run …`.
+//!
+//! A run is named by its id, which is opaque: it is copied from a list, never put together. What
+//! lists and watches have in common (a task, all namespaces) is written in the same way in both,
+//! and times may be written as people think of them (`24h` ago), or exactly.
 
 use clap::{Args, Subcommand};
 

@@ -1,4 +1,8 @@
 //! `tock schedule …`.
+//!
+//! A schedule can be tried without a task. The options are those of `task create`, so that what was
+//! tried can be copied there; only the cron expression itself needs no flag here, as it is what the
+//! command is about.
 
 use std::time::Duration;
 

@@ -1,4 +1,9 @@
 //! `tock task …`.
+//!
+//! `create` has many flags, so they stand under headings: when, what, how. Exactly one kind of
+//! schedule and one kind of action must be given, which clap checks; what the values mean is
+//! checked by the server's own rules, so that no rule is written twice. A flag that only makes
+//! sense with another one says so, instead of being ignored without it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,13 +80,6 @@ pub struct Create {
     #[arg(value_name = "TASK")]
     pub task: Option<String>,
 
-    #[command(flatten)]
-    pub when: When,
-    #[command(flatten)]
-    pub what: What,
-    #[command(flatten)]
-    pub policy: Policy,
-
     /// What the task is for
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
@@ -94,6 +92,13 @@ pub struct Create {
     /// Check and show the task, and create nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    #[command(flatten)]
+    pub when: When,
+    #[command(flatten)]
+    pub what: What,
+    #[command(flatten)]
+    pub policy: Policy,
 }
 
 #[derive(Args, Debug)]
@@ -180,7 +185,12 @@ pub struct What {
     #[arg(long, value_name = "METHOD", requires = "http")]
     pub method: Option<String>,
     /// Header of the call; may be repeated
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = value::header, requires = "http")]
+    #[arg(
+        long = "header",
+        value_name = "NAME: VALUE",
+        value_parser = value::header,
+        requires = "http"
+    )]
     pub headers: Vec<(String, String)>,
     /// Body of the call
     #[arg(long, value_name = "TEXT", requires = "http")]
@@ -241,7 +251,13 @@ pub struct Apply {
     #[arg(long)]
     pub prune: bool,
     /// Prune only tasks with this label; may be repeated
-    #[arg(short, long = "label", value_name = "NAME=VALUE", value_parser = value::pair, requires = "prune")]
+    #[arg(
+        short,
+        long = "label",
+        value_name = "NAME=VALUE",
+        value_parser = value::pair,
+        requires = "prune"
+    )]
     pub labels: Vec<(String, String)>,
     /// Prune without asking
     #[arg(short, long)]
@@ -258,12 +274,7 @@ pub struct List {
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
     /// Names that begin like this
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub prefix: String,
     /// With this label; may be repeated
     #[arg(short, long = "label", value_name = "NAME=VALUE", value_parser = value::pair)]
@@ -272,12 +283,7 @@ pub struct List {
     #[arg(long = "state", value_name = "STATE")]
     pub states: Vec<value::TaskState>,
     /// Part of the name or the description
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub search: String,
     /// At most so many [default: all]
     #[arg(long, value_name = "N")]

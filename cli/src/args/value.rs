@@ -1,4 +1,8 @@
 //! Values on the command line: durations, moments, pairs and words.
+//!
+//! Each parser says what is allowed when it refuses, as clap prints its words beside the name of
+//! the argument. Words (`skip`, `cancel_running`) are enums of our own and not those of the SDK, as
+//! clap wants to list them, and are spelt as in JSON, so that there is one spelling to remember.
 
 use std::time::Duration;
 
@@ -88,7 +92,8 @@ words! {
     CatchUp => sdk::CatchUpPolicy { None, Latest, All }
     TaskState => sdk::TaskState { Active, Paused, Finished }
     RunState => sdk::RunState {
-        Queued, Running, WaitingRetry, Succeeded, Failed, TimedOut, Cancelled, Lost, Skipped, Missed,
+        Queued, Running, WaitingRetry,
+        Succeeded, Failed, TimedOut, Cancelled, Lost, Skipped, Missed,
     }
     Stream => sdk::OutputStream { Stdout, Stderr }
 }

@@ -30,11 +30,7 @@ pub async fn run(args: Apply, context: &mut Context<'_>) -> anyhow::Result<Outco
     let found = match files::read(&args.files, context.namespace())? {
         Ok(found) => found,
         Err(fields) => {
-            return Err(Invalid {
-                what: "what the files say".into(),
-                fields,
-            }
-            .into());
+            return Err(Invalid { what: "what the files say".into(), fields }.into());
         }
     };
     let client = context.client()?;
@@ -70,17 +66,12 @@ async fn prune(
     plan: &[Step],
     labels: BTreeMap<String, String>,
 ) -> Result<Vec<Step>, Error> {
-    let kept: BTreeSet<(&str, &str)> = plan
-        .iter()
-        .map(|step| (step.namespace.as_str(), step.name.as_str()))
-        .collect();
+    let kept: BTreeSet<(&str, &str)> =
+        plan.iter().map(|step| (step.namespace.as_str(), step.name.as_str())).collect();
     let namespaces: BTreeSet<&str> = kept.iter().map(|(namespace, _)| *namespace).collect();
     let mut steps = Vec::new();
     for namespace in namespaces {
-        let filter = TaskFilter {
-            labels: labels.clone(),
-            ..TaskFilter::namespace(namespace)
-        };
+        let filter = TaskFilter { labels: labels.clone(), ..TaskFilter::namespace(namespace) };
         let mut tasks = pin!(client.list(filter));
         while let Some(task) = tasks.try_next().await? {
             if !kept.contains(&(task.namespace(), task.name())) {
@@ -109,10 +100,7 @@ fn show(plan: &[Step], dry_run: bool, context: &mut Context<'_>) -> anyhow::Resu
 }
 
 fn ask_to_delete(plan: &[Step], yes: bool, context: &mut Context<'_>) -> anyhow::Result<()> {
-    let deletes = plan
-        .iter()
-        .filter(|step| step.action == Action::Delete)
-        .count();
+    let deletes = plan.iter().filter(|step| step.action == Action::Delete).count();
     if deletes == 0 || yes {
         return Ok(());
     }
@@ -120,9 +108,7 @@ fn ask_to_delete(plan: &[Step], yes: bool, context: &mut Context<'_>) -> anyhow:
         let message = format!("--prune would delete {deletes} tasks: say so with --yes");
         return Err(Usage(message).into());
     }
-    context
-        .printer
-        .error(&format!("Delete {deletes} tasks? Type yes to go on."));
+    context.printer.error(&format!("Delete {deletes} tasks? Type yes to go on."));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     anyhow::ensure!(answer.trim() == "yes", "nothing was done");
@@ -156,21 +142,13 @@ async fn carry_out(
 }
 
 async fn do_step(client: &Client, step: Step) -> Result<Vec<tocktower_client::Warning>, Error> {
-    let Step {
-        action,
-        namespace,
-        name,
-        task,
-        revision,
-        ..
-    } = step;
+    let Step { action, namespace, name, task, revision, .. } = step;
     match action {
         Action::Unchanged => Ok(Vec::new()),
         Action::Create => Ok(client.create(task).await?.warnings),
         Action::Change => Ok(client.put(task, Some(revision)).await?.warnings),
-        Action::Delete => client
-            .delete(&namespace, &name, Some(revision))
-            .await
-            .map(|()| Vec::new()),
+        Action::Delete => {
+            client.delete(&namespace, &name, Some(revision)).await.map(|()| Vec::new())
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! `tock task create`: a task from flags.
 //!
 //! The flags become a task, which is checked here by the server's own rules before it is sent: the
-//! answer to a typing mistake is at hand at once, also without a server (`--dry-run`).
+//! answer to a typing mistake is at hand at once, also without a server (`--dry-run`). What was
+//! left out on the command line is left out in the task, so that defaults are the server's.
 
 use tocktower_client::{CatchUpPolicy, Command, Cron, Http, Retry, Schedule, Task, json};
 
@@ -16,11 +17,7 @@ pub async fn run(args: Create, context: &mut Context<'_>) -> anyhow::Result<Outc
     let task = task(&args, context);
     let fields = json::check(&task);
     if !fields.is_empty() {
-        return Err(Invalid {
-            what: "the task".to_owned(),
-            fields,
-        }
-        .into());
+        return Err(Invalid { what: "the task".to_owned(), fields }.into());
     }
     if args.dry_run {
         let shown = json::spec(&task);
@@ -35,18 +32,12 @@ pub async fn run(args: Create, context: &mut Context<'_>) -> anyhow::Result<Outc
     let task = &written.task;
     let next = task.proto().next_at.as_ref().and_then(timestamp);
     let clock = context.clock.clone();
-    context
-        .printer
-        .answer(&json::written(&written), |printer| {
-            let next = next
-                .map(|next| format!(", next {} ({})", clock.relative(next), clock.absolute(next)));
-            let next = next.unwrap_or_default();
-            printer.line(&format!(
-                "{}/{} created{next}",
-                task.namespace(),
-                task.name()
-            ))
-        })?;
+    context.printer.answer(&json::written(&written), |printer| {
+        let next =
+            next.map(|next| format!(", next {} ({})", clock.relative(next), clock.absolute(next)));
+        let next = next.unwrap_or_default();
+        printer.line(&format!("{}/{} created{next}", task.namespace(), task.name()))
+    })?;
     Ok(Outcome::Done)
 }
 
@@ -93,9 +84,7 @@ fn when(mut task: Task, when: &When, now: jiff::Timestamp) -> Task {
     if let Some(runs) = when.max_runs {
         task = task.max_runs(runs);
     }
-    when.exclude
-        .iter()
-        .fold(task, |task, date| task.exclude_date(date))
+    when.exclude.iter().fold(task, |task, date| task.exclude_date(date))
 }
 
 fn cron(expression: &str, when: &When) -> Cron {

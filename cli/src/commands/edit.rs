@@ -21,10 +21,7 @@ pub async fn run(args: Name, context: &mut Context<'_>) -> anyhow::Result<Outcom
     let client = context.client()?;
     let present = client.get(&namespace, &name).await?;
     let text = serde_yaml_ng::to_string(&json::spec(&present))?;
-    let mut file = tempfile::Builder::new()
-        .prefix("tock-")
-        .suffix(".yaml")
-        .tempfile()?;
+    let mut file = tempfile::Builder::new().prefix("tock-").suffix(".yaml").tempfile()?;
     file.write_all(text.as_bytes())?;
     let Some(wanted) = edit_until_good(file.path(), &namespace, &name)? else {
         context.printer.error("nothing was changed");
@@ -40,9 +37,7 @@ pub async fn run(args: Name, context: &mut Context<'_>) -> anyhow::Result<Outcom
             warn(context.printer, &written.warnings);
             let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
             let line = format!("{namespace}/{name} changed: {}", paths.join(", "));
-            context
-                .printer
-                .answer(&json::written(&written), |printer| printer.line(&line))?;
+            context.printer.answer(&json::written(&written), |printer| printer.line(&line))?;
             Ok(Outcome::Done)
         }
         Err(error) => {
@@ -72,12 +67,7 @@ fn edit_until_good(path: &Path, namespace: &str, name: &str) -> anyhow::Result<O
 }
 
 fn parse(text: &str, namespace: &str, name: &str) -> Result<Task, Vec<FieldError>> {
-    let wrong = |message: String| {
-        vec![FieldError {
-            path: "file".to_owned(),
-            message,
-        }]
-    };
+    let wrong = |message: String| vec![FieldError { path: "file".to_owned(), message }];
     let mut values = files::documents(text).map_err(wrong)?;
     let (Some(value), true) = (values.pop(), values.is_empty()) else {
         return Err(wrong("one task is edited: leave one document".to_owned()));
@@ -85,10 +75,7 @@ fn parse(text: &str, namespace: &str, name: &str) -> Result<Task, Vec<FieldError
     let task = files::task(value, namespace)?;
     if (task.namespace(), task.name()) != (namespace, name) {
         let message = format!("an edit cannot rename {namespace}/{name}");
-        return Err(vec![FieldError {
-            path: "name".to_owned(),
-            message,
-        }]);
+        return Err(vec![FieldError { path: "name".to_owned(), message }]);
     }
     Ok(task)
 }
@@ -97,32 +84,20 @@ fn parse(text: &str, namespace: &str, name: &str) -> Result<Task, Vec<FieldError
 fn with_errors(text: &str, errors: &[FieldError]) -> String {
     const MARK: &str = "#! ";
     let told = errors.iter().map(|error| format!("{MARK}{error}\n"));
-    let kept = text
-        .lines()
-        .filter(|line| !line.starts_with(MARK))
-        .map(|line| format!("{line}\n"));
+    let kept = text.lines().filter(|line| !line.starts_with(MARK)).map(|line| format!("{line}\n"));
     told.chain(kept).collect()
 }
 
 fn open_editor(path: &Path) -> anyhow::Result<()> {
-    let set = |name| {
-        std::env::var(name)
-            .ok()
-            .filter(|value| !value.trim().is_empty())
-    };
-    let editor = set("VISUAL")
-        .or_else(|| set("EDITOR"))
-        .unwrap_or_else(|| "vi".to_owned());
+    let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
     // Through a shell, as `EDITOR='code --wait'` is common; the path is an argument of its own.
     let status = std::process::Command::new("/bin/sh")
         .args(["-c", &format!("{editor} \"$1\""), "sh"])
         .arg(path)
         .status()
         .with_context(|| format!("the editor {editor:?} does not start"))?;
-    anyhow::ensure!(
-        status.success(),
-        "the editor {editor:?} ended with {status}"
-    );
+    anyhow::ensure!(status.success(), "the editor {editor:?} ended with {status}");
     Ok(())
 }
 
@@ -137,16 +112,10 @@ mod tests {
 
     #[test]
     fn errors_stand_on_top_and_take_the_place_of_older_ones() {
-        let error = |message: &str| FieldError {
-            path: "a".into(),
-            message: message.into(),
-        };
+        let error = |message: &str| FieldError { path: "a".into(), message: message.into() };
         let once = with_errors("name: a\n", &[error("wrong")]);
         assert_eq!(once, "#! a: wrong\nname: a\n");
-        assert_eq!(
-            with_errors(&once, &[error("still")]),
-            "#! a: still\nname: a\n"
-        );
+        assert_eq!(with_errors(&once, &[error("still")]), "#! a: still\nname: a\n");
     }
 
     #[test]

@@ -33,10 +33,7 @@ pub fn read(
     for path in paths {
         for (place, text) in texts(path, 0)? {
             match documents(&text) {
-                Err(reason) => errors.push(FieldError {
-                    path: place,
-                    message: reason,
-                }),
+                Err(reason) => errors.push(FieldError { path: place, message: reason }),
                 Ok(values) => {
                     for (index, value) in values.iter().enumerate() {
                         let place = match values.len() {
@@ -45,12 +42,9 @@ pub fn read(
                         };
                         match task(value.clone(), namespace) {
                             Ok(task) => found.push(Found { task, place }),
-                            Err(wrong) => {
-                                errors.extend(wrong.into_iter().map(|error| FieldError {
-                                    path: format!("{place}: {}", error.path),
-                                    ..error
-                                }))
-                            }
+                            Err(wrong) => errors.extend(wrong.into_iter().map(|error| {
+                                FieldError { path: format!("{place}: {}", error.path), ..error }
+                            })),
                         }
                     }
                 }
@@ -58,11 +52,7 @@ pub fn read(
         }
     }
     errors.extend(twins(&found));
-    Ok(if errors.is_empty() {
-        Ok(found)
-    } else {
-        Err(errors)
-    })
+    Ok(if errors.is_empty() { Ok(found) } else { Err(errors) })
 }
 
 /// One task; it needs a name, as a nameless one would be made anew each time.
@@ -80,10 +70,7 @@ pub fn task(mut value: Value, namespace: &str) -> Result<Task, Vec<FieldError>> 
     };
     if nameless {
         let message = "a task in a file needs a name, or each apply would make another".to_owned();
-        errors.push(FieldError {
-            path: "name".to_owned(),
-            message,
-        });
+        errors.push(FieldError { path: "name".to_owned(), message });
     }
     Err(errors)
 }
@@ -97,10 +84,7 @@ pub fn documents(text: &str) -> Result<Vec<Value>, String> {
             Value::Null => {}
             Value::Array(items) => values.extend(items),
             Value::Object(mut fields) => match ["items", "tasks"].iter().find_map(|key| {
-                fields
-                    .get(*key)
-                    .is_some_and(Value::is_array)
-                    .then(|| fields.remove(*key))?
+                fields.get(*key).is_some_and(Value::is_array).then(|| fields.remove(*key))?
             }) {
                 Some(Value::Array(items)) => values.extend(items),
                 _ => values.push(Value::Object(fields)),
@@ -115,19 +99,14 @@ fn texts(path: &Path, depth: usize) -> anyhow::Result<Vec<(String, String)>> {
     let place = path.display().to_string();
     if place == "-" {
         let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("the standard input")?;
+        std::io::stdin().read_to_string(&mut text).context("the standard input")?;
         return Ok(vec![("standard input".to_owned(), text)]);
     }
     if !path.is_dir() {
         let text = std::fs::read_to_string(path).with_context(|| place.clone())?;
         return Ok(vec![(place, text)]);
     }
-    anyhow::ensure!(
-        depth < DEPTH_MAX,
-        "{place}: folders go deeper than {DEPTH_MAX}"
-    );
+    anyhow::ensure!(depth < DEPTH_MAX, "{place}: folders go deeper than {DEPTH_MAX}");
     let entries = std::fs::read_dir(path).with_context(|| place.clone())?;
     let mut inner = entries
         .map(|entry| entry.map(|entry| entry.path()))
@@ -152,10 +131,7 @@ fn twins(found: &[Found]) -> Vec<FieldError> {
         let name = format!("{}/{}", task.namespace(), task.name());
         if let Some(first) = seen.insert(name.clone(), place) {
             let message = format!("{name} is also in {first}");
-            errors.push(FieldError {
-                path: format!("{place}: name"),
-                message,
-            });
+            errors.push(FieldError { path: format!("{place}: name"), message });
         }
     }
     errors
@@ -171,12 +147,7 @@ mod tests {
     fn documents_lists_and_answers_of_the_server_are_read() {
         let two = format!("{TASK}---\n{}---\n", TASK.replace("name: a", "name: b"));
         assert_eq!(documents(&two).unwrap().len(), 2);
-        assert_eq!(
-            documents(r#"[{"name": "a"}, {"name": "b"}]"#)
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(documents(r#"[{"name": "a"}, {"name": "b"}]"#).unwrap().len(), 2);
         let list = r#"{"items": [{"name": "a"}], "next_cursor": null}"#;
         assert_eq!(documents(list).unwrap(), [serde_json::json!({"name": "a"})]);
         assert_eq!(documents("# nothing\n").unwrap().len(), 0);
@@ -189,22 +160,12 @@ mod tests {
         let write =
             |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("a.yaml", TASK);
-        write(
-            "b.yml",
-            &format!("{TASK}---\nname: c\nschedules: [{{cron: '60 * * * *'}}]\n"),
-        );
-        write(
-            "c.json",
-            r#"{"schedules": [{"every": "1m"}], "action": {"noop": {}}, "x": 1}"#,
-        );
+        write("b.yml", &format!("{TASK}---\nname: c\nschedules: [{{cron: '60 * * * *'}}]\n"));
+        write("c.json", r#"{"schedules": [{"every": "1m"}], "action": {"noop": {}}, "x": 1}"#);
         write("notes.txt", "not a task");
-        let errors = read(&[folder.path().to_owned()], "ops")
-            .unwrap()
-            .unwrap_err();
-        let told: Vec<String> = errors
-            .iter()
-            .map(|error| error.path.rsplit('/').next().unwrap().to_owned())
-            .collect();
+        let errors = read(&[folder.path().to_owned()], "ops").unwrap().unwrap_err();
+        let told: Vec<String> =
+            errors.iter().map(|error| error.path.rsplit('/').next().unwrap().to_owned()).collect();
         assert_eq!(
             told,
             [

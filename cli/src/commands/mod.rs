@@ -1,5 +1,9 @@
 //! What each command does. One file per group of commands; `apply`, `edit` and `create` have files
 //! of their own, as they decide something before they send it.
+//!
+//! A command that names several things does them one after the other, tells what was refused and
+//! goes on; it stops only when nobody can be reached, as then all the others would fail in the same
+//! way.
 
 pub mod apply;
 mod create;

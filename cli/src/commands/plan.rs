@@ -69,14 +69,7 @@ impl Step {
 
     fn new(action: Action, task: Task, changes: Vec<Difference>, revision: i64) -> Step {
         let (namespace, name) = (task.namespace().to_owned(), task.name().to_owned());
-        Step {
-            action,
-            namespace,
-            name,
-            changes,
-            task,
-            revision,
-        }
+        Step { action, namespace, name, changes, task, revision }
     }
 
     /// `~ ops/nightly` and a line for each change.
@@ -125,11 +118,7 @@ fn compare(path: &str, from: &Value, to: &Value, found: &mut Vec<Difference>) {
                 compare(&format!("{path}[{index}]"), from, to, found);
             }
         }
-        _ => found.push(Difference {
-            path: path.to_owned(),
-            from: from.clone(),
-            to: to.clone(),
-        }),
+        _ => found.push(Difference { path: path.to_owned(), from: from.clone(), to: to.clone() }),
     }
 }
 
@@ -152,16 +141,12 @@ mod tests {
     use tocktower_client::Cron;
 
     fn nightly() -> Task {
-        Task::new("ops", "nightly")
-            .cron("30 2 * * *")
-            .command(["backup", "--all"])
+        Task::new("ops", "nightly").cron("30 2 * * *").command(["backup", "--all"])
     }
 
     #[test]
     fn defaults_that_are_written_out_are_no_difference() {
-        let written_out = nightly()
-            .overlap(tocktower_client::Overlap::Skip)
-            .pool("default");
+        let written_out = nightly().overlap(tocktower_client::Overlap::Skip).pool("default");
         let step = Step::toward(written_out, Some(&nightly()));
         assert_eq!((step.action, step.changes.len()), (Action::Unchanged, 0));
     }
@@ -173,19 +158,10 @@ mod tests {
             .command(["backup", "--all", "-v"])
             .label("team", "db");
         let step = Step::toward(wanted, Some(&nightly()));
-        let paths: Vec<&str> = step
-            .changes
-            .iter()
-            .map(|change| change.path.as_str())
-            .collect();
+        let paths: Vec<&str> = step.changes.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(
             paths,
-            [
-                "action.command.argv",
-                "labels.team",
-                "schedules[0].cron",
-                "schedules[0].time_zone"
-            ]
+            ["action.command.argv", "labels.team", "schedules[0].cron", "schedules[0].time_zone"]
         );
         assert_eq!(step.lines()[2], "    labels.team: none → \"db\"");
     }

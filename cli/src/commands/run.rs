@@ -1,4 +1,9 @@
 //! `tock run …`.
+//!
+//! Lists stop at a limit, as history is long; a list that is not whole says where it goes on, and
+//! which agents did not answer in time. Output is printed as the bytes that the run wrote, whatever
+//! form of answer was asked for. A watch prints a line for each change and outlives the server it
+//! began with; for scripts each line is a message as the WebSocket sends it.
 
 use std::pin::pin;
 
@@ -51,38 +56,26 @@ async fn list(args: List, context: &mut Context<'_>) -> anyhow::Result<Outcome> 
     let silent_agents: Vec<String> = silent.into_iter().collect();
     if !silent_agents.is_empty() {
         let names = silent_agents.join(", ");
-        context.printer.error(&format!(
-            "warning: these agents did not answer in time: {names}"
-        ));
+        context.printer.error(&format!("warning: these agents did not answer in time: {names}"));
     }
     let items = runs.iter().map(json::run).collect();
-    let shown = json::RunList {
-        items,
-        next_cursor: cursor,
-        silent_agents,
-    };
+    let shown = json::RunList { items, next_cursor: cursor, silent_agents };
     let clock = context.clock.clone();
-    context
-        .printer
-        .answer(&shown, |printer| printer.table(&table::runs(&runs, &clock)))?;
+    context.printer.answer(&shown, |printer| printer.table(&table::runs(&runs, &clock)))?;
     Ok(Outcome::Done)
 }
 
 async fn get(args: Id, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let run = context.client()?.get_run(&args.run).await?;
     let clock = context.clock.clone();
-    context.printer.answer(&json::run(&run), |printer| {
-        printer.table(&table::run(&run, &clock))
-    })?;
+    context.printer.answer(&json::run(&run), |printer| printer.table(&table::run(&run, &clock)))?;
     Ok(Outcome::Done)
 }
 
 async fn cancel(args: Id, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let run = context.client()?.cancel_run(&args.run).await?;
     let line = format!("{} is being cancelled", run.run_id);
-    context
-        .printer
-        .answer(&json::run(&run), |printer| printer.line(&line))?;
+    context.printer.answer(&json::run(&run), |printer| printer.line(&line))?;
     Ok(Outcome::Done)
 }
 
@@ -98,9 +91,7 @@ async fn output(args: Output, context: &mut Context<'_>) -> anyhow::Result<Outco
     let mut chunks = pin!(client.output(&args.run, query));
     while let Some(chunk) = chunks.try_next().await? {
         if chunk.dropped > 0 {
-            context
-                .printer
-                .error(&format!("[{} bytes were not kept]", chunk.dropped));
+            context.printer.error(&format!("[{} bytes were not kept]", chunk.dropped));
         }
         context.printer.bytes(&chunk.data)?;
     }
@@ -109,11 +100,7 @@ async fn output(args: Output, context: &mut Context<'_>) -> anyhow::Result<Outco
 
 async fn watch(args: Watch, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let (namespace, task) = scope(args.task.as_deref(), args.all_namespaces, context);
-    let filter = WatchFilter {
-        namespace,
-        task,
-        labels: args.labels.into_iter().collect(),
-    };
+    let filter = WatchFilter { namespace, task, labels: args.labels.into_iter().collect() };
     let client = context.client()?;
     let mut events = pin!(client.watch(filter));
     while let Some(event) = events.try_next().await? {
@@ -164,9 +151,6 @@ fn scope(
             let (namespace, name) = context.task_name(task);
             (Some(namespace), Some(name))
         }
-        None => (
-            (!all_namespaces).then(|| context.namespace().to_owned()),
-            None,
-        ),
+        None => ((!all_namespaces).then(|| context.namespace().to_owned()), None),
     }
 }

@@ -1,4 +1,9 @@
 //! `tock task …`, but for the commands that decide something first.
+//!
+//! `get` shows all of a task, as YAML under the row of the table: what is read there can be written
+//! to a file and applied. `list` asks for whole tasks when its answer is for a script, for the same
+//! reason. `trigger --wait` ends with 1 unless the run succeeded, so that it can stand in a
+//! condition.
 
 use std::pin::pin;
 
@@ -57,15 +62,9 @@ async fn list(args: List, context: &mut Context<'_>) -> anyhow::Result<Outcome> 
     let stream = client.list(filter).take(args.limit.unwrap_or(usize::MAX));
     let tasks: Vec<Task> = pin!(stream).try_collect().await?;
     let items: Vec<json::Task> = tasks.iter().map(json::task).collect();
-    let shown = json::TaskList {
-        items,
-        next_cursor: None,
-        stale: false,
-    };
+    let shown = json::TaskList { items, next_cursor: None, stale: false };
     let clock = context.clock.clone();
-    context.printer.answer(&shown, |printer| {
-        printer.table(&table::tasks(&tasks, &clock))
-    })?;
+    context.printer.answer(&shown, |printer| printer.table(&table::tasks(&tasks, &clock)))?;
     Ok(Outcome::Done)
 }
 
@@ -105,9 +104,7 @@ async fn change_one(given: &str, change: Change, context: &mut Context<'_>) -> a
     };
     let line = format!("{namespace}/{name} {done}");
     match task {
-        Some(task) => context
-            .printer
-            .event(&json::task(&task), |printer| printer.line(&line)),
+        Some(task) => context.printer.event(&json::task(&task), |printer| printer.line(&line)),
         None => {
             let shown = json!({ "namespace": namespace, "name": name, "deleted": true });
             context.printer.event(&shown, |printer| printer.line(&line))
@@ -118,18 +115,12 @@ async fn change_one(given: &str, change: Change, context: &mut Context<'_>) -> a
 async fn trigger(args: Trigger, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let (namespace, name) = context.task_name(&args.task);
     let client = context.client()?;
-    let triggered = client
-        .trigger(&namespace, &name, args.payload, args.wait)
-        .await?;
+    let triggered = client.trigger(&namespace, &name, args.payload, args.wait).await?;
     let clock = context.clock.clone();
-    context
-        .printer
-        .answer(&json::triggered(&triggered), |printer| {
-            match &triggered.run {
-                Some(run) if args.wait.is_some() => printer.table(&table::run(run, &clock)),
-                _ => printer.line(&triggered.run_id),
-            }
-        })?;
+    context.printer.answer(&json::triggered(&triggered), |printer| match &triggered.run {
+        Some(run) if args.wait.is_some() => printer.table(&table::run(run, &clock)),
+        _ => printer.line(&triggered.run_id),
+    })?;
     let succeeded = |run: &tocktower_client::Run| run.state() == RunState::Succeeded;
     match args.wait {
         Some(_) if !triggered.run.as_ref().is_some_and(succeeded) => Ok(Outcome::Failed),
@@ -140,17 +131,12 @@ async fn trigger(args: Trigger, context: &mut Context<'_>) -> anyhow::Result<Out
 async fn upcoming(args: Upcoming, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let (namespace, name) = context.task_name(&args.task);
     let after = args.after.map(sdk_time);
-    let preview = context
-        .client()?
-        .upcoming(&namespace, &name, args.count, after)
-        .await?;
+    let preview = context.client()?.upcoming(&namespace, &name, args.count, after).await?;
     warn(context.printer, &preview.warnings);
     let clock = context.clock.clone();
-    context
-        .printer
-        .answer(&json::preview(&preview), |printer| {
-            printer.line(&preview.description)?;
-            printer.table(&table::instants(&preview.instants, &clock))
-        })?;
+    context.printer.answer(&json::preview(&preview), |printer| {
+        printer.line(&preview.description)?;
+        printer.table(&table::instants(&preview.instants, &clock))
+    })?;
     Ok(Outcome::Done)
 }

@@ -31,8 +31,9 @@ const CHUNK: usize = 200;
 #[derive(Serialize, Default)]
 struct Summary {
     dry_run: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tasks: Vec<json::Task>,
+    /// Of a dry run: what would be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<Vec<json::Task>>,
     created: usize,
     changed: usize,
     unchanged: usize,
@@ -51,26 +52,17 @@ struct Told {
 
 pub async fn run(command: ImportCommand, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let ImportCommand::Crontab(args) = command;
-    let mut summary = Summary {
-        dry_run: args.dry_run,
-        ..Summary::default()
-    };
+    let mut summary = Summary { dry_run: args.dry_run, ..Summary::default() };
     let tasks = read_all(&args, context.namespace(), &mut summary)?;
     for told in &summary.warnings {
-        context.printer.error(&format!(
-            "{}:{}: warning: {}",
-            told.file, told.line, told.message
-        ));
+        context.printer.error(&format!("{}:{}: warning: {}", told.file, told.line, told.message));
     }
     for told in &summary.refused {
-        context.printer.error(&format!(
-            "{}:{}: refused: {}",
-            told.file, told.line, told.message
-        ));
+        context.printer.error(&format!("{}:{}: refused: {}", told.file, told.line, told.message));
     }
     let stopped = !summary.refused.is_empty() && !args.keep_going;
     if args.dry_run {
-        summary.tasks = tasks.iter().map(json::spec).collect();
+        summary.tasks = Some(tasks.iter().map(json::spec).collect());
     } else if !stopped {
         Box::pin(write_all(tasks, &mut summary, context)).await?;
     }
@@ -86,26 +78,16 @@ fn read_all(args: &Args, namespace: &str, summary: &mut Summary) -> anyhow::Resu
     if !crontab::is_zone(&zone) {
         return Err(Usage(format!("--zone: {zone:?} is no time zone")).into());
     }
-    let host = Host {
-        zone,
-        user: args.user.clone(),
-        homes: host::homes(),
-        own_home: host::own_home(),
-    };
-    let dialect = if args.system {
-        Dialect::System
-    } else {
-        Dialect::User
-    };
+    let host =
+        Host { zone, user: args.user.clone(), homes: host::homes(), own_home: host::own_home() };
+    let dialect = if args.system { Dialect::System } else { Dialect::User };
     // Twins are counted over files of the same stem, too: names must differ over the whole import.
     let mut names = std::collections::BTreeMap::<String, Names>::new();
     let mut tasks = Vec::new();
     for path in &args.files {
         let (file, stem, bytes) = read_file(path)?;
         let stem = args.name.clone().unwrap_or(stem);
-        let names = names
-            .entry(stem.clone())
-            .or_insert_with(|| Names::new(&stem));
+        let names = names.entry(stem.clone()).or_insert_with(|| Names::new(&stem));
         let crontab = crontab::parse(&bytes, dialect);
         let mut refused = crontab.refused;
         for job in &crontab.jobs {
@@ -115,10 +97,11 @@ fn read_all(args: &Args, namespace: &str, summary: &mut Summary) -> anyhow::Resu
             }
             match json::check(&task).as_slice() {
                 [] => tasks.push(task),
-                errors => refused.extend(errors.iter().map(|error| Remark {
-                    line: job.line,
-                    message: error.to_string(),
-                })),
+                errors => refused.extend(
+                    errors
+                        .iter()
+                        .map(|error| Remark { line: job.line, message: error.to_string() }),
+                ),
             }
         }
         refused.sort_by_key(|remark| remark.line);
@@ -128,9 +111,7 @@ fn read_all(args: &Args, namespace: &str, summary: &mut Summary) -> anyhow::Resu
             message: remark.message,
         };
         summary.refused.extend(refused.into_iter().map(told));
-        summary
-            .warnings
-            .extend(crontab.warnings.into_iter().map(told));
+        summary.warnings.extend(crontab.warnings.into_iter().map(told));
     }
     Ok(tasks)
 }
@@ -139,16 +120,12 @@ fn read_all(args: &Args, namespace: &str, summary: &mut Summary) -> anyhow::Resu
 fn read_file(path: &Path) -> anyhow::Result<(String, String, Vec<u8>)> {
     if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .context("the standard input")?;
+        std::io::stdin().read_to_end(&mut bytes).context("the standard input")?;
         return Ok(("-".to_owned(), "crontab".to_owned(), bytes));
     }
     let name = path.display().to_string();
     let bytes = std::fs::read(path).with_context(|| name.clone())?;
-    let stem = path
-        .file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned());
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     Ok((name, stem.unwrap_or_default(), bytes))
 }
 
@@ -245,17 +222,14 @@ fn show(summary: &Summary, stopped: bool, context: &mut Context<'_>) -> anyhow::
         summary.refused.len()
     );
     context.printer.answer(summary, |printer| {
-        for task in &summary.tasks {
+        for task in summary.tasks.iter().flatten() {
             printer.line("---")?;
             let text = serde_yaml_ng::to_string(task).map_err(std::io::Error::other)?;
             printer.line(text.trim_end())?;
         }
-        if summary.dry_run {
-            let refused = summary.refused.len();
-            return printer.line(&format!(
-                "# {} tasks, {refused} lines refused",
-                summary.tasks.len()
-            ));
+        if let Some(tasks) = &summary.tasks {
+            let (tasks, refused) = (tasks.len(), summary.refused.len());
+            return printer.line(&format!("# {tasks} tasks, {refused} lines refused"));
         }
         if stopped {
             printer.line("nothing was written: correct the lines, or use --keep-going")?;

@@ -1,9 +1,10 @@
 //! The schedule of a line: five fields, or a macro.
 //!
 //! The grammar is the part of cron(8) that all crons agree on: `*`, numbers, names of months and
-//! days, ranges, lists, and steps behind a `*` or a range. Where they differ (a step behind a single
-//! number, `?`, `L`, full names) the line is refused, as whoever wrote it should say what is meant.
-//! What the server's own dialect knows beyond that (seconds, `H`) is no part of a crontab either.
+//! days, ranges, lists, and steps behind a `*` or a range. Where they differ (a step behind a
+//! single number, `?`, `L`, full names) the line is refused, as whoever wrote it should say what is
+//! meant. What the server's own dialect knows beyond that (seconds, `H`) is no part of a crontab
+//! either.
 //!
 //! The server checks the expression again. This check is here because only a reader of crontabs can
 //! tell where the schedule ends and the command begins.
@@ -15,55 +16,21 @@ struct Field {
     names: &'static [&'static str],
 }
 
-const MONTHS: [&str; 12] = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 const FIELDS: [Field; 5] = [
-    Field {
-        name: "minute",
-        first: 0,
-        last: 59,
-        names: &[],
-    },
-    Field {
-        name: "hour",
-        first: 0,
-        last: 23,
-        names: &[],
-    },
-    Field {
-        name: "day of month",
-        first: 1,
-        last: 31,
-        names: &[],
-    },
-    Field {
-        name: "month",
-        first: 1,
-        last: 12,
-        names: &MONTHS,
-    },
-    Field {
-        name: "day of week",
-        first: 0,
-        last: 7,
-        names: &DAYS,
-    },
+    Field { name: "minute", first: 0, last: 59, names: &[] },
+    Field { name: "hour", first: 0, last: 23, names: &[] },
+    Field { name: "day of month", first: 1, last: 31, names: &[] },
+    Field { name: "month", first: 1, last: 12, names: &MONTHS },
+    Field { name: "day of week", first: 0, last: 7, names: &DAYS },
 ];
 
 /// `@reboot` is read, so that it can be told apart from one that does not exist.
-const MACROS: [&str; 8] = [
-    "@reboot",
-    "@yearly",
-    "@annually",
-    "@monthly",
-    "@weekly",
-    "@daily",
-    "@midnight",
-    "@hourly",
-];
+const MACROS: [&str; 8] =
+    ["@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
 /// The schedule with one blank between its fields, and what follows it.
 pub fn schedule(text: &str) -> Result<(String, &str), String> {
@@ -71,10 +38,7 @@ pub fn schedule(text: &str) -> Result<(String, &str), String> {
         let (name, rest) = word(text);
         return match MACROS.contains(&name) {
             true => Ok((name.to_owned(), rest)),
-            false => Err(format!(
-                "{name:?} is no macro; there are {}",
-                MACROS.join(", ")
-            )),
+            false => Err(format!("{name:?} is no macro; there are {}", MACROS.join(", "))),
         };
     }
     if !text.starts_with(|c: char| c.is_ascii_digit() || "*-+,/?".contains(c))
@@ -90,9 +54,7 @@ pub fn schedule(text: &str) -> Result<(String, &str), String> {
     for (index, field) in FIELDS.iter().enumerate() {
         let (given, tail) = word(rest);
         if given.is_empty() {
-            return Err(format!(
-                "there are only {index} of the five schedule fields"
-            ));
+            return Err(format!("there are only {index} of the five schedule fields"));
         }
         check(field, given).map_err(|reason| explained(index, field, given, &reason))?;
         if index > 0 {
@@ -113,11 +75,15 @@ pub fn word(text: &str) -> (&str, &str) {
 
 /// A field that looks like the beginning of a command most likely is one.
 fn explained(index: usize, field: &Field, given: &str, reason: &str) -> String {
-    let message = format!("{} {:?}: {reason}", field.name, super::short(given));
+    let given = super::short(given);
     if index > 0 && given.starts_with(['/', '~', '.', '[', '$']) {
-        return format!("{message}; are there only {index} of the five schedule fields?");
+        return format!(
+            "{given:?} stands where the {} should be: there are only {index} of the \
+                        five schedule fields",
+            field.name
+        );
     }
-    message
+    format!("{} {given:?}: {reason}", field.name)
 }
 
 fn check(field: &Field, given: &str) -> Result<(), String> {
@@ -145,6 +111,9 @@ fn check_item(field: &Field, item: &str) -> Result<(), String> {
     match range.split_once('-').filter(|(first, _)| !first.is_empty()) {
         None => value(field, range).map(drop),
         Some((_, "")) => Err("the range has no end".to_owned()),
+        Some((_, last)) if last.starts_with('-') => {
+            Err("a range has one dash, and its numbers have no sign".to_owned())
+        }
         Some((first, last)) => {
             let (low, high) = (value(field, first)?, value(field, last)?);
             // `fri-sun` can only mean the Sunday at the end of the week.
@@ -164,18 +133,13 @@ fn check_step(range: &str, step: &str) -> Result<(), String> {
     match number(step) {
         Some(0) => Err("a step of 0 goes nowhere".to_owned()),
         Some(_) if range == "*" || range.contains('-') => Ok(()),
-        Some(_) => Err(format!(
-            "a step needs a range before it, as in {range}-…/{step}"
-        )),
+        Some(_) => Err(format!("a step needs a range before it, as in {range}-…/{step}")),
         None => Err(format!("the step {step:?} is no number above 0")),
     }
 }
 
 fn value(field: &Field, text: &str) -> Result<u32, String> {
-    let named = field
-        .names
-        .iter()
-        .position(|name| name.eq_ignore_ascii_case(text));
+    let named = field.names.iter().position(|name| name.eq_ignore_ascii_case(text));
     if let Some(position) = named {
         return Ok(field.first + u32::try_from(position).unwrap_or(0));
     }

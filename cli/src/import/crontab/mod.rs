@@ -74,34 +74,21 @@ pub struct Job {
 
 /// Reads a whole file.
 pub fn parse(bytes: &[u8], dialect: Dialect) -> Crontab {
-    let mut reader = Reader {
-        dialect,
-        crontab: Crontab::default(),
-        settings: BTreeMap::new(),
-    };
+    let mut reader = Reader { dialect, crontab: Crontab::default(), settings: BTreeMap::new() };
     let mut carriage_returns = false;
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        let line = line
-            .strip_suffix(b"\r")
-            .inspect(|_| carriage_returns = true)
-            .unwrap_or(line);
+        let line = line.strip_suffix(b"\r").inspect(|_| carriage_returns = true).unwrap_or(line);
         match std::str::from_utf8(line) {
             Ok(text) => reader.line(index + 1, text),
             Err(_) => reader.refuse(index + 1, "the line is not UTF-8".to_owned()),
         }
     }
     if carriage_returns {
-        reader.warn(
-            1,
-            "lines end in CR LF; cron would take the CR as part of the command".into(),
-        );
+        reader.warn(1, "lines end in CR LF; cron would take the CR as part of the command".into());
     }
     if !bytes.is_empty() && bytes.last() != Some(&b'\n') {
         let last = bytes.split(|&byte| byte == b'\n').count();
-        reader.warn(
-            last,
-            "the last line has no newline; Debian's crontab refuses it".into(),
-        );
+        reader.warn(last, "the last line has no newline; Debian's crontab refuses it".into());
     }
     reader.crontab.warnings.sort_by_key(|remark| remark.line);
     reader.crontab
@@ -133,21 +120,11 @@ impl Reader {
     fn setting(&mut self, line: usize, name: String, value: String) {
         match name.as_str() {
             "MAILTO" | "MAILFROM" | "CONTENT_TYPE" | "CONTENT_TRANSFER_ENCODING" => {
-                let hint = if value.is_empty() {
-                    ""
-                } else {
-                    "; see the runs and their output"
-                };
-                self.warn(
-                    line,
-                    format!("{name} is not carried over: nothing is mailed{hint}"),
-                );
+                let hint = if value.is_empty() { "" } else { "; see the runs and their output" };
+                self.warn(line, format!("{name} is not carried over: nothing is mailed{hint}"));
             }
             "RANDOM_DELAY" => {
-                self.warn(
-                    line,
-                    "RANDOM_DELAY is not carried over: use jitter".to_owned(),
-                );
+                self.warn(line, "RANDOM_DELAY is not carried over: use jitter".to_owned());
             }
             "CRON_TZ" if !value.is_empty() && !is_zone(&value) => {
                 self.refuse(
@@ -273,25 +250,21 @@ mod tests {
     fn only_reason(text: &str) -> String {
         let crontab = user(text);
         assert!(crontab.jobs.is_empty(), "{:?}", crontab.jobs);
-        let [refused] = crontab.refused.as_slice() else {
-            panic!("{:?}", crontab.refused)
-        };
+        let [refused] = crontab.refused.as_slice() else { panic!("{:?}", crontab.refused) };
         refused.message.clone()
     }
 
     #[test]
     fn settings_hold_for_the_lines_below_them() {
         let crontab = user(
-            "0 1 * * * a\nCRON_TZ=Europe/Berlin\nX=1\n0 1 * * * b\nX=2\nCRON_TZ=\"\"\n0 1 * * * c\n",
+            "0 1 * * * a\nCRON_TZ=Europe/Berlin\nX=1\n0 1 * * * b\n\
+             X=2\nCRON_TZ=\"\"\n0 1 * * * c\n",
         );
         assert_eq!(crontab.refused, []);
         let zones: Vec<_> = crontab.jobs.iter().map(|job| job.zone.as_deref()).collect();
         assert_eq!(zones, [None, Some("Europe/Berlin"), None]);
-        let values: Vec<_> = crontab
-            .jobs
-            .iter()
-            .map(|job| job.env.get("X").map(String::as_str))
-            .collect();
+        let values: Vec<_> =
+            crontab.jobs.iter().map(|job| job.env.get("X").map(String::as_str)).collect();
         assert_eq!(values, [None, Some("1"), Some("2")]);
     }
 
@@ -302,10 +275,7 @@ mod tests {
         assert_eq!(job.shell.as_deref(), Some("/bin/bash"));
         assert_eq!(job.home.as_deref(), Some("/srv"));
         assert_eq!(job.zone, None);
-        assert_eq!(
-            job.env,
-            BTreeMap::from([("TZ".to_owned(), "Asia/Tokyo".to_owned())])
-        );
+        assert_eq!(job.env, BTreeMap::from([("TZ".to_owned(), "Asia/Tokyo".to_owned())]));
     }
 
     #[test]
@@ -324,11 +294,7 @@ mod tests {
     #[test]
     fn windows_line_ends_and_a_missing_last_one_are_told() {
         let crontab = user("0 1 * * * a\r\n0 2 * * * b");
-        let commands: Vec<&str> = crontab
-            .jobs
-            .iter()
-            .map(|job| job.command.as_str())
-            .collect();
+        let commands: Vec<&str> = crontab.jobs.iter().map(|job| job.command.as_str()).collect();
         assert_eq!(commands, ["a", "b"]);
         assert_eq!(crontab.warnings.len(), 2);
     }
@@ -336,15 +302,9 @@ mod tests {
     #[test]
     fn a_user_column_is_missed_or_suspected() {
         let system = parse(b"0 1 * * * /bin/true\n", Dialect::System);
-        assert!(
-            system.refused[0].message.contains("leave out --system"),
-            "{system:?}"
-        );
+        assert!(system.refused[0].message.contains("leave out --system"), "{system:?}");
         let system = parse(b"0 1 * * * root\n", Dialect::System);
-        assert!(
-            system.refused[0].message.contains("no command"),
-            "{system:?}"
-        );
+        assert!(system.refused[0].message.contains("no command"), "{system:?}");
         let user = user("0 1 * * * root /bin/true\n");
         assert!(user.warnings[0].message.contains("--system"));
     }

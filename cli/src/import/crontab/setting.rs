@@ -34,17 +34,13 @@ pub fn parse(text: &str) -> Line {
     }
     let value = value.trim_start();
     let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
-        return Line::Setting {
-            name: name.to_owned(),
-            value: value.trim_end().to_owned(),
-        };
+        return Line::Setting { name: name.to_owned(), value: value.trim_end().to_owned() };
     };
     match value[1..].split_once(quote) {
         None => Line::Broken(format!("the value of {name} has an open quote ({quote})")),
-        Some((inner, rest)) if rest.trim().is_empty() => Line::Setting {
-            name: name.to_owned(),
-            value: inner.to_owned(),
-        },
+        Some((inner, rest)) if rest.trim().is_empty() => {
+            Line::Setting { name: name.to_owned(), value: inner.to_owned() }
+        }
         Some((_, rest)) => Line::Broken(format!(
             "behind the quoted value of {name} there is more: {:?}",
             super::short(rest.trim())
@@ -57,9 +53,7 @@ fn name(text: &str) -> Option<(&str, &str)> {
     match text.chars().next().filter(|c| matches!(c, '"' | '\'')) {
         Some(quote) => text[1..].split_once(quote),
         None => {
-            let end = text
-                .find(|c: char| c == '=' || c.is_whitespace())
-                .unwrap_or(text.len());
+            let end = text.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(text.len());
             Some(text.split_at(end))
         }
     }
@@ -69,7 +63,8 @@ fn name(text: &str) -> Option<(&str, &str)> {
 fn meant_as_setting(text: &str) -> Line {
     let starts_as_name = text.starts_with(|c: char| c.is_ascii_alphabetic() || "_\"'".contains(c));
     match text.split_once('=') {
-        Some((name, _)) if starts_as_name => Line::Broken(format!(
+        // With a star in it, it was meant as a schedule.
+        Some((name, _)) if starts_as_name && !name.contains('*') => Line::Broken(format!(
             "{:?} is no name of a setting: it has a blank in it or an open quote",
             super::short(name.trim())
         )),
@@ -95,10 +90,7 @@ mod tests {
             ("\"A\"=b", "A", "b"),
             ("A=b\"c", "A", "b\"c"),
         ] {
-            let expected = Line::Setting {
-                name: name.to_owned(),
-                value: value.to_owned(),
-            };
+            let expected = Line::Setting { name: name.to_owned(), value: value.to_owned() };
             assert_eq!(parse(text), expected, "{text}");
         }
     }
@@ -106,11 +98,7 @@ mod tests {
     #[test]
     fn what_was_meant_as_a_setting_is_refused_as_one() {
         for text in ["MY VAR = value", "A='b", "A=\"b\" c", "=b", "\"A=b"] {
-            assert!(
-                matches!(parse(text), Line::Broken(_)),
-                "{text}: {:?}",
-                parse(text)
-            );
+            assert!(matches!(parse(text), Line::Broken(_)), "{text}: {:?}", parse(text));
         }
     }
 

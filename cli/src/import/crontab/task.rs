@@ -41,10 +41,7 @@ pub struct Names {
 impl Names {
     /// For a file of this stem.
     pub fn new(file_stem: &str) -> Names {
-        Names {
-            stem: stem(file_stem),
-            given: BTreeMap::new(),
-        }
+        Names { stem: stem(file_stem), given: BTreeMap::new() }
     }
 
     fn name(&mut self, schedule: &str, zone: &str, command: &str) -> String {
@@ -83,17 +80,11 @@ pub fn task_of(job: &Job, namespace: &str, names: &mut Names, host: &Host) -> Ta
         command = command.env(name, value);
     }
     if let Some(stdin) = &job.stdin {
-        let newline = if stdin.is_empty() || stdin.ends_with('\n') {
-            ""
-        } else {
-            "\n"
-        };
+        let newline = if stdin.is_empty() || stdin.ends_with('\n') { "" } else { "\n" };
         command = command.stdin(format!("{stdin}{newline}"));
     }
     let name = names.name(&job.schedule, zone, &job.written);
-    Task::new(namespace, name)
-        .cron(Cron::new(&job.schedule).in_zone(zone))
-        .command(command)
+    Task::new(namespace, name).cron(Cron::new(&job.schedule).in_zone(zone)).command(command)
 }
 
 /// A zone of the IANA database.
@@ -105,18 +96,11 @@ pub fn is_zone(name: &str) -> bool {
 fn stem(file_stem: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     let lower = file_stem.to_lowercase();
-    let mapped: String = lower
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .collect();
+    let mapped: String = lower.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
     let edges = |c: char| !c.is_ascii_alphanumeric();
     let cut = &mapped.trim_matches(edges);
     let cut = cut.get(..STEM_BYTES_MAX).unwrap_or(cut).trim_matches(edges);
-    if cut.is_empty() {
-        "crontab".to_owned()
-    } else {
-        cut.to_owned()
-    }
+    if cut.is_empty() { "crontab".to_owned() } else { cut.to_owned() }
 }
 
 #[cfg(test)]
@@ -154,11 +138,7 @@ mod tests {
 
     #[test]
     fn names_stay_when_lines_move_and_twins_are_counted() {
-        let first = tasks(
-            "0 1 * * * a\n0 1 * * * a\n0 2 * * * b\n",
-            Dialect::User,
-            &host(),
-        );
+        let first = tasks("0 1 * * * a\n0 1 * * * a\n0 2 * * * b\n", Dialect::User, &host());
         let second = tasks(
             "# new\n@daily c\n0  2 * * *\tb\n0 1 * * * a\n0 1 * * * a\n",
             Dialect::User,
@@ -167,10 +147,7 @@ mod tests {
         let names = |tasks: &[v1::Task]| tasks.iter().map(|t| t.name.clone()).collect::<Vec<_>>();
         let (first, second) = (names(&first), names(&second));
         assert_eq!(first[1], format!("{}-2", first[0]));
-        assert_eq!(
-            second[1..],
-            [first[2].clone(), first[0].clone(), first[1].clone()]
-        );
+        assert_eq!(second[1..], [first[2].clone(), first[0].clone(), first[1].clone()]);
     }
 
     #[test]
@@ -182,10 +159,7 @@ mod tests {
     #[test]
     fn the_zone_is_part_of_the_name() {
         let name = |zone: &str| {
-            let host = Host {
-                zone: zone.to_owned(),
-                ..Host::default()
-            };
+            let host = Host { zone: zone.to_owned(), ..Host::default() };
             tasks("0 1 * * * a\n", Dialect::User, &host)[0].name.clone()
         };
         assert_ne!(name("UTC"), name("Europe/Berlin"));
@@ -196,24 +170,15 @@ mod tests {
         let text = "SHELL=/bin/bash\nX=1\n0 1 * * * backup a%input\n0 1 * * * nobody b\n";
         let tasks = tasks(text, Dialect::System, &host());
         let first = command(&tasks[0]);
-        let Some(v1::command::Program::Argv(argv)) = &first.program else {
-            panic!()
-        };
+        let Some(v1::command::Program::Argv(argv)) = &first.program else { panic!() };
         assert_eq!(argv.args, ["/bin/bash", "-c", "a"]);
         assert_eq!(first.cwd.as_deref(), Some("/srv/backup"));
         assert_eq!(first.user.as_deref(), Some("backup"));
         assert_eq!(first.stdin.as_deref(), Some("input\n"));
-        let env: Vec<(&str, &str)> = first
-            .env
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let expected = [
-            ("HOME", "/srv/backup"),
-            ("LOGNAME", "backup"),
-            ("SHELL", "/bin/bash"),
-            ("X", "1"),
-        ];
+        let env: Vec<(&str, &str)> =
+            first.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let expected =
+            [("HOME", "/srv/backup"), ("LOGNAME", "backup"), ("SHELL", "/bin/bash"), ("X", "1")];
         assert_eq!(env, expected);
         assert_eq!(command(&tasks[1]).cwd, None, "nobody's home is not known");
     }
