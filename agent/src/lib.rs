@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The agent daemon as a library: the shell round `tocktower_core::agent`.
+
+pub mod driver;
