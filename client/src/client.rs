@@ -192,7 +192,8 @@ impl Client {
                 Reached::Nobody | Reached::Busy => true,
                 Reached::Unknown => repeat != Repeat::Harmful,
             };
-            if matches!(reached, Reached::Nobody | Reached::Unknown) {
+            // A busy one, too: its copy of the shared state may be behind that of the others.
+            if reached != Reached::Refused {
                 self.pass_over(index);
             }
             unreached_in_a_row =

@@ -15,6 +15,9 @@ use tonic::{Code, Status};
 /// Metadata of a refusal: an encoded `tocktower.v1.Error`.
 pub const PROBLEM_METADATA: &str = "tocktower-problem-bin";
 
+/// Codes with which a server says that it cannot just now, and did nothing.
+const BUSY: [&str; 4] = ["rate_limited", "store_unavailable", "not_ready", "agents_silent"];
+
 /// Why a call failed. `Display` is a sentence for people and does not repeat the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,15 +50,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same call may succeed a little later.
+    /// The same call may succeed a little later, and to send it does no harm. An unknown outcome
+    /// is none of these: what was safe to repeat has been repeated already.
     pub fn retryable(&self) -> bool {
         match self {
-            Error::Unreachable { .. } | Error::UnknownOutcome { .. } => true,
-            Error::Refused(refusal) => {
-                matches!(refusal.status, Code::Unavailable | Code::ResourceExhausted)
-                    && refusal.code != "too_large"
-            }
-            Error::Config(_) | Error::Incomplete(_) => false,
+            Error::Unreachable { .. } => true,
+            Error::Refused(refusal) => refusal.code != "too_large" && refusal.is_busy(),
+            Error::UnknownOutcome { .. } | Error::Config(_) | Error::Incomplete(_) => false,
         }
     }
 
@@ -137,6 +138,11 @@ impl Refusal {
         Refusal::of(status, error)
     }
 
+    fn is_busy(&self) -> bool {
+        BUSY.contains(&self.code.as_str())
+            || matches!(self.status, Code::Unavailable | Code::ResourceExhausted)
+    }
+
     fn of(status: Code, error: v1::Error) -> Refusal {
         let fields = error.errors.into_iter().map(FieldError::from).collect();
         Refusal { status, code: error.code, detail: error.detail, fields }
@@ -161,7 +167,7 @@ pub(crate) enum Reached {
     Nobody,
     /// It was sent, and no answer says what came of it.
     Unknown,
-    /// A server answered that it cannot just now, and says that it did nothing.
+    /// A server answered that it cannot just now, and that it did nothing.
     Busy,
     /// A server answered no.
     Refused,
@@ -178,8 +184,16 @@ pub(crate) fn reached(status: &Status) -> Reached {
         }
         source = error.source();
     }
+    if local {
+        return Reached::Unknown;
+    }
+    // The stable codes say it exactly; the codes of gRPC stand in where no problem came along.
+    match problem(status).unwrap_or_default().code.as_str() {
+        "outcome_unknown" => return Reached::Unknown,
+        code if BUSY.contains(&code) => return Reached::Busy,
+        _ => {}
+    }
     match status.code() {
-        _ if local => Reached::Unknown,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Reached::Unknown,
         Code::ResourceExhausted if Refusal::of_status(status).code != "too_large" => Reached::Busy,
         _ => Reached::Refused,
@@ -316,6 +330,18 @@ mod tests {
     #[test]
     fn only_what_the_server_refused_is_final() {
         assert_eq!(reached(&Status::unavailable("no majority")), Reached::Unknown);
+        for (code, expected) in [
+            ("store_unavailable", Reached::Busy),
+            ("outcome_unknown", Reached::Unknown),
+            ("already_ended", Reached::Refused),
+        ] {
+            let error = v1::Error { code: code.into(), ..v1::Error::default() };
+            let mut metadata = MetadataMap::new();
+            let value = MetadataValue::from_bytes(&error.encode_to_vec());
+            metadata.insert_bin(PROBLEM_METADATA, value);
+            let status = Status::with_metadata(Code::Aborted, "", metadata);
+            assert_eq!(reached(&status), expected, "{code}");
+        }
         assert_eq!(reached(&Status::resource_exhausted("slow down")), Reached::Busy);
         assert_eq!(reached(&Status::not_found("x")), Reached::Refused);
         let connect = tonic::ConnectError("refused".into());

@@ -142,7 +142,14 @@ impl Client {
             let request = self.request(message.clone());
             async move { runs(channel).cancel_run(request).await }
         });
-        answer.await.result?.run.ok_or(Error::Incomplete("run"))
+        let answer = answer.await;
+        match answer.result {
+            // The lost first attempt of this very call may be what ended it.
+            Err(error) if error.code() == Some("already_ended") && answer.maybe_done_before => {
+                self.get_run(run_id).await
+            }
+            result => result?.run.ok_or(Error::Incomplete("run")),
+        }
     }
 
     /// What an attempt of a run wrote. The stream goes on by itself after a server died, with the
