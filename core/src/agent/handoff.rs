@@ -32,7 +32,10 @@ impl Agent {
             let owner = self.desk.fleet.ring.owner(range.id);
             let mine = owner == Some(&self.desk.config.agent);
             let elsewhere = owner.is_some() && !mine;
-            let ready = range.writer.answered.is_some() && range.writer.phase == Phase::Idle;
+            let ready = range.writer.answered.is_some()
+                && range.writer.phase == Phase::Idle
+                && range.hand_off_after <= now
+                && self.desk.clock.verified();
             if (elsewhere || leaving) && ready {
                 range.hold = Hold::Leaving { fence, since: now };
                 places -= 1;

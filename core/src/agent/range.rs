@@ -172,6 +172,11 @@ pub(crate) struct Range {
     pub interest: Interest,
     pub copy: Copy,
     pub hold: Hold,
+    /// The newest fence that was taken up: a process takes each up once, since its copy may show
+    /// a claim for a moment after it was handed on.
+    pub fence_taken: Fence,
+    /// A hand-off was given up; not again before this.
+    pub hand_off_after: Mono,
     /// Counts holdings and restarts of the window: what belongs to an earlier one is stale.
     pub holding: u32,
     pub writer: Writer,
@@ -194,6 +199,8 @@ impl Range {
             interest: Interest::Nothing,
             copy: Copy::default(),
             hold: Hold::No,
+            fence_taken: Fence::default(),
+            hand_off_after: Mono::default(),
             holding: 0,
             writer: Writer::new(),
             open: BTreeMap::new(),
