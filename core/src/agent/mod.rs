@@ -50,8 +50,11 @@ pub struct Config {
     pub ttl: Duration,
     pub ranges: RangeCount,
     pub epoch: Epoch,
-    /// Counts the openings of the store: what this process numbers is never numbered again.
+    /// Names this process in its ledgers; no other process of any store has the same.
     pub process: u64,
+    /// What this process numbers (tasks, attempts, listings) counts on from here, and no other
+    /// process of this store has counted there.
+    pub first_number: u64,
     /// Attempts that run at once.
     pub running_max: usize,
     pub rules: Rules,

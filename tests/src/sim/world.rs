@@ -281,6 +281,7 @@ impl World {
             ranges: keys.ranges(),
             epoch: Epoch(1),
             process: at.store.process,
+            first_number: at.store.process << 32,
             running_max: 50,
             rules,
         };
