@@ -4,4 +4,5 @@
 pub mod hash;
 pub mod ids;
 pub mod limits;
+pub mod schedule;
 pub mod time;
