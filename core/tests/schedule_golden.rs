@@ -111,3 +111,46 @@ fn every_entry_of_the_golden_table_comes_out() {
 fn every_entry_of_the_golden_table_of_clock_changes_comes_out() {
     check("cron_dst_golden.json", 82);
 }
+
+/// What the tables do not ask: a question from the middle of a first pass.
+#[test]
+fn asked_from_the_first_pass_of_a_fold_only_what_counts_is_answered() {
+    // The clock in Berlin goes back from 03:00 to 02:00 at 01:00Z.
+    let next = |expression, fold, after| {
+        let zone = Zone::parse("Europe/Berlin").unwrap();
+        let cron = Cron::parse(expression, Dialect::Crontab, zone, Gap::After, fold, 0).unwrap();
+        let next = cron
+            .next_after(Instant::from_millis(millis(after)))
+            .unwrap();
+        cron.zone().local(next).1.to_string() + " " + &cron.zone().local(next).0.to_string()
+    };
+    let middle = "2026-10-25T00:20:00Z";
+    assert_eq!(
+        next("30 2 * * *", Fold::First, middle),
+        "+02 2026-10-25T02:30:00"
+    );
+    assert_eq!(
+        next("30 2 * * *", Fold::Second, middle),
+        "+01 2026-10-25T02:30:00"
+    );
+    assert_eq!(
+        next("30 2 * * *", Fold::Both, middle),
+        "+02 2026-10-25T02:30:00"
+    );
+    assert_eq!(
+        next("10 2 * * *", Fold::First, middle),
+        "+01 2026-10-26T02:10:00"
+    );
+    assert_eq!(
+        next("10 2 * * *", Fold::Second, middle),
+        "+01 2026-10-25T02:10:00"
+    );
+    assert_eq!(
+        next("10 2 * * *", Fold::Both, middle),
+        "+01 2026-10-25T02:10:00"
+    );
+    assert_eq!(
+        next("10 * * * *", Fold::First, middle),
+        "+01 2026-10-25T02:10:00"
+    );
+}

@@ -12,4 +12,8 @@
 
 mod cases;
 mod embedded;
+mod etcd;
+mod figures;
+#[path = "../support/etcd.rs"]
+mod harness;
 mod vocabulary;

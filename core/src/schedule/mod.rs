@@ -14,8 +14,62 @@
 
 pub mod cron;
 pub mod dst;
+pub mod every;
+pub mod instants;
+pub mod jitter;
+pub mod warnings;
+mod words;
 pub mod zone;
 
 pub use cron::{Cron, CronError, Dialect};
 pub use dst::{Fold, Gap};
+pub use every::{Every, EveryError};
+pub use instants::{Instants, Timetable};
+pub use warnings::{Warning, WarningCode, warnings};
 pub use zone::{Zone, ZoneError, tz_database_version};
+
+use crate::time::Instant;
+
+static UTC: Zone = Zone::UTC;
+
+/// What makes the instants of a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Schedule {
+    /// Once.
+    At(Instant),
+    /// Local times that match an expression.
+    Cron(Cron),
+    /// A fixed spacing.
+    Every(Every),
+}
+
+impl Schedule {
+    /// The first instant strictly after `after`; `None` if there is none any more.
+    pub fn next_after(&self, after: Instant) -> Option<Instant> {
+        match self {
+            Schedule::At(at) => (*at > after).then_some(*at),
+            Schedule::Cron(cron) => cron.next_after(after),
+            Schedule::Every(every) => every.next_after(after),
+        }
+    }
+
+    /// The zone in which its dates are meant: UTC but for cron expressions.
+    pub fn zone(&self) -> &Zone {
+        match self {
+            Schedule::Cron(cron) => cron.zone(),
+            Schedule::At(_) | Schedule::Every(_) => &UTC,
+        }
+    }
+
+    /// The schedule in plain language: "At 02:30 every day, Europe/Berlin".
+    pub fn describe(&self) -> String {
+        match self {
+            Schedule::At(at) => {
+                let (local, _) = Zone::UTC.local(*at);
+                format!("Once, on {} at {}, UTC", local.date(), local.time())
+            }
+            Schedule::Cron(cron) => cron.describe(),
+            Schedule::Every(every) => every.describe(),
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 
 use super::dst::{Change, Resolved, local_at, second_of, timestamp};
@@ -78,11 +78,29 @@ impl Zone {
         self.local(instant).0.date()
     }
 
+    /// The first instant of the day after `date` that is later than `after`, if there is one.
+    pub(super) fn day_after(&self, date: Date, after: Instant) -> Option<Instant> {
+        let midnight = date.tomorrow().ok()?.to_datetime(Time::midnight());
+        let seconds = match self.resolve(midnight) {
+            Resolved::Once(second) => [second, second],
+            Resolved::Gap(change) => [change.at, change.at],
+            Resolved::Fold(change) => [
+                second_of(midnight, change.before),
+                second_of(midnight, change.after),
+            ],
+        };
+        let millis = seconds.map(|second| second.saturating_mul(1_000));
+        millis
+            .into_iter()
+            .find(|ms| *ms > after.millis())
+            .map(Instant::from_millis)
+    }
+
     pub(super) fn offset(&self, second: i64) -> Offset {
         self.0.to_offset(timestamp(second))
     }
 
-    /// The zone never changes its offset.
+    /// UTC itself, which needs none of what follows.
     pub(super) fn is_utc(&self) -> bool {
         self.0 == TimeZone::UTC
     }

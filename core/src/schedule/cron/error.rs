@@ -1,5 +1,9 @@
 //! Why an expression was refused, in words that a person can act on: which field, what was given,
 //! what is wrong with it, and what is allowed there.
+//!
+//! The first thing that is wrong is reported and not all of them: items of one field are read from
+//! left to right, and a second error is often the first one's shadow. `Problem` is apart from
+//! `CronError` since the code that reads an item does not know which list the item stands in.
 
 use super::Dialect;
 use super::fields::{Field, Rule};

@@ -32,6 +32,10 @@ impl Sets {
         Some(date.to_datetime(self.time_at_or_after(Time::midnight())?))
     }
 
+    pub fn has_all_hours(&self) -> bool {
+        self.hours == (1 << 24) - 1
+    }
+
     fn has_month(&self, year: i16, month: i8) -> bool {
         self.months >> month & 1 == 1 && self.years.at_or_after(year) == Some(year)
     }

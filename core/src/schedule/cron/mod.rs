@@ -12,6 +12,8 @@
 //! `eval` searches.
 
 mod days;
+mod describe;
+mod describe_days;
 mod error;
 mod eval;
 mod fields;
@@ -134,16 +136,28 @@ impl Cron {
             return instant(second_of(self.sets.at_or_after(from)?, Offset::UTC));
         }
         let offset = self.zone.offset(after);
-        let mut from = local_at(after + 1, offset);
+        let from = local_at(after + 1, offset);
         if self.rules().1 != Fold::First
             && let Some(fold) = self.zone.first_pass(after, offset)
+            && let Some(second) = self.within_fold(&fold, from)
         {
-            match self.within_first_pass(&fold, from) {
-                Some(second) => return instant(second),
-                None => from = fold.local_end(),
-            }
+            return instant(second);
         }
         instant(self.search(from, after)?)
+    }
+
+    /// The first local time at or after `from` that matches, whether it exists or not.
+    pub(super) fn local_match(&self, from: DateTime) -> Option<DateTime> {
+        self.sets.at_or_after(from)
+    }
+
+    /// Whether a jump of the clock by `shift` seconds leaves the spacing as it was: the expression
+    /// matches in every hour, and the jump brings its minutes back onto its minutes.
+    pub(super) fn is_unmoved_by(&self, shift: u32) -> bool {
+        let minutes = shift / 60 % 60;
+        let sets = &self.sets;
+        let turned = sets.minutes >> minutes | sets.minutes << (60 - minutes);
+        sets.has_all_hours() && shift.is_multiple_of(60) && turned & ((1 << 60) - 1) == sets.minutes
     }
 
     /// What the rules come to: keeping the spacing is the same as firing at what exists, each time.
@@ -155,8 +169,8 @@ impl Cron {
         }
     }
 
-    /// The next match when the search starts in the first pass of a fold and second ones count.
-    fn within_first_pass(&self, fold: &Change, from: DateTime) -> Option<i64> {
+    /// The next match within a fold, asked from its first pass, when second passes count.
+    fn within_fold(&self, fold: &Change, from: DateTime) -> Option<i64> {
         let match_from = |from| {
             self.sets
                 .at_or_after(from)
@@ -182,9 +196,8 @@ impl Cron {
                 .filter(|at| at.year() <= year_max)?;
             let change = match self.zone.resolve(local) {
                 Resolved::Once(second) => return Some(second),
-                Resolved::Gap(change) if gap_rule == Gap::After && change.at > after => {
-                    return Some(change.at);
-                }
+                // A gap that is ahead on the local clock is ahead in time.
+                Resolved::Gap(change) if gap_rule == Gap::After => return Some(change.at),
                 Resolved::Gap(change) => change,
                 Resolved::Fold(change) => {
                     let (first, second) = (
