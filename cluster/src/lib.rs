@@ -2,5 +2,9 @@
 
 pub mod embedded;
 pub mod etcd;
-pub mod port;
 pub mod follow;
+pub mod keys;
+pub mod port;
+pub mod records;
+pub mod tasks;
+pub mod triggers;

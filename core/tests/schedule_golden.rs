@@ -1,10 +1,7 @@
 //! The golden tables are the definition of what an expression means: every entry was agreed by at
 //! least three implementations (`tests/data/cron_golden.README.md`). All of them must come out.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot read its data has failed"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 use serde_json::Value;
 use tocktower_core::schedule::{Cron, Dialect, Fold, Gap, Zone};
@@ -17,9 +14,7 @@ fn table(name: &str) -> Vec<Value> {
 }
 
 fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
-    entry[key]
-        .as_str()
-        .unwrap_or_else(|| panic!("{key} is missing in {entry}"))
+    entry[key].as_str().unwrap_or_else(|| panic!("{key} is missing in {entry}"))
 }
 
 fn millis(text: &str) -> i64 {
@@ -55,11 +50,7 @@ fn wrong(entry: &Value) -> Option<String> {
     // An instant is never before 1970, so a list that starts in 1969 is asked from its first
     // answer.
     let old = millis(text(entry, "after")) < Instant::MIN.millis();
-    for expected in list
-        .iter()
-        .map(|value| value.as_str().unwrap())
-        .skip(usize::from(old))
-    {
+    for expected in list.iter().map(|value| value.as_str().unwrap()).skip(usize::from(old)) {
         let Some(next) = cron.next_after(at) else {
             return Some(format!(
                 "{} after {at:?}: nothing for {expected}\n{entry}",
@@ -69,20 +60,13 @@ fn wrong(entry: &Value) -> Option<String> {
         let offset = cron.zone().local(next).1;
         let offset_expected = match expected.rsplit_once(['+', '-']).unwrap().1.split_once(':') {
             Some((hours, minutes)) => {
-                let sign = if expected.as_bytes()[expected.len() - 6] == b'-' {
-                    -1
-                } else {
-                    1
-                };
+                let sign = if expected.as_bytes()[expected.len() - 6] == b'-' { -1 } else { 1 };
                 sign * (hours.parse::<i32>().unwrap() * 60 + minutes.parse::<i32>().unwrap()) * 60
             }
             None => panic!("no offset in {expected}"),
         };
         if next.millis() != millis(expected) || offset.seconds() != offset_expected {
-            return Some(format!(
-                "{}: {next:?} for {expected}\n{entry}",
-                text(entry, "id")
-            ));
+            return Some(format!("{}: {next:?} for {expected}\n{entry}", text(entry, "id")));
         }
         at = next;
     }
@@ -94,12 +78,7 @@ fn check(name: &str, entries: usize) {
     let table = table(name);
     assert_eq!(table.len(), entries);
     let wrong = table.iter().filter_map(wrong).collect::<Vec<_>>();
-    assert!(
-        wrong.is_empty(),
-        "{} of {entries} are wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {entries} are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -119,38 +98,15 @@ fn asked_from_the_first_pass_of_a_fold_only_what_counts_is_answered() {
     let next = |expression, fold, after| {
         let zone = Zone::parse("Europe/Berlin").unwrap();
         let cron = Cron::parse(expression, Dialect::Crontab, zone, Gap::After, fold, 0).unwrap();
-        let next = cron
-            .next_after(Instant::from_millis(millis(after)))
-            .unwrap();
+        let next = cron.next_after(Instant::from_millis(millis(after))).unwrap();
         cron.zone().local(next).1.to_string() + " " + &cron.zone().local(next).0.to_string()
     };
     let middle = "2026-10-25T00:20:00Z";
-    assert_eq!(
-        next("30 2 * * *", Fold::First, middle),
-        "+02 2026-10-25T02:30:00"
-    );
-    assert_eq!(
-        next("30 2 * * *", Fold::Second, middle),
-        "+01 2026-10-25T02:30:00"
-    );
-    assert_eq!(
-        next("30 2 * * *", Fold::Both, middle),
-        "+02 2026-10-25T02:30:00"
-    );
-    assert_eq!(
-        next("10 2 * * *", Fold::First, middle),
-        "+01 2026-10-26T02:10:00"
-    );
-    assert_eq!(
-        next("10 2 * * *", Fold::Second, middle),
-        "+01 2026-10-25T02:10:00"
-    );
-    assert_eq!(
-        next("10 2 * * *", Fold::Both, middle),
-        "+01 2026-10-25T02:10:00"
-    );
-    assert_eq!(
-        next("10 * * * *", Fold::First, middle),
-        "+01 2026-10-25T02:10:00"
-    );
+    assert_eq!(next("30 2 * * *", Fold::First, middle), "+02 2026-10-25T02:30:00");
+    assert_eq!(next("30 2 * * *", Fold::Second, middle), "+01 2026-10-25T02:30:00");
+    assert_eq!(next("30 2 * * *", Fold::Both, middle), "+02 2026-10-25T02:30:00");
+    assert_eq!(next("10 2 * * *", Fold::First, middle), "+01 2026-10-26T02:10:00");
+    assert_eq!(next("10 2 * * *", Fold::Second, middle), "+01 2026-10-25T02:10:00");
+    assert_eq!(next("10 2 * * *", Fold::Both, middle), "+01 2026-10-25T02:10:00");
+    assert_eq!(next("10 * * * *", Fold::First, middle), "+01 2026-10-25T02:10:00");
 }

@@ -15,14 +15,7 @@ fn at(text: &str) -> Instant {
 
 fn cron(expression: &str, zone: &str) -> Schedule {
     let zone = Zone::parse(zone).unwrap();
-    let cron = Cron::parse(
-        expression,
-        Dialect::Crontab,
-        zone,
-        Gap::After,
-        Fold::Both,
-        0,
-    );
+    let cron = Cron::parse(expression, Dialect::Crontab, zone, Gap::After, Fold::Both, 0);
     Schedule::Cron(cron.unwrap())
 }
 
@@ -31,10 +24,7 @@ fn every(seconds: u64) -> Schedule {
 }
 
 fn table(schedules: Vec<Schedule>) -> Timetable {
-    Timetable {
-        schedules,
-        ..Timetable::default()
-    }
+    Timetable { schedules, ..Timetable::default() }
 }
 
 /// The next instants, by asking for one after the other.
@@ -63,9 +53,7 @@ fn schedules_make_one_stream_in_which_a_meeting_is_one_instant() {
     );
     let walked = both.instants_after(at("2026-01-01T00:00:00Z")).take(50);
     assert_eq!(
-        walked
-            .map(|instant| format!("{instant:?}"))
-            .collect::<Vec<_>>(),
+        walked.map(|instant| format!("{instant:?}")).collect::<Vec<_>>(),
         next(&both, "2026-01-01T00:00:00Z", 50)
     );
     assert_eq!(table(Vec::new()).next_after(Instant::MIN), None);
@@ -78,22 +66,12 @@ fn start_end_and_last_may_be_instants_themselves() {
     hourly.end = Some(at("2026-01-01T07:00:00Z"));
     assert_eq!(
         next(&hourly, "2026-01-01T00:00:00Z", 9),
-        [
-            "2026-01-01T05:00:00Z",
-            "2026-01-01T06:00:00Z",
-            "2026-01-01T07:00:00Z"
-        ]
+        ["2026-01-01T05:00:00Z", "2026-01-01T06:00:00Z", "2026-01-01T07:00:00Z"]
     );
     hourly.last = Some(at("2026-01-01T06:59:59Z"));
-    assert_eq!(
-        next(&hourly, "2026-01-01T05:00:00Z", 9),
-        ["2026-01-01T06:00:00Z"]
-    );
+    assert_eq!(next(&hourly, "2026-01-01T05:00:00Z", 9), ["2026-01-01T06:00:00Z"]);
     hourly.start = Some(Instant::MIN);
-    assert_eq!(
-        next(&hourly, "1970-01-01T00:00:00Z", 1),
-        ["1970-01-01T01:00:00Z"]
-    );
+    assert_eq!(next(&hourly, "1970-01-01T00:00:00Z", 1), ["1970-01-01T01:00:00Z"]);
 }
 
 #[test]
@@ -119,10 +97,7 @@ fn an_excluded_date_that_comes_twice_is_excluded_twice() {
     // The clock in Santiago goes back from 24:00 to 23:00 on 2023-04-01.
     let mut timetable = table(vec![cron("30 * * * *", "America/Santiago")]);
     timetable.exclude = BTreeSet::from([date(2023, 4, 1)]);
-    assert_eq!(
-        next(&timetable, "2023-04-01T02:30:00Z", 1),
-        ["2023-04-02T04:30:00Z"]
-    );
+    assert_eq!(next(&timetable, "2023-04-01T02:30:00Z", 1), ["2023-04-02T04:30:00Z"]);
 }
 
 #[test]
@@ -133,11 +108,7 @@ fn when_every_date_is_excluded_the_answer_comes_all_the_same() {
     let mut timetable = table(vec![cron("* * * * * *", "Pacific/Apia"), every(1)]);
     timetable.exclude = days(date(2010, 1, 1), 1_000).collect();
     let found = timetable.next_after(at("2010-01-01T12:00:00Z"));
-    assert_eq!(
-        found,
-        Some(at("2012-09-26T11:00:00Z")),
-        "midnight of 2012-09-27 in Apia"
-    );
+    assert_eq!(found, Some(at("2012-09-26T11:00:00Z")), "midnight of 2012-09-27 in Apia");
 
     timetable.exclude = days(date(9998, 1, 1), 1_000).collect();
     assert_eq!(timetable.next_after(at("9998-01-02T00:00:00Z")), None);
@@ -158,16 +129,10 @@ fn the_last_of_so_many_runs_is_found_by_counting() {
     let mut minutely = table(vec![every(60), cron("* * * * *", "UTC")]);
     let from = at("2026-01-01T00:00:00Z");
     assert_eq!(minutely.last_of(from, 1), Some(at("2026-01-01T00:01:00Z")));
-    assert_eq!(
-        minutely.last_of(from, 100_000),
-        Some(at("2026-03-11T10:40:00Z"))
-    );
+    assert_eq!(minutely.last_of(from, 100_000), Some(at("2026-03-11T10:40:00Z")));
     assert_eq!(minutely.last_of(from, 0), None);
     minutely.end = Some(at("2026-01-01T00:10:00Z"));
     assert_eq!(minutely.last_of(from, 10), Some(at("2026-01-01T00:10:00Z")));
     assert_eq!(minutely.last_of(from, 11), None);
-    assert_eq!(
-        table(vec![Schedule::At(from)]).last_of(Instant::MIN, 2),
-        None
-    );
+    assert_eq!(table(vec![Schedule::At(from)]).last_of(Instant::MIN, 2), None);
 }

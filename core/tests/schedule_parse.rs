@@ -1,34 +1,17 @@
 //! What is refused, what is accepted, and that a refusal says what to do.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot read its data has failed"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 use tocktower_core::schedule::cron::{EXPRESSION_BYTES_MAX, Field, Problem};
 use tocktower_core::schedule::{Cron, CronError, Dialect, Fold, Gap, Zone, tz_database_version};
 use tocktower_core::time::Instant;
 
 fn crontab(expression: &str) -> Result<Cron, CronError> {
-    Cron::parse(
-        expression,
-        Dialect::Crontab,
-        Zone::UTC,
-        Gap::After,
-        Fold::First,
-        1,
-    )
+    Cron::parse(expression, Dialect::Crontab, Zone::UTC, Gap::After, Fold::First, 1)
 }
 
 fn quartz(expression: &str) -> Result<Cron, CronError> {
-    Cron::parse(
-        expression,
-        Dialect::Quartz,
-        Zone::UTC,
-        Gap::After,
-        Fold::First,
-        1,
-    )
+    Cron::parse(expression, Dialect::Quartz, Zone::UTC, Gap::After, Fold::First, 1)
 }
 
 fn problem(result: Result<Cron, CronError>) -> (Field, Problem) {
@@ -54,10 +37,7 @@ fn next(cron: Result<Cron, CronError>, count: usize) -> Vec<String> {
 fn no_line_of_the_crontab_of_broken_lines_is_accepted() {
     // Their schedule is good; the importer refuses them for the command (or the lack of it).
     let about_the_command = ["25", "35", "36"];
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../tests/data/crontabs/invalid.crontab"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/crontabs/invalid.crontab");
     let text = std::fs::read_to_string(path).unwrap();
     let (mut number, mut refused) = ("", 0);
     for line in text.lines() {
@@ -66,15 +46,8 @@ fn no_line_of_the_crontab_of_broken_lines_is_accepted() {
         } else if !line.is_empty() && !line.starts_with('#') && !about_the_command.contains(&number)
         {
             let fields = if line.starts_with('@') { 1 } else { 5 };
-            let schedule = line
-                .split_whitespace()
-                .take(fields)
-                .collect::<Vec<_>>()
-                .join(" ");
-            assert!(
-                crontab(&schedule).is_err(),
-                "line {number}: {schedule:?} was accepted"
-            );
+            let schedule = line.split_whitespace().take(fields).collect::<Vec<_>>().join(" ");
+            assert!(crontab(&schedule).is_err(), "line {number}: {schedule:?} was accepted");
             refused += 1;
         }
     }
@@ -112,21 +85,13 @@ fn what_cannot_be_meant_is_refused_by_field_and_reason() {
         ("H(0-9 * * * *", Field::Minute, Problem::NotHashed),
         ("H5 * * * *", Field::Minute, Problem::NotHashed),
         ("H() * * * *", Field::Minute, Problem::NotHashed),
-        (
-            "H/61 * * * *",
-            Field::Minute,
-            Problem::HashedStep { values: 60 },
-        ),
+        ("H/61 * * * *", Field::Minute, Problem::HashedStep { values: 60 }),
         ("H/0 * * * *", Field::Minute, Problem::NotAStep),
         ("0 0 0 1 1 * H", Field::Year, Problem::HashedYear),
         ("0 0 0 1 1 * 1969", Field::Year, Problem::OutOfRange),
     ];
     for (expression, field, reason) in cases {
-        assert_eq!(
-            problem(crontab(expression)),
-            (field, reason),
-            "{expression}"
-        );
+        assert_eq!(problem(crontab(expression)), (field, reason), "{expression}");
     }
 }
 
@@ -140,11 +105,7 @@ fn quartz_refuses_what_quartz_refuses() {
         ("0 0 12 W * ?", Field::DayOfMonth, Problem::NotNearest),
         ("0 0 12 L-31 * ?", Field::DayOfMonth, Problem::NotLast),
         ("0 0 12 L5 * ?", Field::DayOfMonth, Problem::NotLast),
-        (
-            "0 0 12 1,? * 5",
-            Field::DayOfMonth,
-            Problem::QuestionMarkInList,
-        ),
+        ("0 0 12 1,? * 5", Field::DayOfMonth, Problem::QuestionMarkInList),
         ("? 0 12 * * ?", Field::Second, Problem::NotAValue),
         ("H 0 12 * * ?", Field::Second, Problem::CrontabOnly),
         ("0 0 12 1 1 ? 2030-2020", Field::Year, Problem::Backwards),
@@ -154,25 +115,16 @@ fn quartz_refuses_what_quartz_refuses() {
     }
     for expression in ["0 0 12 * * *", "0 0 12 ? * ?", "0 0 12 1 * 1"] {
         let refused = quartz(expression).unwrap_err();
-        assert!(
-            matches!(refused, CronError::QuestionMark { .. }),
-            "{expression}: {refused}"
-        );
+        assert!(matches!(refused, CronError::QuestionMark { .. }), "{expression}: {refused}");
     }
     assert!(matches!(quartz("@daily"), Err(CronError::Macro { .. })));
-    assert!(matches!(
-        quartz("0 12 * * ?"),
-        Err(CronError::FieldCount { given: 5, .. })
-    ));
+    assert!(matches!(quartz("0 12 * * ?"), Err(CronError::FieldCount { given: 5, .. })));
 }
 
 #[test]
 fn a_refusal_is_a_sentence_that_can_be_acted_on() {
     let cases = [
-        (
-            "61 * * * *",
-            "minute: \"61\" is out of range; allowed: 0 to 59",
-        ),
+        ("61 * * * *", "minute: \"61\" is out of range; allowed: 0 to 59"),
         (
             "0 0 * * 1,8",
             "day of week: \"8\" is out of range; allowed: 0 to 7 or SUN to SAT \
@@ -192,14 +144,8 @@ fn a_refusal_is_a_sentence_that_can_be_acted_on() {
             "\"@reboot\" is not a time: a task belongs to a pool and not to the start of one host, \
              so there is no moment to run it at",
         ),
-        (
-            "@every 5m",
-            "\"@every 5m\" is not a cron expression: make it an `every` schedule",
-        ),
-        (
-            "  ",
-            "the expression is empty: write fields such as \"30 2 * * *\"",
-        ),
+        ("@every 5m", "\"@every 5m\" is not a cron expression: make it an `every` schedule"),
+        ("  ", "the expression is empty: write fields such as \"30 2 * * *\""),
     ];
     for (expression, message) in cases {
         assert_eq!(crontab(expression).unwrap_err().to_string(), message);
@@ -226,11 +172,7 @@ fn names_ranges_and_blanks_are_read_as_cron_reads_them() {
         ("0 0 4 * * * *", "0 4 * * *"),
     ];
     for (expression, plain) in same {
-        assert_eq!(
-            next(crontab(expression), 20),
-            next(crontab(plain), 20),
-            "{expression}"
-        );
+        assert_eq!(next(crontab(expression), 20), next(crontab(plain), 20), "{expression}");
     }
 }
 
@@ -262,44 +204,22 @@ fn quartz_special_days_may_stand_in_lists() {
     );
     assert_eq!(
         next(quartz("0 0 12 ? * MON#1,friL"), 3),
-        [
-            "2024-01-01T12:00:00",
-            "2024-01-26T12:00:00",
-            "2024-02-05T12:00:00"
-        ]
+        ["2024-01-01T12:00:00", "2024-01-26T12:00:00", "2024-02-05T12:00:00"]
     );
-    assert_eq!(
-        next(quartz("0 0 12 31W 2,4 ?"), 1),
-        [""; 0],
-        "a day that no such month has"
-    );
+    assert_eq!(next(quartz("0 0 12 31W 2,4 ?"), 1), [""; 0], "a day that no such month has");
 }
 
 #[test]
 fn h_has_the_value_that_its_vectors_say() {
     let cron = |seed, expression| {
-        Cron::parse(
-            expression,
-            Dialect::Crontab,
-            Zone::UTC,
-            Gap::After,
-            Fold::First,
-            seed,
-        )
+        Cron::parse(expression, Dialect::Crontab, Zone::UTC, Gap::After, Fold::First, seed)
     };
     let seed = 0x0123_4567_89ab_cdef;
     assert_eq!(next(cron(seed, "H H * * *"), 1), ["2024-01-01T18:46:00"]);
-    assert_eq!(
-        next(cron(seed, "H H H H H * *"), 1),
-        ["2024-04-16T18:46:44"]
-    );
+    assert_eq!(next(cron(seed, "H H H H H * *"), 1), ["2024-04-16T18:46:44"]);
     assert_eq!(
         next(cron(seed, "H/20 0 * * *"), 3),
-        [
-            "2024-01-01T00:06:00",
-            "2024-01-01T00:26:00",
-            "2024-01-01T00:46:00"
-        ]
+        ["2024-01-01T00:06:00", "2024-01-01T00:26:00", "2024-01-01T00:46:00"]
     );
     assert_eq!(
         next(cron(seed, "H(10-19) H(1-5) * * H(mon-fri)"), 2),
@@ -307,49 +227,23 @@ fn h_has_the_value_that_its_vectors_say() {
     );
     assert_eq!(
         next(cron(seed, "H(0-29)/10 0 * * *"), 3),
-        [
-            "2024-01-01T00:06:00",
-            "2024-01-01T00:16:00",
-            "2024-01-01T00:26:00"
-        ]
+        ["2024-01-01T00:06:00", "2024-01-01T00:16:00", "2024-01-01T00:26:00"]
     );
-    assert_eq!(
-        next(cron(seed, "H 4 * * *"), 1),
-        next(cron(seed, "0 H 4 * * *"), 1)
-    );
-    assert_eq!(
-        next(cron(seed, "H/1 0 1 1 *"), 60),
-        next(crontab("* 0 1 1 *"), 60)
-    );
+    assert_eq!(next(cron(seed, "H 4 * * *"), 1), next(cron(seed, "0 H 4 * * *"), 1));
+    assert_eq!(next(cron(seed, "H/1 0 1 1 *"), 60), next(crontab("* 0 1 1 *"), 60));
 }
 
 #[test]
 fn zones_are_found_by_name_and_refused_with_a_hint() {
-    assert_eq!(
-        Zone::parse("Europe/Berlin").unwrap().name(),
-        "Europe/Berlin"
-    );
-    assert_eq!(
-        Zone::parse("europe/berlin").unwrap().name(),
-        "Europe/Berlin"
-    );
+    assert_eq!(Zone::parse("Europe/Berlin").unwrap().name(), "Europe/Berlin");
+    assert_eq!(Zone::parse("europe/berlin").unwrap().name(), "Europe/Berlin");
     assert_eq!(Zone::parse("utc").unwrap().name(), "UTC");
     assert_eq!(Zone::parse("Etc/UTC").unwrap().name(), "Etc/UTC");
-    for name in [
-        "",
-        "Etc/Unknown",
-        "../etc/passwd",
-        "Europe/Berlin\0",
-        "+01:00",
-        "localtime",
-    ] {
+    for name in ["", "Etc/Unknown", "../etc/passwd", "Europe/Berlin\0", "+01:00", "localtime"] {
         assert!(Zone::parse(name).is_err(), "{name:?}");
     }
     let message = Zone::parse("berlin").unwrap_err().to_string();
-    assert!(
-        message.ends_with("; did you mean Europe/Berlin?"),
-        "{message}"
-    );
+    assert!(message.ends_with("; did you mean Europe/Berlin?"), "{message}");
 }
 
 #[test]

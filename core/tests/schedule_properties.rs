@@ -47,24 +47,13 @@ fn field(min: u8, max: u8) -> impl Strategy<Value = String> {
 
 fn crontab() -> impl Strategy<Value = String> {
     let seconds = prop_oneof![4 => Just(String::new()), 1 => field(0, 59).prop_map(|s| s + " ")];
-    (
-        seconds,
-        field(0, 59),
-        field(0, 23),
-        field(1, 31),
-        field(1, 12),
-        field(0, 7),
-    )
+    (seconds, field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 7))
         .prop_map(|(s, m, h, day, month, week)| format!("{s}{m} {h} {day} {month} {week}"))
 }
 
 /// As `crontab`, dense enough in days for a window of a few of them to have something in it.
 fn daily() -> impl Strategy<Value = String> {
-    (
-        field(0, 59),
-        field(0, 23),
-        prop_oneof![Just("*"), Just("*/2"), Just("1-5"), Just("0,6")],
-    )
+    (field(0, 59), field(0, 23), prop_oneof![Just("*"), Just("*/2"), Just("1-5"), Just("0,6")])
         .prop_map(|(m, h, week)| format!("{m} {h} * * {week}"))
 }
 
@@ -81,10 +70,7 @@ fn quartz() -> impl Strategy<Value = String> {
         (1..8, 1..6).prop_map(|(day, nth)| format!("{day}#{nth}")),
         field(1, 7),
     ];
-    let days = prop_oneof![
-        day.prop_map(|d| (d, "?".into())),
-        week.prop_map(|w| ("?".into(), w))
-    ];
+    let days = prop_oneof![day.prop_map(|d| (d, "?".into())), week.prop_map(|w| ("?".into(), w))];
     (field(0, 59), field(0, 59), field(0, 23), field(1, 12), days)
         .prop_map(|(s, m, h, month, (day, week))| format!("{s} {m} {h} {day} {month} {week}"))
 }
@@ -119,10 +105,7 @@ prop_compose! {
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(cases)
-    }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
 proptest! {
@@ -169,11 +152,7 @@ proptest! {
 
 /// Reads a text; if it is an expression, everything else must work on it.
 fn read(text: &str, quartz: bool) {
-    let dialect = if quartz {
-        Dialect::Quartz
-    } else {
-        Dialect::Crontab
-    };
+    let dialect = if quartz { Dialect::Quartz } else { Dialect::Crontab };
     let zone = Zone::parse("Australia/Lord_Howe").unwrap();
     match Cron::parse(text, dialect, zone, Gap::After, Fold::Both, 3) {
         Ok(cron) => {
@@ -244,20 +223,13 @@ fn by_listing(
     until: Instant,
 ) -> Vec<Instant> {
     let starred = text.split(' ').take(2).any(|field| field.starts_with('*'));
-    let (gap, fold) = if starred {
-        (Gap::Skip, Fold::Both)
-    } else {
-        (gap, fold)
-    };
+    let (gap, fold) = if starred { (Gap::Skip, Fold::Both) } else { (gap, fold) };
     let local = cron_in(text, Dialect::Crontab, "UTC", Gap::After, Fold::First);
     // Two days on both sides take in every local time that can map into the window.
     let margin = 2 * 86_400_000;
     let mut at = Instant::from_millis(after.millis() - margin);
     let mut found = BTreeSet::new();
-    while let Some(next) = local
-        .next_after(at)
-        .filter(|at| at.millis() < until.millis() + margin)
-    {
+    while let Some(next) = local.next_after(at).filter(|at| at.millis() < until.millis() + margin) {
         at = next;
         let shown = Offset::UTC.to_datetime(Timestamp::from_millisecond(at.millis()).unwrap());
         let real = |offset: Offset| offset.to_timestamp(shown).unwrap();

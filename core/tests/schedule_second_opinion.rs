@@ -27,19 +27,11 @@ fn ours(text: &str, dialect: Dialect, after: i64) -> Vec<i64> {
     let cron = Cron::parse(text, dialect, Zone::UTC, Gap::After, Fold::First, 0).unwrap();
     let after = Instant::from_millis(after);
     let steps = std::iter::successors(cron.next_after(after), |at| cron.next_after(*at));
-    steps
-        .map(Instant::millis)
-        .take_while(|ms| *ms < END)
-        .take(ANSWERS)
-        .collect()
+    steps.map(Instant::millis).take_while(|ms| *ms < END).take(ANSWERS).collect()
 }
 
 fn theirs(answers: impl Iterator<Item = DateTime<Utc>>) -> Vec<i64> {
-    answers
-        .map(|at| at.timestamp_millis())
-        .take_while(|ms| *ms < END)
-        .take(ANSWERS)
-        .collect()
+    answers.map(|at| at.timestamp_millis()).take_while(|ms| *ms < END).take(ANSWERS).collect()
 }
 
 fn utc(ms: i64) -> DateTime<Utc> {
@@ -47,10 +39,8 @@ fn utc(ms: i64) -> DateTime<Utc> {
 }
 
 fn by_croner(text: &str, quartz_days: bool, after: i64) -> Vec<i64> {
-    let parser = CronParser::builder()
-        .seconds(Seconds::Optional)
-        .alternative_weekdays(quartz_days)
-        .build();
+    let parser =
+        CronParser::builder().seconds(Seconds::Optional).alternative_weekdays(quartz_days).build();
     theirs(parser.parse(text).unwrap().iter_after(utc(after)))
 }
 
@@ -115,10 +105,7 @@ fn open_step(max: u8) -> impl Strategy<Value = String> {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(1_000)
-    }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) }
 }
 
 proptest! {

@@ -28,10 +28,7 @@ fn per_answer(expression: &str, dialect: Dialect, zone: &str, fold: Fold) -> (f6
             at = next;
         }
     }
-    (
-        began.elapsed().as_secs_f64() * 1e6 / f64::from(answers),
-        answers,
-    )
+    (began.elapsed().as_secs_f64() * 1e6 / f64::from(answers), answers)
 }
 
 #[test]
@@ -55,12 +52,7 @@ fn microseconds_per_answer() {
         println!("{micros:9.3} us  {expression:22} {zone:20} {fold:6} ({answers} answers)");
     }
     // The last is lost in the gap of every year.
-    for expression in [
-        "0 0 18 LW * ?",
-        "0 0 12 ? 2 MON#5",
-        "0 30 2 ? 3 1#2",
-        "* * 2 ? 3 1#2",
-    ] {
+    for expression in ["0 0 18 LW * ?", "0 0 12 ? 2 MON#5", "0 30 2 ? 3 1#2", "* * 2 ? 3 1#2"] {
         let (micros, answers) =
             per_answer(expression, Dialect::Quartz, "America/New_York", Fold::First);
         println!("{micros:9.3} us  {expression:22} quartz, New York ({answers} answers)");
@@ -72,30 +64,17 @@ fn microseconds_per_answer() {
 fn milliseconds_to_find_the_last_run_and_microseconds_for_the_rest() {
     let zone = Zone::parse("Europe/Berlin").unwrap();
     let cron = |text: &str| {
-        Cron::parse(
-            text,
-            Dialect::Crontab,
-            zone.clone(),
-            Gap::After,
-            Fold::First,
-            0,
-        )
-        .unwrap()
+        Cron::parse(text, Dialect::Crontab, zone.clone(), Gap::After, Fold::First, 0).unwrap()
     };
     let start = Instant::from_millis(START);
     let minutes =
         |count: usize| (0..count).map(|at| Schedule::Cron(cron(&format!("{at} * * * *"))));
     for schedules in [1, 60] {
-        let timetable = Timetable {
-            schedules: minutes(schedules).collect(),
-            ..Timetable::default()
-        };
+        let timetable =
+            Timetable { schedules: minutes(schedules).collect(), ..Timetable::default() };
         let began = Clock::now();
         assert!(timetable.last_of(start, limits::RUNS_MAX).is_some());
-        println!(
-            "{:9.1} ms  100,000 runs of {schedules} schedules",
-            ms(began, 1)
-        );
+        println!("{:9.1} ms  100,000 runs of {schedules} schedules", ms(began, 1));
     }
     let one = Schedule::Cron(cron("30 2 * * *"));
     let rounds = 10_000;

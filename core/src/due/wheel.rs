@@ -98,14 +98,22 @@ impl Wheel {
         Some(Instant::from_millis(self.at + ahead))
     }
 
-    /// Empties the wheel and starts it again at `now`: the clock was set.
-    pub fn restart(&mut self, now: Instant) {
-        let mut all: Vec<NearEntry> = self.slots.iter_mut().flat_map(std::mem::take).collect();
+    /// Starts the wheel again at `now`, since the clock was set. Hands back what is more than a
+    /// turn ahead from there.
+    pub fn restart(&mut self, now: Instant) -> Vec<NearEntry> {
+        let all: Vec<NearEntry> = self.slots.iter_mut().flat_map(std::mem::take).collect();
         *self = Wheel::new(now);
-        all.retain(|entry| entry.due.millis() - self.at <= Self::TURN_MS);
-        for entry in all {
+        let (near, far): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|entry| self.reaches(entry.due));
+        for entry in near {
             self.put(entry);
         }
+        far
+    }
+
+    /// Whether an entry that is due at `due` can be put.
+    pub fn reaches(&self, due: Instant) -> bool {
+        due.millis() - self.at <= Self::TURN_MS
     }
 }
 

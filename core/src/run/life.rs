@@ -11,16 +11,27 @@ pub enum Stage {
     /// Decided; waits for a free place among the agent's executors.
     Queued,
     /// Its start is being written down.
-    Opening { batch: BatchNumber },
-    Running { ticket: Ticket },
+    Opening {
+        batch: BatchNumber,
+    },
+    Running {
+        ticket: Ticket,
+    },
     /// Goes on at `at`: a retry, or an instant that is made up for.
-    Waiting { at: Wall },
+    Waiting {
+        at: Wall,
+    },
     /// Waits until earlier runs of its task have ended.
     Behind,
     /// Runs, or ran, with an earlier holder; `asked`: its settle key is being read.
-    Held { session: Session, asked: bool },
+    Held {
+        session: Session,
+        asked: bool,
+    },
     /// Over. `batch` wrote its end; a one-shot stays until its key is seen gone.
-    Ended { batch: BatchNumber },
+    Ended {
+        batch: BatchNumber,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -1,5 +1,7 @@
 //! A run as it is reported and kept: the one shape that history, API and live feed share.
 
+use std::fmt;
+
 use crate::ids::{AgentName, Attempt, Fence, RunId, Session};
 use crate::run::{AttemptEnd, ResultCode};
 use crate::time::{Instant, Wall};
@@ -20,8 +22,47 @@ pub enum RunState {
 }
 
 impl RunState {
+    pub const ALL: [RunState; 10] = [
+        RunState::Queued,
+        RunState::Running,
+        RunState::WaitingRetry,
+        RunState::Succeeded,
+        RunState::Failed,
+        RunState::TimedOut,
+        RunState::Cancelled,
+        RunState::Lost,
+        RunState::Skipped,
+        RunState::Missed,
+    ];
+
+    /// The word for it in the API and in the logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunState::Queued => "queued",
+            RunState::Running => "running",
+            RunState::WaitingRetry => "waiting_retry",
+            RunState::Succeeded => "succeeded",
+            RunState::Failed => "failed",
+            RunState::TimedOut => "timed_out",
+            RunState::Cancelled => "cancelled",
+            RunState::Lost => "lost",
+            RunState::Skipped => "skipped",
+            RunState::Missed => "missed",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<RunState> {
+        RunState::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
     pub fn is_end(self) -> bool {
         !matches!(self, RunState::Queued | RunState::Running | RunState::WaitingRetry)
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -77,5 +118,40 @@ impl RunRecord {
     /// When the newest attempt ended, or, of a run without one, when it was due.
     pub fn ended_at(&self) -> Wall {
         self.attempts.last().and_then(|attempt| attempt.finished_at).unwrap_or(self.due)
+    }
+
+    /// The newest attempt.
+    pub fn newest(&self) -> Option<&AttemptRecord> {
+        self.attempts.last()
+    }
+}
+
+impl AttemptRecord {
+    /// What went wrong, for people.
+    pub fn error(&self) -> Option<String> {
+        match self.end.as_ref()? {
+            AttemptEnd::Failed { reason } => Some(reason.clone()),
+            AttemptEnd::TimedOut { after } => Some(format!("timed out after {after:?}")),
+            AttemptEnd::Succeeded | AttemptEnd::Cancelled => None,
+        }
+    }
+
+    /// How long it ran, in microseconds.
+    pub fn duration_us(&self) -> Option<i64> {
+        Some(self.finished_at?.micros_since(self.started_at?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_a_word_that_reads_back() {
+        for state in RunState::ALL {
+            assert_eq!(RunState::parse(state.as_str()), Some(state));
+        }
+        assert_eq!(RunState::parse("done"), None);
+        assert_eq!(RunState::ALL.iter().filter(|state| !state.is_end()).count(), 3);
     }
 }

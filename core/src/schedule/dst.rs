@@ -105,15 +105,10 @@ pub(super) fn local_at(second: i64, offset: Offset) -> DateTime {
 /// The moment at which a clock with this offset shows `local`, in seconds since the Unix epoch.
 pub(super) fn second_of(local: DateTime, offset: Offset) -> i64 {
     // Beyond what can be written as an instant it does not matter by how much.
-    offset
-        .to_timestamp(local)
-        .map_or(i64::MAX, jiff::Timestamp::as_second)
+    offset.to_timestamp(local).map_or(i64::MAX, jiff::Timestamp::as_second)
 }
 
 pub(super) fn timestamp(second: i64) -> jiff::Timestamp {
-    let (low, high) = (
-        jiff::Timestamp::MIN.as_second(),
-        jiff::Timestamp::MAX.as_second(),
-    );
+    let (low, high) = (jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
     jiff::Timestamp::from_second(second.clamp(low, high)).expect("cut to the range")
 }

@@ -21,11 +21,7 @@ pub struct Every {
 /// Why a spacing was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EveryError {
-    #[error(
-        "every: {given:?} is not allowed: use {:?} to {:?}",
-        limits::EVERY_MIN,
-        LONGEST
-    )]
+    #[error("every: {given:?} is not allowed: use {:?} to {:?}", limits::EVERY_MIN, LONGEST)]
     OutOfRange { given: Duration },
     #[error("phase: {given:?} is not allowed: use 0s to {:?}", LONGEST)]
     PhaseOutOfRange { given: Duration },
@@ -44,10 +40,7 @@ impl Every {
         if phase > limits::DURATION_MAX {
             return Err(EveryError::PhaseOutOfRange { given: phase });
         }
-        Ok(Every {
-            every_ms: whole_millis(every)?,
-            phase_ms: whole_millis(phase)?,
-        })
+        Ok(Every { every_ms: whole_millis(every)?, phase_ms: whole_millis(phase)? })
     }
 
     /// The distance from one instant to the next.
@@ -79,10 +72,7 @@ impl Every {
         if self.phase_ms == 0 {
             return format!("Every {every}, UTC");
         }
-        format!(
-            "Every {every}, shifted by {}, UTC",
-            words::span(self.phase())
-        )
+        format!("Every {every}, shifted by {}, UTC", words::span(self.phase()))
     }
 }
 
@@ -102,9 +92,7 @@ mod tests {
     }
 
     fn after(every: Every, ms: i64) -> Option<i64> {
-        every
-            .next_after(Instant::from_millis(ms))
-            .map(Instant::millis)
+        every.next_after(Instant::from_millis(ms)).map(Instant::millis)
     }
 
     #[test]

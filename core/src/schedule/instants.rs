@@ -42,27 +42,15 @@ impl Timetable {
     /// The instants strictly after `after`, in order.
     pub fn instants_after(&self, after: Instant) -> Instants<'_> {
         // A start at the epoch itself has no "just before", and needs none: nothing lies before it.
-        let before_start = self
-            .start
-            .map(|start| start.millis() - 1)
-            .filter(|ms| *ms >= 0);
+        let before_start = self.start.map(|start| start.millis() - 1).filter(|ms| *ms >= 0);
         let from = before_start.map_or(after, |ms| after.max(Instant::from_millis(ms)));
-        let heads = self
-            .schedules
-            .iter()
-            .map(|schedule| self.next_of(schedule, from))
-            .collect();
-        Instants {
-            timetable: self,
-            heads,
-        }
+        let heads = self.schedules.iter().map(|schedule| self.next_of(schedule, from)).collect();
+        Instants { timetable: self, heads }
     }
 
     /// How many instants lie after `after` and not after `until`, counted up to `cap`.
     pub fn count_between(&self, after: Instant, until: Instant, cap: u64) -> u64 {
-        let within = self
-            .instants_after(after)
-            .take_while(|instant| *instant <= until);
+        let within = self.instants_after(after).take_while(|instant| *instant <= until);
         (0..cap).zip(within).fold(0, |count, _| count + 1)
     }
 
@@ -76,11 +64,7 @@ impl Timetable {
 
     /// The next instant of one schedule that is not excluded and not after the end.
     fn next_of(&self, schedule: &Schedule, mut after: Instant) -> Option<Instant> {
-        let end = [self.end, self.last]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(Instant::MAX);
+        let end = [self.end, self.last].into_iter().flatten().min().unwrap_or(Instant::MAX);
         loop {
             let next = schedule.next_after(after).filter(|next| *next <= end)?;
             if self.exclude.is_empty() {

@@ -30,9 +30,7 @@ pub fn due(task: &TaskName, instant: Instant, next: Option<Instant>, jitter: Dur
     }
     let name = task.to_string();
     let hash = hash::hash_parts(&[name.as_bytes(), &instant.millis().to_be_bytes()]);
-    instant
-        .wall()
-        .plus(Duration::from_millis(scaled(hash, room)))
+    instant.wall().plus(Duration::from_millis(scaled(hash, room)))
 }
 
 /// A point from 0 to `room`, both included: the hash as a fraction of its range. A remainder would
@@ -60,10 +58,7 @@ mod tests {
     #[test]
     fn the_jitter_of_a_task_and_an_instant_never_changes() {
         assert_eq!(offset("default/nightly-backup", NOON, None, 60_000), 11_001);
-        assert_eq!(
-            offset("default/nightly-backup", NOON + 1, None, 60_000),
-            1_943
-        );
+        assert_eq!(offset("default/nightly-backup", NOON + 1, None, 60_000), 1_943);
         assert_eq!(offset("a/b", NOON, None, 60_000), 57_729);
     }
 
@@ -79,16 +74,11 @@ mod tests {
 
     #[test]
     fn both_ends_are_reached_and_the_middle_is_the_middle() {
-        let offsets = (0..2_000)
-            .map(|ms| offset("a/b", NOON + ms, None, 9))
-            .collect::<Vec<_>>();
+        let offsets = (0..2_000).map(|ms| offset("a/b", NOON + ms, None, 9)).collect::<Vec<_>>();
         assert_eq!(offsets.iter().min(), Some(&0));
         assert_eq!(offsets.iter().max(), Some(&9));
         let mean = offsets.iter().sum::<i64>() * 100 / 2_000;
-        assert!(
-            (430..470).contains(&mean),
-            "mean of 0 to 9, times 100: {mean}"
-        );
+        assert!((430..470).contains(&mean), "mean of 0 to 9, times 100: {mean}");
     }
 
     #[test]

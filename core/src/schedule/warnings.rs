@@ -67,16 +67,9 @@ fn never_fires(schedule: &Schedule, after: Instant) -> Warning {
         "No date matches this schedule: it never fires.".to_owned()
     } else {
         let (local, _) = schedule.zone().local(after);
-        format!(
-            "There is no instant after {} {}.",
-            clock(local),
-            schedule.zone()
-        )
+        format!("There is no instant after {} {}.", clock(local), schedule.zone())
     };
-    Warning {
-        code: WarningCode::NeverFires,
-        message,
-    }
+    Warning { code: WarningCode::NeverFires, message }
 }
 
 /// The next gap and the next fold, if the schedule has a local time in them.
@@ -101,9 +94,7 @@ fn at_change(cron: &Cron, change: &Change) -> Option<Warning> {
     if cron.keeps_spacing() && cron.is_unmoved_by(change.shift()) {
         return None;
     }
-    let first = cron
-        .local_match(change.local_start())
-        .filter(|at| *at < change.local_end())?;
+    let first = cron.local_match(change.local_start()).filter(|at| *at < change.local_end())?;
     let (start, end) = (change.local_start(), change.local_end());
     let zone = cron.zone();
     let (code, message) = if change.is_gap() {
@@ -118,10 +109,7 @@ fn at_change(cron: &Cron, change: &Change) -> Option<Warning> {
             Gap::Skip => "nothing runs for it (gap: skip)".to_owned(),
             Gap::After => format!("it runs at {} instead (gap: after)", after_jump(start, end)),
         };
-        (
-            WarningCode::DstGap,
-            format!("{jump}: {} does not exist, {what}.", time(first)),
-        )
+        (WarningCode::DstGap, format!("{jump}: {} does not exist, {what}.", time(first)))
     } else {
         let jump = format!(
             "On {} the clock in {zone} goes back from {} to {}",
@@ -135,21 +123,14 @@ fn at_change(cron: &Cron, change: &Change) -> Option<Warning> {
             Fold::Second => "and runs the second time only (fold: second)",
             Fold::Both => "and runs both times (fold: both)",
         };
-        (
-            WarningCode::DstFold,
-            format!("{jump}: {} comes twice {what}.", time(first)),
-        )
+        (WarningCode::DstFold, format!("{jump}: {} comes twice {what}.", time(first)))
     };
     Some(Warning { code, message })
 }
 
 /// The time at the other end of a jump, with its date if that is another one.
 fn after_jump(start: DateTime, end: DateTime) -> String {
-    if start.date() == end.date() {
-        time(end)
-    } else {
-        clock(end)
-    }
+    if start.date() == end.date() { time(end) } else { clock(end) }
 }
 
 fn clock(local: DateTime) -> String {
@@ -160,11 +141,6 @@ fn time(local: DateTime) -> String {
     if local.second() == 0 {
         format!("{:02}:{:02}", local.hour(), local.minute())
     } else {
-        format!(
-            "{:02}:{:02}:{:02}",
-            local.hour(),
-            local.minute(),
-            local.second()
-        )
+        format!("{:02}:{:02}:{:02}", local.hour(), local.minute(), local.second())
     }
 }

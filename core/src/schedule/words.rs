@@ -35,11 +35,7 @@ pub(super) fn count(number: u64, noun: &str) -> String {
 
 /// `every minute`, `every 5 minutes`.
 pub(super) fn every(number: u32, noun: &str) -> String {
-    if number == 1 {
-        format!("every {noun}")
-    } else {
-        format!("every {number} {noun}s")
-    }
+    if number == 1 { format!("every {noun}") } else { format!("every {number} {noun}s") }
 }
 
 /// `1 hour and 30 minutes`.
@@ -53,20 +49,15 @@ pub(super) fn span(span: Duration) -> String {
         (u64::from(span.subsec_millis()), "millisecond"),
     ];
     let parts = parts.iter().filter(|(number, _)| *number > 0);
-    list(
-        &parts
-            .map(|(number, noun)| count(*number, noun))
-            .collect::<Vec<_>>(),
-        "and",
-    )
+    list(&parts.map(|(number, noun)| count(*number, noun)).collect::<Vec<_>>(), "and")
 }
 
 /// The sentence with its first letter in upper case.
 pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_ascii_uppercase().to_string() + letters.as_str()
-    })
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
 /// The members of a bit set, lowest first.
@@ -123,12 +114,8 @@ pub(super) fn run_around(values: &[u32], lowest: u32, size: u32) -> Option<(u32,
         return None;
     }
     let turn = |value: u32, by: u32| lowest + (value - lowest + by) % size;
-    let mut starts = values
-        .iter()
-        .filter(|value| !values.contains(&turn(**value, size - 1)));
-    let mut ends = values
-        .iter()
-        .filter(|value| !values.contains(&turn(**value, 1)));
+    let mut starts = values.iter().filter(|value| !values.contains(&turn(**value, size - 1)));
+    let mut ends = values.iter().filter(|value| !values.contains(&turn(**value, 1)));
     match (starts.next(), starts.next(), ends.next()) {
         (Some(start), None, Some(end)) => Some((*start, *end)),
         _ => None,
@@ -158,10 +145,7 @@ mod tests {
     #[test]
     fn spans_leave_out_what_is_zero() {
         assert_eq!(span(Duration::from_secs(5_400)), "1 hour and 30 minutes");
-        assert_eq!(
-            span(Duration::from_millis(1_500)),
-            "1 second and 500 milliseconds"
-        );
+        assert_eq!(span(Duration::from_millis(1_500)), "1 second and 500 milliseconds");
         assert_eq!(span(Duration::from_secs(86_400)), "1 day");
     }
 }

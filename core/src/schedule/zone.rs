@@ -61,9 +61,7 @@ impl Zone {
 
     /// The IANA name.
     pub fn name(&self) -> &str {
-        self.0
-            .iana_name()
-            .expect("a zone without a name is refused by `parse`")
+        self.0.iana_name().expect("a zone without a name is refused by `parse`")
     }
 
     /// The local time and the zone's offset at an instant, for showing it.
@@ -84,16 +82,12 @@ impl Zone {
         let seconds = match self.resolve(midnight) {
             Resolved::Once(second) => [second, second],
             Resolved::Gap(change) => [change.at, change.at],
-            Resolved::Fold(change) => [
-                second_of(midnight, change.before),
-                second_of(midnight, change.after),
-            ],
+            Resolved::Fold(change) => {
+                [second_of(midnight, change.before), second_of(midnight, change.after)]
+            }
         };
         let millis = seconds.map(|second| second.saturating_mul(1_000));
-        millis
-            .into_iter()
-            .find(|ms| *ms > after.millis())
-            .map(Instant::from_millis)
+        millis.into_iter().find(|ms| *ms > after.millis()).map(Instant::from_millis)
     }
 
     pub(super) fn offset(&self, second: i64) -> Offset {
@@ -126,11 +120,7 @@ impl Zone {
 
     /// The fold whose first pass is going on at `second`.
     pub(super) fn first_pass(&self, second: i64, offset: Offset) -> Option<Change> {
-        match self
-            .0
-            .to_ambiguous_timestamp(local_at(second, offset))
-            .offset()
-        {
+        match self.0.to_ambiguous_timestamp(local_at(second, offset)).offset() {
             AmbiguousOffset::Fold { before, .. } if before == offset => self.change_after(second),
             _ => None,
         }
@@ -142,11 +132,7 @@ impl Zone {
         for transition in self.0.following(timestamp(second)) {
             let after = transition.offset();
             if after != before {
-                return Some(Change {
-                    at: transition.timestamp().as_second(),
-                    before,
-                    after,
-                });
+                return Some(Change { at: transition.timestamp().as_second(), before, after });
             }
             before = after;
         }

@@ -63,11 +63,7 @@ impl Days {
             by_month |= special.by_month(first, length);
             by_week |= special.by_week(first, length);
         }
-        let days = if self.either {
-            by_month | by_week
-        } else {
-            by_month & by_week
-        };
+        let days = if self.either { by_month | by_week } else { by_month & by_week };
         days & whole(length)
     }
 }
@@ -76,14 +72,8 @@ impl Special {
     fn add(&mut self, item: Item) {
         match item {
             Item::All | Item::Range { .. } => {}
-            Item::Last {
-                before,
-                workday: false,
-            } => self.last |= 1 << before,
-            Item::Last {
-                before,
-                workday: true,
-            } => self.last_workday |= 1 << before,
+            Item::Last { before, workday: false } => self.last |= 1 << before,
+            Item::Last { before, workday: true } => self.last_workday |= 1 << before,
             Item::Nearest { day } => self.nearest |= 1 << day,
             Item::LastOfWeek { day } => self.last_of_week |= 1 << day,
             Item::Nth { day, nth } => self.nth[usize::from(nth - 1)] |= 1 << day,
@@ -141,9 +131,7 @@ fn workday_near(day: u8, first: u8, length: u8) -> u8 {
 
 fn bits(mut set: u32) -> impl Iterator<Item = u8> {
     std::iter::from_fn(move || {
-        let bit = u8::try_from(set.trailing_zeros())
-            .ok()
-            .filter(|bit| *bit < 32)?;
+        let bit = u8::try_from(set.trailing_zeros()).ok().filter(|bit| *bit < 32)?;
         set &= set - 1;
         Some(bit)
     })

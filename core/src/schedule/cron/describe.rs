@@ -64,11 +64,7 @@ impl Clock {
         let mut times = Vec::new();
         for hour in &self.hours {
             for minute in &self.minutes {
-                times.extend(
-                    self.seconds
-                        .iter()
-                        .map(|second| self.time(*hour, *minute, *second)),
-                );
+                times.extend(self.seconds.iter().map(|second| self.time(*hour, *minute, *second)));
             }
         }
         Some(format!("at {}", words::list(&times, "and")))
@@ -84,23 +80,13 @@ impl Clock {
         let (first, last) = (*self.minutes.first()?, *self.minutes.last()?);
         match (self.hours.as_slice(), Steps::of(&self.hours)) {
             (hours, _) if hours.len() == 24 => Some(pace),
-            ([hour], _) => Some(format!(
-                "{pace} from {hour:02}:{first:02} to {hour:02}:{last:02}"
-            )),
-            (
-                _,
-                Some(Steps {
-                    first: from,
-                    last: to,
-                    step: 1,
-                }),
-            ) => Some(format!(
-                "{pace} from {from:02}:{first:02} to {to:02}:{last:02}"
-            )),
-            (_, Some(steps)) if steps.goes_round(24) => Some(format!(
-                "{pace} of every {} hour",
-                words::ordinal(steps.step)
-            )),
+            ([hour], _) => Some(format!("{pace} from {hour:02}:{first:02} to {hour:02}:{last:02}")),
+            (_, Some(Steps { first: from, last: to, step: 1 })) => {
+                Some(format!("{pace} from {from:02}:{first:02} to {to:02}:{last:02}"))
+            }
+            (_, Some(steps)) if steps.goes_round(24) => {
+                Some(format!("{pace} of every {} hour", words::ordinal(steps.step)))
+            }
             _ => Some(format!("{pace} in the hours {}", words::runs(&self.hours))),
         }
     }
@@ -118,20 +104,12 @@ impl Clock {
                 });
             }
             if let Some(Steps { first, last, step }) = Steps::of(&self.hours) {
-                let (from, to) = (
-                    self.time(first, minute, second),
-                    self.time(last, minute, second),
-                );
-                return Some(format!(
-                    "{} from {from} to {to}",
-                    words::every(step, "hour")
-                ));
+                let (from, to) =
+                    (self.time(first, minute, second), self.time(last, minute, second));
+                return Some(format!("{} from {from} to {to}", words::every(step, "hour")));
             }
             let hours = words::runs(&self.hours);
-            return Some(format!(
-                "at {} past the hours {hours}",
-                past(minute, second)
-            ));
+            return Some(format!("at {} past the hours {hours}", past(minute, second)));
         }
         if second != 0 {
             return None;
@@ -139,13 +117,9 @@ impl Clock {
         let minutes = words::runs(&self.minutes);
         match Steps::of(&self.hours) {
             _ if self.hours.len() == 24 => Some(format!("every hour at {minutes} minutes past")),
-            Some(Steps {
-                first,
-                last,
-                step: 1,
-            }) => Some(format!(
-                "at {minutes} minutes past every hour from {first:02} to {last:02}"
-            )),
+            Some(Steps { first, last, step: 1 }) => {
+                Some(format!("at {minutes} minutes past every hour from {first:02} to {last:02}"))
+            }
             _ => None,
         }
     }
@@ -181,18 +155,14 @@ fn pace(values: &[u32]) -> Option<u32> {
     match values {
         // Two values are too few for `Steps`, and there is one pair of them.
         [0, 30] => Some(30),
-        _ => Steps::of(values)
-            .filter(|steps| steps.goes_round(60))
-            .map(|steps| steps.step),
+        _ => Steps::of(values).filter(|steps| steps.goes_round(60)).map(|steps| steps.step),
     }
 }
 
 /// "30 minutes and 15 seconds"
 fn past(minute: u32, second: u32) -> String {
     let parts = [(minute, "minute"), (second, "second")];
-    let parts = parts
-        .iter()
-        .filter(|(number, noun)| *number > 0 || *noun == "minute");
+    let parts = parts.iter().filter(|(number, noun)| *number > 0 || *noun == "minute");
     let parts = parts.map(|(number, noun)| words::count(u64::from(*number), noun));
     words::list(&parts.collect::<Vec<_>>(), "and")
 }

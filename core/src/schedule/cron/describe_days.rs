@@ -24,15 +24,8 @@ const MONTHS: [&str; 13] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const DAYS: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 /// Up to so many days of the month are listed one by one.
 const DAYS_LISTED_MAX: usize = 6;
 
@@ -53,36 +46,23 @@ pub(super) fn days(fields: &Fields, dialect: Dialect) -> Option<String> {
         (None, Some(plain), None) if months.len() == 12 => Some(plain.on),
         (None, Some(plain), None) => Some(format!("{} {}", plain.on, in_months(&months))),
         (None, plain, Some(counted)) => {
-            let all = plain
-                .map(|plain| format!("any {}", plain.any))
-                .into_iter()
-                .chain([counted]);
+            let all = plain.map(|plain| format!("any {}", plain.any)).into_iter().chain([counted]);
             let all = words::list(&all.collect::<Vec<_>>(), "and");
             Some(format!("on {all} {}", of_months(&months)))
         }
-        (Some(days), Some(plain), None) if either => Some(format!(
-            "on {days} or on any {} {}",
-            plain.any,
-            of_months(&months)
-        )),
-        (Some(days), Some(plain), None) => Some(format!(
-            "on {days} {} if that is a {}",
-            of_months(&months),
-            plain.any
-        )),
+        (Some(days), Some(plain), None) if either => {
+            Some(format!("on {days} or on any {} {}", plain.any, of_months(&months)))
+        }
+        (Some(days), Some(plain), None) => {
+            Some(format!("on {days} {} if that is a {}", of_months(&months), plain.any))
+        }
         // Quartz has one of the two fields only, and no other dialect counts days of the week.
         (Some(days), _, _) => Some(format!("on {days} {}", of_months(&months))),
     };
     match (text, years(year, dialect)) {
         (None, None) => None,
         (None, Some(years)) => Some(format!("every day {years}")),
-        (text, years) => Some(
-            [text, years]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(" "),
-        ),
+        (text, years) => Some([text, years].into_iter().flatten().collect::<Vec<_>>().join(" ")),
     }
 }
 
@@ -102,10 +82,9 @@ fn month_days(written: &Written, dialect: Dialect) -> Option<String> {
     }
     parts.extend(written.items.iter().filter_map(|item| match *item {
         Item::Last { before, workday } => Some(last_day(before, workday)),
-        Item::Nearest { day } => Some(format!(
-            "the weekday nearest to the {}",
-            words::ordinal(u32::from(day))
-        )),
+        Item::Nearest { day } => {
+            Some(format!("the weekday nearest to the {}", words::ordinal(u32::from(day))))
+        }
         _ => None,
     }));
     Some(words::list(&parts, "and"))
@@ -148,11 +127,9 @@ fn week_days(written: &Written, dialect: Dialect) -> (Option<WeekDays>, Option<S
     let name = |day: u32| DAYS[usize::try_from(day % 7).unwrap_or(0)].to_owned();
     let counted = written.items.iter().filter_map(|item| match *item {
         Item::LastOfWeek { day } => Some(format!("the last {}", name(u32::from(day)))),
-        Item::Nth { day, nth } => Some(format!(
-            "the {} {}",
-            words::ordinal(u32::from(nth)),
-            name(u32::from(day))
-        )),
+        Item::Nth { day, nth } => {
+            Some(format!("the {} {}", words::ordinal(u32::from(nth)), name(u32::from(day))))
+        }
         _ => None,
     });
     let counted = counted.collect::<Vec<_>>();
@@ -168,13 +145,7 @@ fn week_days(written: &Written, dialect: Dialect) -> (Option<WeekDays>, Option<S
         Some((first, last)) => format!("from {} to {}", name(first), name(last)),
         None => format!("on {}", words::list(&names, "and")),
     };
-    (
-        Some(WeekDays {
-            on,
-            any: words::list(&names, "or"),
-        }),
-        counted,
-    )
+    (Some(WeekDays { on, any: words::list(&names, "or") }), counted)
 }
 
 fn month_names(months: &[u32]) -> Option<(String, bool)> {
@@ -223,16 +194,9 @@ fn years(written: &Written, dialect: Dialect) -> Option<String> {
     years.sort_unstable();
     years.dedup();
     Some(match Steps::of(&years) {
-        Some(Steps {
-            first,
-            last,
-            step: 1,
-        }) => format!("from {first} to {last}"),
+        Some(Steps { first, last, step: 1 }) => format!("from {first} to {last}"),
         Some(Steps { first, last, step }) if years.len() > DAYS_LISTED_MAX => {
-            format!(
-                "in every {} year from {first} to {last}",
-                words::ordinal(step)
-            )
+            format!("in every {} year from {first} to {last}", words::ordinal(step))
         }
         _ => format!("in {}", words::runs(&years)),
     })

@@ -16,28 +16,16 @@ pub enum CronError {
     #[error("the expression has {given} bytes: at most {max} are allowed")]
     TooLong { given: usize, max: usize },
     #[error("{given} fields were given: the {dialect} dialect takes {allowed}")]
-    FieldCount {
-        given: usize,
-        dialect: Dialect,
-        allowed: &'static str,
-    },
+    FieldCount { given: usize, dialect: Dialect, allowed: &'static str },
     #[error("{given:?} {reason}")]
     Macro { given: String, reason: &'static str },
     #[error("{field}: {given:?} {problem}; allowed: {allowed}")]
-    Field {
-        field: Field,
-        given: String,
-        problem: Problem,
-        allowed: String,
-    },
+    Field { field: Field, given: String, problem: Problem, allowed: String },
     #[error(
         "day of month {day_of_month:?} and day of week {day_of_week:?}: in the quartz dialect \
          exactly one of the two is \"?\""
     )]
-    QuestionMark {
-        day_of_month: String,
-        day_of_week: String,
-    },
+    QuestionMark { day_of_month: String, day_of_week: String },
 }
 
 /// What is wrong with one item of a field.
@@ -80,11 +68,6 @@ pub enum Problem {
 impl CronError {
     pub(super) fn field(rule: &Rule, given: &str, problem: Problem) -> CronError {
         let allowed = rule.allowed();
-        CronError::Field {
-            field: rule.field,
-            given: given.to_owned(),
-            problem,
-            allowed,
-        }
+        CronError::Field { field: rule.field, given: given.to_owned(), problem, allowed }
     }
 }

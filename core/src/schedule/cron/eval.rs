@@ -54,24 +54,14 @@ impl Sets {
             }
         }
         let hour = lowest(hours, hour + 1)?;
-        Some(clock(
-            hour,
-            lowest(self.minutes, 0)?,
-            lowest(self.seconds, 0)?,
-        ))
+        Some(clock(hour, lowest(self.minutes, 0)?, lowest(self.seconds, 0)?))
     }
 
     fn date_at_or_after(&self, from: Date) -> Option<Date> {
-        let year_max = from
-            .year()
-            .saturating_add(CALENDAR_YEARS)
-            .min(Date::MAX.year());
+        let year_max = from.year().saturating_add(CALENDAR_YEARS).min(Date::MAX.year());
         let (mut year, mut month, mut day) = (from.year(), from.month(), from.day());
         loop {
-            let allowed = self
-                .years
-                .at_or_after(year)
-                .filter(|year| *year <= year_max)?;
+            let allowed = self.years.at_or_after(year).filter(|year| *year <= year_max)?;
             if allowed > year {
                 (year, month, day) = (allowed, 1, 1);
             }
@@ -92,8 +82,7 @@ impl Sets {
     fn days_of(&self, year: i16, month: i8) -> u32 {
         let first = Date::new(year, month, 1).expect("months are 1 to 12, years at most 9999");
         let week_day = first.weekday().to_sunday_zero_offset();
-        self.days
-            .mask(unsigned(week_day), unsigned(first.days_in_month()))
+        self.days.mask(unsigned(week_day), unsigned(first.days_in_month()))
     }
 }
 

@@ -70,9 +70,8 @@ impl fmt::Display for Field {
     }
 }
 
-const MONTHS: [&str; 12] = [
-    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
-];
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 /// What one field takes in one dialect.
@@ -104,15 +103,7 @@ impl Rule {
             (Field::DayOfWeek, Dialect::Quartz) => (1, 7),
             _ => (min, max),
         };
-        Rule {
-            field,
-            dialect,
-            min,
-            max,
-            number_min,
-            number_max,
-            names,
-        }
+        Rule { field, dialect, min, max, number_min, number_max, names }
     }
 
     /// How many values the field goes through before it starts over.
@@ -133,10 +124,7 @@ impl Rule {
 
     /// The inner value of a name of three letters, in any case.
     pub fn of_name(&self, name: &str) -> Option<u16> {
-        let at = self
-            .names
-            .iter()
-            .position(|known| known.eq_ignore_ascii_case(name))?;
+        let at = self.names.iter().position(|known| known.eq_ignore_ascii_case(name))?;
         u16::try_from(at).ok().map(|at| at + self.min)
     }
 
@@ -177,11 +165,7 @@ pub(super) enum Item {
 impl Item {
     /// One value.
     pub fn one(value: u16) -> Item {
-        Item::Range {
-            first: value,
-            last: value,
-            step: 1,
-        }
+        Item::Range { first: value, last: value, step: 1 }
     }
 
     /// The values of a plain item in the order of their range; none for the special days.
@@ -193,9 +177,7 @@ impl Item {
             Item::Range { first, last, step } => (first, last, step),
             _ => (1, 0, 1),
         };
-        (first..=last)
-            .step_by(usize::from(step))
-            .map(move |value| min + (value - min) % size)
+        (first..=last).step_by(usize::from(step)).map(move |value| min + (value - min) % size)
     }
 }
 
@@ -210,17 +192,11 @@ pub(super) struct Written {
 
 impl Written {
     pub fn all() -> Written {
-        Written {
-            starred: true,
-            items: vec![Item::All],
-        }
+        Written { starred: true, items: vec![Item::All] }
     }
 
     pub fn one(value: u16) -> Written {
-        Written {
-            starred: false,
-            items: vec![Item::one(value)],
-        }
+        Written { starred: false, items: vec![Item::one(value)] }
     }
 
     /// The plain values as bits, counted from `base`.

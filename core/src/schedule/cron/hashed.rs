@@ -48,19 +48,11 @@ pub(super) fn item(rest: &str, rule: &Rule, seed: u64) -> Result<Item, Problem> 
         return Err(Problem::HashedStep { values });
     }
     let start = first + below(hash, u64::from(step.0));
-    Ok(Item::Range {
-        first: start,
-        last,
-        step: step.0,
-    })
+    Ok(Item::Range { first: start, last, step: step.0 })
 }
 
 fn default_max(rule: &Rule) -> u16 {
-    if rule.field == Field::DayOfMonth {
-        SAFE_DAY_MAX
-    } else {
-        rule.max
-    }
+    if rule.field == Field::DayOfMonth { SAFE_DAY_MAX } else { rule.max }
 }
 
 /// `hash` brought below `bound`, which is at most 60.

@@ -162,20 +162,12 @@ impl Cron {
 
     /// What the rules come to: keeping the spacing is the same as firing at what exists, each time.
     fn rules(&self) -> (Gap, Fold) {
-        if self.keeps_spacing {
-            (Gap::Skip, Fold::Both)
-        } else {
-            (self.gap, self.fold)
-        }
+        if self.keeps_spacing { (Gap::Skip, Fold::Both) } else { (self.gap, self.fold) }
     }
 
     /// The next match within a fold, asked from its first pass, when second passes count.
     fn within_fold(&self, fold: &Change, from: DateTime) -> Option<i64> {
-        let match_from = |from| {
-            self.sets
-                .at_or_after(from)
-                .filter(|at| *at < fold.local_end())
-        };
+        let match_from = |from| self.sets.at_or_after(from).filter(|at| *at < fold.local_end());
         if self.rules().1 == Fold::Both
             && let Some(first) = match_from(from)
         {
@@ -190,20 +182,15 @@ impl Cron {
         // A time that lies in the gap of every year would be looked for up to the year 9999.
         let year_max = from.year().saturating_add(CALENDAR_YEARS);
         loop {
-            let local = self
-                .sets
-                .at_or_after(from)
-                .filter(|at| at.year() <= year_max)?;
+            let local = self.sets.at_or_after(from).filter(|at| at.year() <= year_max)?;
             let change = match self.zone.resolve(local) {
                 Resolved::Once(second) => return Some(second),
                 // A gap that is ahead on the local clock is ahead in time.
                 Resolved::Gap(change) if gap_rule == Gap::After => return Some(change.at),
                 Resolved::Gap(change) => change,
                 Resolved::Fold(change) => {
-                    let (first, second) = (
-                        second_of(local, change.before),
-                        second_of(local, change.after),
-                    );
+                    let (first, second) =
+                        (second_of(local, change.before), second_of(local, change.after));
                     if fold_rule != Fold::Second && first > after {
                         return Some(first);
                     }

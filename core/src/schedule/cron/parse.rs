@@ -27,10 +27,7 @@ const MACROS: [(&str, &str); 7] = [
 /// Reads an expression.
 pub(super) fn parse(expression: &str, dialect: Dialect, seed: u64) -> Result<Fields, CronError> {
     if expression.len() > EXPRESSION_BYTES_MAX {
-        return Err(CronError::TooLong {
-            given: expression.len(),
-            max: EXPRESSION_BYTES_MAX,
-        });
+        return Err(CronError::TooLong { given: expression.len(), max: EXPRESSION_BYTES_MAX });
     }
     let mut texts = split(expression);
     match texts.first() {
@@ -47,11 +44,7 @@ pub(super) fn parse(expression: &str, dialect: Dialect, seed: u64) -> Result<Fie
             Dialect::Crontab => "5 (minute first), 6 (second first) or 7 (second first, year last)",
             Dialect::Quartz => "6 or 7, with the second first and the year last",
         };
-        return Err(CronError::FieldCount {
-            given: texts.len(),
-            dialect,
-            allowed,
-        });
+        return Err(CronError::FieldCount { given: texts.len(), dialect, allowed });
     }
     for ((slot, field), text) in slots.zip(&texts) {
         *slot = written(text, &Rule::new(field, dialect), seed)?;
@@ -63,10 +56,7 @@ pub(super) fn parse(expression: &str, dialect: Dialect, seed: u64) -> Result<Fie
 }
 
 fn split(expression: &str) -> Vec<&str> {
-    expression
-        .split([' ', '\t'])
-        .filter(|text| !text.is_empty())
-        .collect()
+    expression.split([' ', '\t']).filter(|text| !text.is_empty()).collect()
 }
 
 /// What the fields hold that an expression leaves out: second 0, any year.
@@ -78,12 +68,7 @@ fn by_default() -> Fields {
 
 fn expand(expression: &str, dialect: Dialect) -> Result<&'static str, CronError> {
     let given = expression.trim_matches([' ', '\t']);
-    let refused = |reason| {
-        Err(CronError::Macro {
-            given: given.to_owned(),
-            reason,
-        })
-    };
+    let refused = |reason| Err(CronError::Macro { given: given.to_owned(), reason });
     if dialect == Dialect::Quartz {
         return refused("is a macro: the quartz dialect has none, write out its fields");
     }
@@ -119,10 +104,7 @@ fn written(text: &str, rule: &Rule, seed: u64) -> Result<Written, CronError> {
     if items.len() > 1 && text.contains('?') {
         return Err(CronError::field(rule, text, Problem::QuestionMarkInList));
     }
-    Ok(Written {
-        starred: text.starts_with(['*', '?']),
-        items,
-    })
+    Ok(Written { starred: text.starts_with(['*', '?']), items })
 }
 
 fn crontab_item(text: &str, rule: &Rule, seed: u64) -> Result<Item, Problem> {
@@ -136,13 +118,8 @@ fn crontab_item(text: &str, rule: &Rule, seed: u64) -> Result<Item, Problem> {
     let item = match (range.split_once('-'), step) {
         (None, None) => value_of(range, rule).map(Item::one),
         (None, Some(_)) => value_of(range, rule).and(Err(Problem::StepWithoutRange)),
-        (Some((first, last)), step) => {
-            range_of(first, last, rule).map(|(first, last)| Item::Range {
-                first,
-                last,
-                step: step.unwrap_or(Step::ONE).0,
-            })
-        }
+        (Some((first, last)), step) => range_of(first, last, rule)
+            .map(|(first, last)| Item::Range { first, last, step: step.unwrap_or(Step::ONE).0 }),
     };
     item.map_err(|problem| match problem {
         Problem::NotAValue if quartz::is_special(text, rule) => Problem::QuartzOnly,
@@ -167,11 +144,7 @@ pub(super) fn star_item(text: &str, rule: &Rule) -> Result<Option<Item>, Problem
         return Ok(Some(Item::All));
     }
     let Step(step) = step_of(rest.strip_prefix('/').ok_or(Problem::NotAStar)?)?;
-    Ok(Some(Item::Range {
-        first: rule.min,
-        last: rule.max,
-        step,
-    }))
+    Ok(Some(Item::Range { first: rule.min, last: rule.max, step }))
 }
 
 /// Cuts the step off an item.
@@ -183,10 +156,7 @@ pub(super) fn split_step(text: &str) -> Result<(&str, Option<Step>), Problem> {
 }
 
 pub(super) fn step_of(text: &str) -> Result<Step, Problem> {
-    number_of(text)
-        .filter(|step| *step > 0)
-        .map(Step)
-        .ok_or(Problem::NotAStep)
+    number_of(text).filter(|step| *step > 0).map(Step).ok_or(Problem::NotAStep)
 }
 
 /// A number of at most four digits and nothing else: no sign, no point, no `0x`.

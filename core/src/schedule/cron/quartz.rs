@@ -14,10 +14,7 @@ pub(super) fn check_question_marks(day: &str, week_day: &str) -> Result<(), Cron
         return Ok(());
     }
     let (day_of_month, day_of_week) = (day.to_owned(), week_day.to_owned());
-    Err(CronError::QuestionMark {
-        day_of_month,
-        day_of_week,
-    })
+    Err(CronError::QuestionMark { day_of_month, day_of_week })
 }
 
 /// Whether an item that is no crontab syntax would be one here, for a better message.
@@ -45,11 +42,7 @@ pub(super) fn item(text: &str, rule: &Rule) -> Result<Item, Problem> {
     let Some((first, last)) = range.split_once('-') else {
         let first = value_of(range, rule)?;
         let last = if step.is_some() { rule.max } else { first };
-        return Ok(Item::Range {
-            first,
-            last,
-            step: every,
-        });
+        return Ok(Item::Range { first, last, step: every });
     };
     if first.is_empty() || last.is_empty() {
         return Err(Problem::NotAValue);
@@ -58,11 +51,7 @@ pub(super) fn item(text: &str, rule: &Rule) -> Result<Item, Problem> {
     if last < first && rule.field == Field::Year {
         return Err(Problem::Backwards);
     }
-    Ok(Item::Range {
-        first,
-        last,
-        step: every,
-    })
+    Ok(Item::Range { first, last, step: every })
 }
 
 fn is_day(field: Field) -> bool {
@@ -114,9 +103,7 @@ fn special_week_day(text: &str, rule: &Rule) -> Result<Option<Item>, Problem> {
 }
 
 fn small(text: &str, range: std::ops::RangeInclusive<u16>) -> Option<u8> {
-    number_of(text)
-        .filter(|number| range.contains(number))
-        .map(narrow)
+    number_of(text).filter(|number| range.contains(number)).map(narrow)
 }
 
 fn narrow(day: u16) -> u8 {
