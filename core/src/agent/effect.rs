@@ -11,7 +11,7 @@ use crate::ids::{
 use crate::ledger::Ledger;
 use crate::run::{Captured, RunRecord};
 use crate::task::Action;
-use crate::time::{Instant, Wall};
+use crate::time::{Instant, Mono, Wall};
 
 /// Names one request to the shared state; its answer carries it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -45,6 +45,10 @@ pub enum Effect {
     ExpectWatch {
         range: RangeId,
         revision: Revision,
+    },
+    /// The copy of the range lacks something: list it again.
+    Relist {
+        range: RangeId,
     },
     /// One atomic write of the store, answered by `Input::Committed`, in order.
     Commit(Batch),
@@ -195,7 +199,8 @@ pub struct Batch {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum StoreOp {
-    /// Puts a version of a task and forgets the one before. `raw` is the record as it came.
+    /// Puts a version of a task and forgets the one before. `raw` is its row: name,
+    /// revisions and record in one.
     /// `stamp` tells the listing that saw it (see `Sweep`). With `request`, the answer says
     /// whether that request has already run.
     PutTask {
@@ -288,6 +293,9 @@ pub struct Start {
     pub action: Arc<Action>,
     pub payload: Option<Arc<str>>,
     pub timeout: Option<Duration>,
+    /// The licence: looked at again where the attempt begins. From this moment on it must not
+    /// begin; `Input::Unstarted` says that it did not.
+    pub until: Mono,
 }
 
 /// Something a person may want to know; the shell logs it once.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::Call;
-use crate::agent::effect::{Effect, Interest, ShareRequest};
+use crate::agent::effect::{Effect, Interest, ShareRequest, StoreOp};
 use crate::agent::input::{Member, SharedNews};
 use crate::ids::{AgentName, Revision, Session};
 use crate::ring::Ring;
@@ -115,6 +115,9 @@ impl Agent {
                 None => Interest::Nothing,
             };
             if wanted != range.interest {
+                if range.interest == Interest::Whole {
+                    self.desk.store(StoreOp::DropRange { range: range.id });
+                }
                 range.interest = wanted;
                 range.forget_copy();
                 self.desk.effect(Effect::Follow { range: range.id, interest: wanted });

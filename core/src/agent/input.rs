@@ -38,6 +38,10 @@ pub enum Input {
         ticket: Ticket,
         finished: Box<Finished>,
     },
+    /// The attempt was not begun: its licence had run out.
+    Unstarted {
+        ticket: Ticket,
+    },
     /// Somebody asks that this run ends.
     CancelRun {
         run: RunId,

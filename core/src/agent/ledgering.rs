@@ -218,6 +218,9 @@ impl Range {
             return before;
         };
         let mut through = self.window.decided_to.min(proof.wall.instant());
+        if !desk.config.rules.undecided {
+            through = desk.now.wall.instant();
+        }
         if let Some(offset) = desk.clock.offset(desk.now) {
             let theirs = Wall::from_micros(desk.now.wall.micros().saturating_add(offset));
             through = through.min(theirs.plus(limits::CLOCK_OFFSET).instant());
@@ -328,8 +331,13 @@ impl Range {
                 self.hold = Hold::Held { fence };
                 self.writer.answered = None;
             }
+        } else if there.is_none_or(|there| Some(there.fence) != self.fence()) {
+            // My watch has lost a ledger: what I took up is not what there was.
+            self.release(desk);
+            self.forget_copy();
+            desk.effect(Effect::Relist { range: self.id });
         } else {
-            // Somebody writes under my fence, or my watch has lost a ledger: come as a stranger.
+            // Somebody writes under my fence, or my store is older than my ledgers.
             desk.notice(Notice::Stranger { range: self.id });
             desk.session.distrusted = true;
         }

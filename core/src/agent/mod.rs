@@ -54,6 +54,23 @@ pub struct Config {
     pub process: u64,
     /// Attempts that run at once.
     pub running_max: usize,
+    pub rules: Rules,
+}
+
+/// The rules of the ledger that this crate keeps. All hold, always, but where the simulator breaks
+/// one on purpose, to see that a checker notices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// L0: nothing starts past the licence.
+    pub licence: bool,
+    /// L1: nothing starts before the first ledger is answered.
+    pub first_ledger: bool,
+    /// L5: marks do not pass what is undecided.
+    pub undecided: bool,
+}
+
+impl Rules {
+    pub const ALL: Rules = Rules { licence: true, first_ledger: true, undecided: true };
 }
 
 /// When the core wants to be woken, on either clock, if nothing comes before.
@@ -100,6 +117,7 @@ impl Agent {
             Input::Committed(committed) => self.committed(&committed),
             Input::Loaded { load, answer } => self.loaded(load, answer),
             Input::Finished { ticket, finished } => self.finished(ticket, *finished),
+            Input::Unstarted { ticket } => self.unstarted(ticket),
             Input::CancelRun { run } => self.cancel_run(&run),
             Input::ClockOffset { micros } => self.desk.clock.measured(now, micros),
             Input::Leave { deadline } => self.leave(deadline),

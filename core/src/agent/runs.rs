@@ -103,6 +103,26 @@ impl Agent {
         }
     }
 
+    /// The executor looked at the licence last, and it had run out.
+    pub(super) fn unstarted(&mut self, ticket: Ticket) {
+        let Some((range, id)) = self.desk.tickets.remove(&ticket) else { return };
+        self.desk.running -= 1;
+        let Some(range) = self.ranges.get_mut(&range) else { return };
+        let here = range.open.get(&id).is_some_and(|run| run.ticket() == Some(ticket));
+        if here && range.step(&id, Event::Unlicensed) {
+            if let Some(run) = range.open.get_mut(&id) {
+                run.attempts.pop();
+                run.attempt.number -= 1;
+            }
+            range.requeue(&mut self.desk, &id);
+        } else {
+            range.left.retain(|key, left| match left {
+                LeftRun::Running(run) => key.run != id || run.ticket() != Some(ticket),
+                LeftRun::Ended(_) => true,
+            });
+        }
+    }
+
     pub(super) fn cancel_run(&mut self, id: &RunId) {
         let range = self.desk.config.ranges.range_of(&id.task);
         let Some(range) = self.ranges.get_mut(&range) else { return };
@@ -175,6 +195,7 @@ impl Range {
             return;
         };
         let ticket = desk.next_ticket();
+        let until = self.licence(desk);
         self.step(id, Event::Start { ticket });
         let agent = desk.config.agent.clone();
         let Some(run) = self.open.get_mut(id) else { return };
@@ -198,6 +219,7 @@ impl Range {
             action: Arc::new(task.spec.action.clone()),
             payload: run.payload.clone(),
             timeout: task.spec.timeout,
+            until,
         };
         let record = run.record(desk, id, fence, RunState::Running);
         desk.tickets.insert(ticket, (self.id, id.clone()));

@@ -40,7 +40,7 @@ pub enum Event {
     Open { batch: BatchNumber },
     /// The batch was written and the licence holds.
     Start { ticket: Ticket },
-    /// The batch was written, but the range may not start anything now.
+    /// It was not begun: the range may not start anything now.
     Unlicensed,
     /// The time it waited for has come.
     Due,
@@ -68,7 +68,7 @@ pub fn step(stage: Stage, event: Event) -> Result<Stage, Illegal> {
     match (stage, event) {
         (Stage::Queued, Event::Open { batch }) => Ok(Stage::Opening { batch }),
         (Stage::Opening { .. }, Event::Start { ticket }) => Ok(Stage::Running { ticket }),
-        (Stage::Opening { .. }, Event::Unlicensed) => Ok(Stage::Queued),
+        (Stage::Opening { .. } | Stage::Running { .. }, Event::Unlicensed) => Ok(Stage::Queued),
         (Stage::Waiting { .. }, Event::Due) => Ok(Stage::Queued),
         (Stage::Behind, Event::Turn) => Ok(Stage::Queued),
         (Stage::Running { .. } | Stage::Held { .. }, Event::Retry { at }) => {
