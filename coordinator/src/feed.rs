@@ -56,6 +56,12 @@ pub struct Feed {
     ring: broadcast::Sender<Arc<Batch>>,
 }
 
+impl Default for Feed {
+    fn default() -> Feed {
+        Feed::new()
+    }
+}
+
 impl Feed {
     pub fn new() -> Feed {
         let (ring, _) = broadcast::channel(BATCHES_MAX);

@@ -17,6 +17,7 @@ mod config;
 pub mod feed;
 pub mod grpc;
 pub mod links;
+mod live;
 pub mod metrics;
 pub mod rest;
 pub mod service;

@@ -69,6 +69,12 @@ fn new_seconds() -> Histogram {
     seconds()
 }
 
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
 impl Metrics {
     pub fn new() -> Metrics {
         let metrics = Metrics {
@@ -137,6 +143,11 @@ impl Metrics {
         let gauge = self.watchers.get_or_create(&WatcherLabels { transport }).clone();
         gauge.inc();
         Watching { gauge }
+    }
+
+    /// How many live feeds are open.
+    pub fn open(&self, transport: Watcher) -> i64 {
+        self.watchers.get_or_create(&WatcherLabels { transport }).get()
     }
 
     pub fn lagged(&self, transport: Watcher) {

@@ -32,6 +32,12 @@ pub struct Interested {
     interests: Interests,
 }
 
+impl Default for Interests {
+    fn default() -> Interests {
+        Interests::new()
+    }
+}
+
 impl Interests {
     pub fn new() -> Interests {
         let (union, _) = watch::channel(union_of(&BTreeMap::new()));

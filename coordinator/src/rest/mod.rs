@@ -26,9 +26,9 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-pub use call::labels;
+pub use call::{Call, labels, read};
 pub use openapi::ApiDoc;
-pub use problem::{Failure, status_of};
+pub use problem::{Answer, Failure, status_of};
 pub use shapes::{TaskShown, agent as agent_json, shown as task_shown};
 
 use crate::catalog::Catalog;

@@ -31,7 +31,7 @@ pub const PAGE_DEFAULT: usize = 100;
 /// What is known of a task.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Shown {
-    Task(Box<Task>, TaskStatus),
+    Task(Box<Task>, Box<TaskStatus>),
     /// Its record cannot be read.
     Unreadable(Unreadable),
     /// A one-shot that has ended; only its run is left.
@@ -93,7 +93,7 @@ impl Tasks {
             Ok(Some(task)) => {
                 let last_run = self.runs.last_of(name).await;
                 let status = TaskStatus { last_run, ..TaskStatus::at(&task, clock::wall()) };
-                Shown::Task(Box::new(task), status)
+                Shown::Task(Box::new(task), Box::new(status))
             }
             Ok(None) => self.ended(name).await?,
             Err(TaskError::Unreadable { .. }) => self.unreadable(name)?,
@@ -191,7 +191,7 @@ impl Tasks {
             let shown = match read {
                 Ok(task) => {
                     let status = TaskStatus::at(&task, now);
-                    Shown::Task(Box::new(task), status)
+                    Shown::Task(Box::new(task), Box::new(status))
                 }
                 Err(unreadable) => Shown::Unreadable(unreadable),
             };
