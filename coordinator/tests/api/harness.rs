@@ -57,6 +57,7 @@ async fn pass(
     }
 }
 
+/// A cluster: a store that outlives its coordinators.
 pub struct Cluster {
     pub store: Arc<Embedded>,
     pub cut: Arc<AtomicBool>,
@@ -78,7 +79,7 @@ impl Cluster {
         let running = Coordinator::start(config, port).await.unwrap();
         tokio::time::timeout(PATIENCE, running.until_ready()).await.unwrap();
         let client = client(reqwest::Client::builder());
-        Api { running, client }
+        Api { running, client, store: self.store.clone() }
     }
 
     pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) {
@@ -97,6 +98,7 @@ pub async fn api() -> Api {
 pub struct Api {
     pub running: Running,
     pub client: reqwest::Client,
+    pub store: Arc<Embedded>,
 }
 
 /// A client, once the process knows which cryptography TLS would use.
@@ -188,6 +190,12 @@ impl Api {
 
 pub fn json_body(request: RequestBuilder, body: &Value) -> RequestBuilder {
     request.header("content-type", "application/json").body(body.to_string())
+}
+
+/// Takes a key away, as an agent does that has settled something.
+pub async fn delete(api: &Api, key: Vec<u8>) {
+    let then = vec![Op::Delete { key }];
+    api.store.call(Request::Txn(Txn { then, ..Txn::default() })).await.unwrap();
 }
 
 /// A recurring task that does nothing.
