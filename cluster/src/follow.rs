@@ -40,24 +40,45 @@ pub enum Output {
 #[derive(Clone, PartialEq, Debug)]
 pub enum News {
     /// A list begins that was asked for at `sent`; what it does not hold is gone.
-    ListBegan { sent: Now },
+    ListBegan {
+        sent: Now,
+    },
     Listed(Vec<KeyValue>),
-    ListEnded { revision: Revision },
+    ListEnded {
+        revision: Revision,
+    },
     /// Whole revisions up to `through`.
-    Events { through: Revision, events: Vec<Event> },
+    Events {
+        through: Revision,
+        events: Vec<Event>,
+    },
     /// Something went wrong and is being tried again; for the log.
-    Trouble { what: &'static str, error: String },
+    Trouble {
+        what: &'static str,
+        error: String,
+    },
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
     /// A page is asked for. `at` is the list's revision once the first page has come.
-    Listing { at: Option<Revision>, sent: Now },
+    Listing {
+        at: Option<Revision>,
+        sent: Now,
+    },
     /// Try again at `until`.
-    Resting { until: Mono, then: Then },
-    Opening { watcher: WatcherId, since: Mono },
-    Watching { watcher: WatcherId },
+    Resting {
+        until: Mono,
+        then: Then,
+    },
+    Opening {
+        watcher: WatcherId,
+        since: Mono,
+    },
+    Watching {
+        watcher: WatcherId,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -132,6 +132,9 @@ impl Keys {
             ["beats", id] => Key::CoordinatorBeat(CoordinatorId::parse(id).ok()?),
             ["pools", pool, range, rest @ ..] => {
                 let number = RangeId(u16::from_str_radix(range, 16).ok()?);
+                if u32::from(number.0) >= self.ranges.get() {
+                    return None;
+                }
                 parse_in_range(PoolName::parse(pool).ok()?, number, rest)?
             }
             _ => return None,

@@ -126,7 +126,7 @@ pub fn next_group(keys: &Keys, waiting: &mut VecDeque<Create>) -> Vec<Create> {
     group
 }
 
-/// About what a create takes in a transaction: its value, and its keys as often as they stand there.
+/// About what a create takes in a transaction: its value, and its keys each time they stand there.
 fn create_bytes(keys: &Keys, create: &Create) -> usize {
     let key = keys.build(&Key::Task(create.pool.clone(), create.name.clone()));
     create.value.len() + 6 * (key.len() + 16)
@@ -355,4 +355,215 @@ fn elsewhere_value(pool: &PoolName) -> Vec<u8> {
 
 fn put(key: Vec<u8>, value: Vec<u8>) -> Op {
     Op::Put { key, value, lease: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::Embedded;
+    use crate::port::{Port, Request};
+    use std::sync::Arc;
+    use tocktower_core::hash::RangeCount;
+    use tocktower_core::task::{Spec, replace as edit};
+    use tocktower_core::time::Wall;
+    use tocktower_proto::convert::{Given, Purpose, task_from_json};
+    use tocktower_proto::json;
+
+    const EPOCH: Epoch = Epoch(1);
+    const NOW: Wall = Wall::MIN;
+
+    struct Store {
+        keys: Keys,
+        port: Arc<Embedded>,
+    }
+
+    impl Store {
+        fn new() -> Store {
+            let keys = Keys::new(crate::keys::PREFIX, RangeCount::DEFAULT);
+            Store { keys, port: Embedded::in_memory().unwrap() }
+        }
+
+        async fn send(&self, txn: Txn) -> Answer {
+            self.port.call(Request::Txn(txn)).await.unwrap()
+        }
+
+        async fn create(&self, group: &[Create]) -> Vec<Created> {
+            let answer = self.send(super::create(&self.keys, group)).await;
+            read_create(&self.keys, group, EPOCH, &answer).unwrap()
+        }
+
+        async fn lookup(&self, task: &TaskName) -> Lookup {
+            let answer = self.send(super::lookup(&self.keys, task)).await;
+            read_lookup(&self.keys, task, &answer).unwrap()
+        }
+
+        async fn get(&self, pool: &str, task: &TaskName) -> Option<Task> {
+            let pool = PoolName::parse(pool).unwrap();
+            let answer = self.send(super::get(&self.keys, &pool, task)).await;
+            read_get(&pool, task, &answer).unwrap()
+        }
+
+        async fn made(&self, task: &str, pool: &str) -> Task {
+            self.create(&[in_pool(task, pool)]).await;
+            self.get(pool, &name(task)).await.unwrap()
+        }
+
+        async fn replace(&self, current: &Task, version: &NewVersion) -> Changed {
+            let txn = super::replace(&self.keys, current, version, EPOCH, &[]).unwrap();
+            read_replace(current, version, EPOCH, &self.send(txn).await).unwrap()
+        }
+    }
+
+    fn name(text: &str) -> TaskName {
+        TaskName::parse(text).unwrap()
+    }
+
+    fn spec(task: &str, pool: &str) -> Spec {
+        let name = name(task);
+        let every = json::Schedule { every: Some("10s".into()), ..Default::default() };
+        let body = json::Task {
+            schedules: Some(vec![every]),
+            action: Some(json::Action { noop: Some(json::Noop {}), ..Default::default() }),
+            placement: Some(json::Placement { pool: Some(pool.into()) }),
+            ..Default::default()
+        };
+        let given = Given {
+            namespace: Some(name.namespace.as_str()),
+            name: Some(name.name.as_str()),
+            fresh_name: "fresh",
+            purpose: Purpose::Edit,
+        };
+        task_from_json(&body, given).unwrap()
+    }
+
+    fn in_pool(task: &str, pool: &str) -> Create {
+        let version = tocktower_core::task::create(spec(task, pool), NOW, Some(1)).unwrap();
+        Create::new(&version, EPOCH).unwrap()
+    }
+
+    fn edited(current: &Task, change: impl FnOnce(&mut Spec)) -> NewVersion {
+        let mut spec = current.spec.clone();
+        change(&mut spec);
+        edit(current, spec, NOW).unwrap().unwrap()
+    }
+
+    fn pool_of(lookup: &Lookup) -> String {
+        match lookup {
+            Lookup::Found(task) => format!("here: {}", task.spec.pool),
+            Lookup::Elsewhere(pool) => format!("elsewhere: {pool}"),
+            Lookup::Absent => "absent".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn in_a_batch_one_name_that_is_taken_fails_alone() {
+        let store = Store::new();
+        store.create(&[in_pool("a/b", "default")]).await;
+        let group = [in_pool("a/a", "default"), in_pool("a/b", "edge"), in_pool("a/c", "edge")];
+        let answers = store.create(&group).await;
+        assert!(matches!(answers[0], Created::Done { .. }));
+        assert!(matches!(answers[1], Created::Exists(Taken::Here(_))), "{answers:?}");
+        assert!(matches!(answers[2], Created::Done { .. }));
+        assert_eq!(pool_of(&store.lookup(&name("a/c")).await), "elsewhere: edge");
+        let task = store.get("edge", &name("a/c")).await.unwrap();
+        let Created::Done { incarnation, revision } = answers[2] else { panic!() };
+        assert_eq!((task.incarnation, task.revision), (incarnation, revision));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_unique_over_all_pools() {
+        let store = Store::new();
+        store.create(&[in_pool("a/b", "edge")]).await;
+        for pool in ["default", "edge", "other"] {
+            let answers = store.create(&[in_pool("a/b", pool)]).await;
+            let edge = PoolName::parse("edge").unwrap();
+            assert_eq!(answers, [Created::Exists(Taken::Elsewhere(edge))]);
+        }
+        assert_eq!(pool_of(&store.lookup(&name("a/z")).await), "absent");
+    }
+
+    #[tokio::test]
+    async fn an_edit_keeps_the_incarnation_and_a_late_one_is_a_conflict() {
+        let store = Store::new();
+        let first = store.made("a/b", "default").await;
+        let version = edited(&first, |spec| spec.description = "one".into());
+        let changed = store.replace(&first, &version).await;
+        let Changed::Done { incarnation, revision } = changed else { panic!("{changed:?}") };
+        assert_eq!(incarnation, first.incarnation);
+        assert!(revision > first.revision);
+        let late = edited(&first, |spec| spec.description = "two".into());
+        let changed = store.replace(&first, &late).await;
+        let Changed::Conflict(Some(now)) = changed else { panic!("{changed:?}") };
+        assert_eq!(now.spec.description, "one");
+        assert_eq!((now.incarnation, now.revision), (incarnation, revision));
+    }
+
+    #[tokio::test]
+    async fn a_move_goes_there_and_back_as_new_incarnations() {
+        let store = Store::new();
+        let mut task = store.made("a/b", "default").await;
+        for (pool, found) in
+            [("edge", "elsewhere: edge"), ("far", "elsewhere: far"), ("default", "here: default")]
+        {
+            let before = task.clone();
+            let version = edited(&before, |spec| spec.pool = PoolName::parse(pool).unwrap());
+            let changed = store.replace(&before, &version).await;
+            assert!(matches!(changed, Changed::Done { .. }), "{changed:?}");
+            assert_eq!(pool_of(&store.lookup(&name("a/b")).await), found);
+            assert_eq!(store.get(before.spec.pool.as_str(), &name("a/b")).await, None);
+            task = store.get(pool, &name("a/b")).await.unwrap();
+            assert!(task.incarnation > before.incarnation);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delete_takes_all_keys_and_only_the_version_it_was_meant_for() {
+        let store = Store::new();
+        let task = store.made("a/b", "edge").await;
+        let stale = Task { revision: Revision(1), ..task.clone() };
+        let answer = store.send(delete(&store.keys, &stale, &[])).await;
+        assert!(matches!(read_delete(&stale, &answer), Ok(Changed::Conflict(Some(_)))));
+        let answer = store.send(delete(&store.keys, &task, &[])).await;
+        assert!(matches!(read_delete(&task, &answer), Ok(Changed::Done { .. })));
+        assert_eq!(pool_of(&store.lookup(&name("a/b")).await), "absent");
+        let answer = store.send(delete(&store.keys, &task, &[])).await;
+        assert_eq!(read_delete(&task, &answer), Ok(Changed::Conflict(None)));
+    }
+
+    #[test]
+    fn a_group_is_bounded_sorted_and_holds_each_name_once() {
+        let keys = Keys::new(crate::keys::PREFIX, RangeCount::DEFAULT);
+        let mut waiting: VecDeque<Create> =
+            (0..300).map(|number| in_pool(&format!("a/t{}", number % 200), "default")).collect();
+        let mut sizes = Vec::new();
+        let mut all = Vec::new();
+        while !waiting.is_empty() {
+            let group = next_group(&keys, &mut waiting);
+            let names: BTreeSet<&TaskName> = group.iter().map(|create| &create.name).collect();
+            assert_eq!(names.len(), group.len());
+            assert!(group.is_sorted_by_key(|create| keys.ranges().range_of(&create.name)));
+            sizes.push(group.len());
+            all.extend(group);
+        }
+        assert_eq!(all.len(), 300);
+        assert!(sizes.iter().all(|size| *size <= limits::COMMIT_CREATES_MAX), "{sizes:?}");
+        assert_eq!(sizes.len(), 3, "{sizes:?}");
+    }
+
+    #[test]
+    fn large_records_make_smaller_groups_and_too_large_ones_are_refused() {
+        let keys = Keys::new(crate::keys::PREFIX, RangeCount::DEFAULT);
+        let large = |task: String| Create { value: vec![0; 60_000], ..in_pool(&task, "default") };
+        let mut waiting: VecDeque<Create> =
+            (0..40).map(|number| large(format!("a/t{number}"))).collect();
+        let group = next_group(&keys, &mut waiting);
+        let bytes: usize = group.iter().map(|create| create.value.len()).sum();
+        assert!(bytes <= limits::TXN_BYTES_MAX && group.len() > 10, "{bytes}");
+
+        let description = "x".repeat(limits::RECORD_BYTES_MAX);
+        let short = tocktower_core::task::create(spec("a/b", "default"), NOW, None).unwrap();
+        let spec = Spec { description, ..short.spec.clone() };
+        let version = NewVersion { spec, ..short };
+        assert!(Create::new(&version, EPOCH).is_err());
+    }
 }

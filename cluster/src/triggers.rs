@@ -4,7 +4,7 @@
 //! that a trigger never outlives a delete it was sent after. A request that is sent again brings
 //! the same ulid and finds its first trigger.
 
-use tocktower_core::ids::{Revision, RunId, RunKey};
+use tocktower_core::ids::{Revision, RunId};
 use tocktower_core::limits;
 use tocktower_core::task::Task;
 use tocktower_proto::convert::{encode_record, request_bytes};
@@ -36,7 +36,7 @@ pub enum Asked {
 
 /// The run that a trigger of a task makes.
 pub fn run_id(task: &Task, ulid: u128) -> RunId {
-    RunId { task: task.spec.name.clone(), incarnation: task.incarnation, run: RunKey::Manual(ulid) }
+    RunId::manual(task.spec.name.clone(), ulid)
 }
 
 /// Asks for a run of `task`.
@@ -78,5 +78,86 @@ pub fn read_create(answer: &Answer) -> Result<Asked, AnswerError> {
             _ => Err(AnswerError::Mismatch),
         },
         _ => Err(AnswerError::Mismatch),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::Embedded;
+    use crate::keys::PREFIX;
+    use crate::port::{Port, Request};
+    use crate::tasks;
+    use std::sync::Arc;
+    use tocktower_core::hash::RangeCount;
+    use tocktower_core::ids::Epoch;
+    use tocktower_core::time::Wall;
+    use tocktower_proto::convert::{Given, Purpose, task_from_json};
+    use tocktower_proto::json;
+
+    fn trigger() -> Trigger {
+        Trigger { payload: Some(b"a".to_vec()), created_at: Wall::from_millis(5), request: Some(7) }
+    }
+
+    async fn send(port: &Arc<Embedded>, txn: Txn) -> Answer {
+        port.call(Request::Txn(txn)).await.unwrap()
+    }
+
+    async fn made(keys: &Keys, port: &Arc<Embedded>) -> Task {
+        let every = json::Schedule { every: Some("10s".into()), ..Default::default() };
+        let body = json::Task {
+            schedules: Some(vec![every]),
+            action: Some(json::Action { noop: Some(json::Noop {}), ..Default::default() }),
+            ..Default::default()
+        };
+        let purpose = Purpose::Edit;
+        let given = Given { namespace: None, name: None, fresh_name: "a", purpose };
+        let spec = task_from_json(&body, given).unwrap();
+        let version = tocktower_core::task::create(spec, Wall::MIN, None).unwrap();
+        let create = tasks::Create::new(&version, Epoch(1)).unwrap();
+        send(port, tasks::create(keys, std::slice::from_ref(&create))).await;
+        let answer = send(port, tasks::get(keys, &create.pool, &create.name)).await;
+        tasks::read_get(&create.pool, &create.name, &answer).unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_trigger_that_is_sent_again_is_one() {
+        let keys = Keys::new(PREFIX, RangeCount::DEFAULT);
+        let port = Embedded::in_memory().unwrap();
+        let task = made(&keys, &port).await;
+        let txn = create(&keys, &task, 9, &trigger()).unwrap();
+        let first = read_create(&send(&port, txn.clone()).await).unwrap();
+        assert!(matches!(first, Asked::Done { .. }));
+        let again = read_create(&send(&port, txn).await).unwrap();
+        assert_eq!(again, Asked::Already(trigger()));
+    }
+
+    #[tokio::test]
+    async fn a_trigger_needs_the_incarnation_it_was_meant_for() {
+        let keys = Keys::new(PREFIX, RangeCount::DEFAULT);
+        let port = Embedded::in_memory().unwrap();
+        let first = made(&keys, &port).await;
+        send(&port, tasks::delete(&keys, &first, &[])).await;
+        let txn = create(&keys, &first, 9, &trigger()).unwrap();
+        assert_eq!(read_create(&send(&port, txn.clone()).await), Ok(Asked::TaskGone));
+        let second = made(&keys, &port).await;
+        assert_eq!(read_create(&send(&port, txn).await), Ok(Asked::TaskGone));
+        let txn = create(&keys, &second, 9, &trigger()).unwrap();
+        assert!(matches!(read_create(&send(&port, txn).await), Ok(Asked::Done { .. })));
+        // Deleted with its task.
+        send(&port, tasks::delete(&keys, &second, &[9])).await;
+        let third = made(&keys, &port).await;
+        let txn = create(&keys, &third, 9, &trigger()).unwrap();
+        assert!(matches!(read_create(&send(&port, txn).await), Ok(Asked::Done { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_payload_is_bounded() {
+        let keys = Keys::new(PREFIX, RangeCount::DEFAULT);
+        let port = Embedded::in_memory().unwrap();
+        let task = made(&keys, &port).await;
+        let payload = Some(vec![0; limits::PAYLOAD_BYTES_MAX + 1]);
+        let large = Trigger { payload, ..trigger() };
+        assert!(create(&keys, &task, 9, &large).is_err());
     }
 }

@@ -64,11 +64,7 @@ struct Path {
 
 impl Path {
     fn branch<'a>(&self, txn: &'a Txn) -> &'a [Op] {
-        if self.succeeded {
-            &txn.then
-        } else {
-            &txn.otherwise
-        }
+        if self.succeeded { &txn.then } else { &txn.otherwise }
     }
 }
 
@@ -124,11 +120,7 @@ impl<'t> Batch<'t> {
         self.leases_exist(txn, &path)?;
         let answers = self.apply(txn, &path)?;
         let revision = self.seal();
-        Ok(Answer::Txn {
-            revision,
-            succeeded: path.succeeded,
-            answers,
-        })
+        Ok(Answer::Txn { revision, succeeded: path.succeeded, answers })
     }
 
     pub(super) fn list(
@@ -172,11 +164,7 @@ impl<'t> Batch<'t> {
         if request.keys_only {
             items.iter_mut().for_each(|item| item.value = Vec::new());
         }
-        Ok(Answer::List {
-            revision: request.at.unwrap_or(self.revision),
-            items,
-            more: full,
-        })
+        Ok(Answer::List { revision: request.at.unwrap_or(self.revision), items, more: full })
     }
 
     pub(super) fn grant(
@@ -189,8 +177,7 @@ impl<'t> Batch<'t> {
         let lease = LeaseId(self.number(disk::LEASE)?.unwrap_or(0) + 1);
         self.set_number(disk::LEASE, lease.0)?;
         let ms = i64::try_from(ttl.as_millis()).expect("ten years of milliseconds fit");
-        self.leases
-            .insert(&lease.0.to_be_bytes()[..], &disk::number_bytes(ms)[..])?;
+        self.leases.insert(&lease.0.to_be_bytes()[..], &disk::number_bytes(ms)[..])?;
         leases.start(lease, ttl, now);
         Ok(Answer::Lease { lease, ttl })
     }
@@ -214,9 +201,7 @@ impl<'t> Batch<'t> {
         }
         self.leases.remove(first.as_slice())?;
         self.dirty = true;
-        Ok(Answer::Done {
-            revision: self.seal(),
-        })
+        Ok(Answer::Done { revision: self.seal() })
     }
 
     pub(super) fn compact(&mut self, to: Revision, history: &History) -> Result<Answer, Fault> {
@@ -224,18 +209,12 @@ impl<'t> Batch<'t> {
             return Err(PortError::Refused("required revision is a future revision".into()).into());
         }
         if to <= self.compacted {
-            return Err(PortError::Compacted {
-                asked: to,
-                oldest: self.compacted,
-            }
-            .into());
+            return Err(PortError::Compacted { asked: to, oldest: self.compacted }.into());
         }
         self.set_number(disk::COMPACTED, to.0)?;
         self.compacted = to;
         history.compact(to);
-        Ok(Answer::Done {
-            revision: self.revision,
-        })
+        Ok(Answer::Done { revision: self.revision })
     }
 
     /// The leases on disk with their time to live.
@@ -257,32 +236,20 @@ impl<'t> Batch<'t> {
         history: &History,
     ) -> Result<Past, PortError> {
         if at > self.revision {
-            return Err(PortError::Refused(
-                "required revision is a future revision".into(),
-            ));
+            return Err(PortError::Refused("required revision is a future revision".into()));
         }
         if at < self.compacted {
-            return Err(PortError::Compacted {
-                asked: at,
-                oldest: self.compacted,
-            });
+            return Err(PortError::Compacted { asked: at, oldest: self.compacted });
         }
         let mut past = Past::new();
-        let later = self
-            .committed
-            .iter()
-            .rev()
-            .take_while(|one| one.revision > at);
+        let later = self.committed.iter().rev().take_while(|one| one.revision > at);
         later.for_each(|one| one.undo(&request.range, &mut past));
         history.undo(&request.range, at, &mut past)?;
         Ok(past)
     }
 
     fn path(&self, txn: &Txn) -> Result<Path, Fault> {
-        let mut path = Path {
-            succeeded: true,
-            nested: Vec::new(),
-        };
+        let mut path = Path { succeeded: true, nested: Vec::new() };
         for compare in &txn.when {
             path.succeeded = path.succeeded && self.holds(compare)?;
         }
@@ -310,17 +277,13 @@ impl<'t> Batch<'t> {
         let mut nested_paths = path.nested.iter();
         for op in path.branch(txn) {
             match op {
-                Op::Put {
-                    lease: Some(lease), ..
-                } => {
+                Op::Put { lease: Some(lease), .. } => {
                     if self.leases.get(&lease.0.to_be_bytes()[..])?.is_none() {
                         return Err(PortError::NoLease.into());
                     }
                 }
                 Op::Txn(nested) => {
-                    let path = nested_paths
-                        .next()
-                        .expect("a path for every nested transaction");
+                    let path = nested_paths.next().expect("a path for every nested transaction");
                     self.leases_exist(nested, path)?;
                 }
                 Op::Put { .. } | Op::Get { .. } | Op::Delete { .. } => {}
@@ -339,18 +302,11 @@ impl<'t> Batch<'t> {
                     self.put(key, value, *lease)?;
                     OpAnswer::Put
                 }
-                Op::Delete { key } => OpAnswer::Deleted {
-                    count: self.delete(key)?,
-                },
+                Op::Delete { key } => OpAnswer::Deleted { count: self.delete(key)? },
                 Op::Txn(nested) => {
-                    let path = nested_paths
-                        .next()
-                        .expect("a path for every nested transaction");
+                    let path = nested_paths.next().expect("a path for every nested transaction");
                     let answers = self.apply(nested, path)?;
-                    OpAnswer::Txn {
-                        succeeded: path.succeeded,
-                        answers,
-                    }
+                    OpAnswer::Txn { succeeded: path.succeeded, answers }
                 }
             });
         }
@@ -370,27 +326,20 @@ impl<'t> Batch<'t> {
         let item = KeyValue {
             key: key.to_vec(),
             value: value.to_vec(),
-            create_revision: previous
-                .as_ref()
-                .map_or(revision, |item| item.create_revision),
+            create_revision: previous.as_ref().map_or(revision, |item| item.create_revision),
             mod_revision: revision,
             lease,
         };
-        self.keys
-            .insert(key, disk::record_bytes(&item).as_slice())?;
+        self.keys.insert(key, disk::record_bytes(&item).as_slice())?;
         let before = previous.as_ref().and_then(|item| item.lease);
         if before != lease {
             self.detach(before, key)?;
             if let Some(lease) = lease {
                 let row = disk::lease_key(lease, key);
-                self.lease_keys
-                    .insert(row.as_slice(), disk::LEASE_KEY_VALUE)?;
+                self.lease_keys.insert(row.as_slice(), disk::LEASE_KEY_VALUE)?;
             }
         }
-        self.changes.push(Change {
-            event: Event::Put(item),
-            previous,
-        });
+        self.changes.push(Change { event: Event::Put(item), previous });
         Ok(())
     }
 
@@ -400,21 +349,14 @@ impl<'t> Batch<'t> {
         };
         self.keys.remove(key)?;
         self.detach(previous.lease, key)?;
-        let event = Event::Delete {
-            key: key.to_vec(),
-            mod_revision: self.revision.next(),
-        };
-        self.changes.push(Change {
-            event,
-            previous: Some(previous),
-        });
+        let event = Event::Delete { key: key.to_vec(), mod_revision: self.revision.next() };
+        self.changes.push(Change { event, previous: Some(previous) });
         Ok(1)
     }
 
     fn detach(&mut self, lease: Option<LeaseId>, key: &[u8]) -> Result<(), Fault> {
         if let Some(lease) = lease {
-            self.lease_keys
-                .remove(disk::lease_key(lease, key).as_slice())?;
+            self.lease_keys.remove(disk::lease_key(lease, key).as_slice())?;
         }
         Ok(())
     }
@@ -438,8 +380,7 @@ impl<'t> Batch<'t> {
     }
 
     fn set_number(&mut self, name: &[u8], number: i64) -> Result<(), Fault> {
-        self.meta
-            .insert(name, disk::number_bytes(number).as_slice())?;
+        self.meta.insert(name, disk::number_bytes(number).as_slice())?;
         self.dirty = true;
         Ok(())
     }

@@ -31,9 +31,7 @@ pub(super) fn txn(txn: &Txn) -> Result<(), PortError> {
 
 pub(super) fn list(request: &ListRequest) -> Result<(), PortError> {
     if request.limit == 0 {
-        return Err(PortError::Refused(
-            "a list needs a limit of at least 1".into(),
-        ));
+        return Err(PortError::Refused("a list needs a limit of at least 1".into()));
     }
     if request.range.start.is_empty() {
         return Err(PortError::Refused("key is not provided".into()));
@@ -47,9 +45,7 @@ pub(super) fn list(request: &ListRequest) -> Result<(), PortError> {
 fn operations(txn: &Txn, budget: usize) -> Result<(), PortError> {
     let weight = txn.when.len().max(txn.then.len()).max(txn.otherwise.len());
     if weight > budget {
-        return Err(PortError::Refused(
-            "too many operations in txn request".into(),
-        ));
+        return Err(PortError::Refused("too many operations in txn request".into()));
     }
     let keys = txn.when.iter().map(compared);
     let keys = keys.chain(txn.then.iter().chain(&txn.otherwise).filter_map(touched));
@@ -91,11 +87,7 @@ type Keys<'a> = BTreeSet<&'a [u8]>;
 
 /// The keys that `ops` put and delete, at any depth. The order of the three passes is etcd's.
 fn writes(ops: &[Op]) -> Result<(Keys<'_>, Keys<'_>), PortError> {
-    let duplicate = || {
-        Err(PortError::Refused(
-            "duplicate key given in txn request".into(),
-        ))
-    };
+    let duplicate = || Err(PortError::Refused("duplicate key given in txn request".into()));
     let mut puts = Keys::new();
     let mut deletes: Keys<'_> = ops
         .iter()
@@ -109,10 +101,7 @@ fn writes(ops: &[Op]) -> Result<(Keys<'_>, Keys<'_>), PortError> {
         let (then_puts, then_deletes) = writes(&nested.then)?;
         let (else_puts, else_deletes) = writes(&nested.otherwise)?;
         let either: Keys<'_> = then_puts.union(&else_puts).copied().collect();
-        if either
-            .iter()
-            .any(|key| puts.contains(key) || deletes.contains(key))
-        {
+        if either.iter().any(|key| puts.contains(key) || deletes.contains(key)) {
             return duplicate();
         }
         puts.extend(either);

@@ -66,11 +66,7 @@ pub(super) struct Malformed {
 /// it holds tokens.
 pub(super) fn open(folder: &Path) -> Result<(Database, PathBuf), OpenError> {
     let folder_error = |error| OpenError::Folder(folder.to_path_buf(), error);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(folder_error)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(folder_error)?;
     let path = folder.join(FILE);
     let database = Builder::new().set_cache_size(CACHE_BYTES).create(&path);
     let database = database.map_err(|error| match error {
@@ -78,9 +74,7 @@ pub(super) fn open(folder: &Path) -> Result<(Database, PathBuf), OpenError> {
         other => OpenError::Store(path.clone(), other.into()),
     })?;
     // A new file survives a power cut only when its folder has been synced too.
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(folder_error)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(folder_error)?;
     Ok((database, path))
 }
 
@@ -100,10 +94,7 @@ pub(super) fn number_bytes(number: i64) -> [u8; 9] {
 pub(super) fn number(table: &'static str, key: &[u8], bytes: &[u8]) -> Result<i64, Malformed> {
     match bytes {
         [FORMAT, rest @ ..] if rest.len() == 8 => Ok(integer(rest)),
-        _ => Err(Malformed {
-            table,
-            key: key.to_vec(),
-        }),
+        _ => Err(Malformed { table, key: key.to_vec() }),
     }
 }
 
@@ -126,10 +117,7 @@ pub(super) fn record(key: &[u8], bytes: &[u8]) -> Result<KeyValue, Malformed> {
             mod_revision: Revision(integer(&rest[8..16])),
             lease: Some(LeaseId(integer(&rest[16..24]))).filter(|lease| lease.0 != 0),
         }),
-        _ => Err(Malformed {
-            table: "keys",
-            key: key.to_vec(),
-        }),
+        _ => Err(Malformed { table: "keys", key: key.to_vec() }),
     }
 }
 
@@ -146,10 +134,7 @@ pub(super) fn lease_of(bytes: &[u8]) -> Result<LeaseId, Malformed> {
     if bytes.len() == 8 {
         return Ok(LeaseId(integer(bytes)));
     }
-    Err(Malformed {
-        table: "leases",
-        key: bytes.to_vec(),
-    })
+    Err(Malformed { table: "leases", key: bytes.to_vec() })
 }
 
 fn integer(bytes: &[u8]) -> i64 {
@@ -169,9 +154,8 @@ mod tests {
             mod_revision: Revision(0x0102),
             lease: Some(LeaseId(7)),
         };
-        let golden = [
-            1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 7, b'a', b'b',
-        ];
+        let golden =
+            [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 7, b'a', b'b'];
         assert_eq!(record_bytes(&item), golden);
         assert_eq!(record(b"k", &golden).unwrap(), item);
         assert_eq!(number_bytes(258), [1, 0, 0, 0, 0, 0, 0, 1, 2]);

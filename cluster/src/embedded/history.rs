@@ -41,29 +41,17 @@ impl Committed {
         let mut by_key: Vec<usize> = (0..changes.len()).collect();
         by_key.sort_by(|&a, &b| changes[a].event.key().cmp(changes[b].event.key()));
         let bytes = changes.iter().map(bytes).sum();
-        Committed {
-            revision,
-            changes,
-            by_key,
-            bytes,
-        }
+        Committed { revision, changes, by_key, bytes }
     }
 
     /// The events of `range`, in the order in which they happened.
     pub(super) fn events(&self, range: &KeyRange) -> Vec<Event> {
         let key = |&index: &usize| self.changes[index].event.key();
-        let first = self
-            .by_key
-            .partition_point(|index| key(index) < range.start.as_slice());
-        let inside = self.by_key[first..]
-            .iter()
-            .take_while(|index| range.contains(key(index)));
+        let first = self.by_key.partition_point(|index| key(index) < range.start.as_slice());
+        let inside = self.by_key[first..].iter().take_while(|index| range.contains(key(index)));
         let mut indices: Vec<usize> = inside.copied().collect();
         indices.sort_unstable();
-        indices
-            .into_iter()
-            .map(|index| self.changes[index].event.clone())
-            .collect()
+        indices.into_iter().map(|index| self.changes[index].event.clone()).collect()
     }
 
     /// Notes what the keys of `range` were before this revision.
@@ -106,16 +94,8 @@ pub(super) struct History {
 impl History {
     /// A history that begins after `revision`.
     pub(super) fn new(revision: Revision) -> History {
-        let kept = Kept {
-            revisions: VecDeque::new(),
-            first: revision.next(),
-            events: 0,
-            bytes: 0,
-        };
-        History {
-            kept: Mutex::new(kept),
-            newest: watch::Sender::new(Some(revision)),
-        }
+        let kept = Kept { revisions: VecDeque::new(), first: revision.next(), events: 0, bytes: 0 };
+        History { kept: Mutex::new(kept), newest: watch::Sender::new(Some(revision)) }
     }
 
     pub(super) fn push(&self, committed: Vec<Committed>) {
@@ -152,13 +132,7 @@ impl History {
             return Err(kept.first);
         }
         let skip = usize::try_from(from.0 - kept.first.0).unwrap_or(usize::MAX);
-        Ok(kept
-            .revisions
-            .iter()
-            .skip(skip)
-            .take(count)
-            .cloned()
-            .collect())
+        Ok(kept.revisions.iter().skip(skip).take(count).cloned().collect())
     }
 
     /// Notes in `past` what the keys of `range` were at revision `at`.
@@ -173,11 +147,7 @@ impl History {
             let oldest = Revision(kept.first.0 - 1);
             return Err(PortError::Compacted { asked: at, oldest });
         }
-        let later = kept
-            .revisions
-            .iter()
-            .rev()
-            .take_while(|one| one.revision > at);
+        let later = kept.revisions.iter().rev().take_while(|one| one.revision > at);
         later.for_each(|one| one.undo(range, past));
         Ok(())
     }
@@ -220,10 +190,7 @@ mod tests {
 
     fn committed(revision: i64, keys: &[&str]) -> Committed {
         let change = |key: &&str| Change {
-            event: Event::Delete {
-                key: key.as_bytes().to_vec(),
-                mod_revision: Revision(revision),
-            },
+            event: Event::Delete { key: key.as_bytes().to_vec(), mod_revision: Revision(revision) },
             previous: None,
         };
         Committed::new(Revision(revision), keys.iter().map(change).collect())
@@ -233,15 +200,8 @@ mod tests {
     fn events_of_a_range_keep_their_order() {
         let revision = committed(2, &["b", "c", "a", "b"]);
         let keys = |start: &[u8], end: &[u8]| -> Vec<Vec<u8>> {
-            let range = KeyRange {
-                start: start.to_vec(),
-                end: end.to_vec(),
-            };
-            revision
-                .events(&range)
-                .iter()
-                .map(|event| event.key().to_vec())
-                .collect()
+            let range = KeyRange { start: start.to_vec(), end: end.to_vec() };
+            revision.events(&range).iter().map(|event| event.key().to_vec()).collect()
         };
         assert_eq!(keys(b"a", b"c"), [b"b", b"a", b"b"]);
         assert_eq!(keys(b"c", b"d"), [b"c"]);
@@ -259,9 +219,6 @@ mod tests {
         assert_eq!(kept.len(), EVENTS_MAX);
         assert_eq!(kept[0].revision, Revision(12));
         history.compact(Revision(20));
-        assert_eq!(
-            history.since(Revision(19), 1).map(|_| ()),
-            Err(Revision(20))
-        );
+        assert_eq!(history.since(Revision(19), 1).map(|_| ()), Err(Revision(20)));
     }
 }

@@ -65,16 +65,10 @@ mod tests {
         let mut leases = Leases::default();
         leases.start(LeaseId(1), second * 2, start);
         leases.start(LeaseId(2), second * 3, start);
-        assert_eq!(
-            leases.keep_alive(LeaseId(1), start.plus(second)),
-            Some(second * 2)
-        );
+        assert_eq!(leases.keep_alive(LeaseId(1), start.plus(second)), Some(second * 2));
         assert_eq!(leases.next_expiry(), Some(start.plus(second * 3)));
         assert_eq!(leases.expired(start.plus(second * 2)), []);
-        assert_eq!(
-            leases.expired(start.plus(second * 3)),
-            [LeaseId(1), LeaseId(2)]
-        );
+        assert_eq!(leases.expired(start.plus(second * 3)), [LeaseId(1), LeaseId(2)]);
         assert!(leases.remove(LeaseId(1)) && !leases.remove(LeaseId(1)));
         assert_eq!(leases.keep_alive(LeaseId(1), start), None);
     }

@@ -69,12 +69,7 @@ impl Embedded {
             .name("embedded-store".into())
             .spawn(move || runtime.block_on(owner.run(calls, stopped)))
             .map_err(OpenError::Thread)?;
-        Ok(Arc::new(Embedded {
-            inbox,
-            history,
-            stop: Some(stop),
-            thread: Some(thread),
-        }))
+        Ok(Arc::new(Embedded { inbox, history, stop: Some(stop), thread: Some(thread) }))
     }
 }
 
@@ -95,10 +90,7 @@ impl Port for Embedded {
         let inbox = self.inbox.clone();
         async move {
             let (answer, outcome) = oneshot::channel();
-            inbox
-                .send(Call { request, answer })
-                .await
-                .map_err(|_| closed())?;
+            inbox.send(Call { request, answer }).await.map_err(|_| closed())?;
             let lost = |_| PortError::Unknown("the store stopped before it answered".into());
             outcome.await.map_err(lost)?
         }

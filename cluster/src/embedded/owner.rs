@@ -57,16 +57,8 @@ impl Owner {
             leases.start(lease, ttl, now);
         }
         drop(batch);
-        transaction
-            .commit()
-            .map_err(|error| Fault::Disk(error.to_string()))?;
-        Ok(Owner {
-            database,
-            path,
-            leases,
-            history,
-            failed: None,
-        })
+        transaction.commit().map_err(|error| Fault::Disk(error.to_string()))?;
+        Ok(Owner { database, path, leases, history, failed: None })
     }
 
     pub(super) fn history(&self) -> Arc<History> {
@@ -106,10 +98,7 @@ impl Owner {
 
     fn sleep(&self) -> Duration {
         let now = boot_clock();
-        let until = self
-            .leases
-            .next_expiry()
-            .map_or(SLEEP_MAX, |expiry| expiry.since(now));
+        let until = self.leases.next_expiry().map_or(SLEEP_MAX, |expiry| expiry.since(now));
         until.min(SLEEP_MAX)
     }
 
@@ -121,9 +110,7 @@ impl Owner {
         }
         if let Some(failure) = &self.failed {
             let error = PortError::Unreachable(format!("the store has failed: {failure}"));
-            calls
-                .into_iter()
-                .for_each(|call| reply(call.answer, Err(error.clone())));
+            calls.into_iter().for_each(|call| reply(call.answer, Err(error.clone())));
             return;
         }
         let requests: Vec<&Request> = calls.iter().map(|call| &call.request).collect();
@@ -138,9 +125,7 @@ impl Owner {
                 tracing::error!(%failure, "the store failed and serves no more");
                 self.history.close();
                 let error = PortError::Unknown(failure.clone());
-                calls
-                    .into_iter()
-                    .for_each(|call| reply(call.answer, Err(error.clone())));
+                calls.into_iter().for_each(|call| reply(call.answer, Err(error.clone())));
                 self.failed = Some(failure);
             }
         }
@@ -198,10 +183,7 @@ impl Owner {
     }
 
     fn status(&self, revision: Revision) -> Answer {
-        let file = self
-            .path
-            .as_ref()
-            .and_then(|path| std::fs::metadata(path).ok());
+        let file = self.path.as_ref().and_then(|path| std::fs::metadata(path).ok());
         Answer::Status {
             revision,
             bytes: file.map_or(0, |file| file.len()),
@@ -215,9 +197,7 @@ pub(super) fn closed() -> PortError {
 }
 
 fn begin(database: &Database) -> Result<redb::WriteTransaction, Fault> {
-    database
-        .begin_write()
-        .map_err(|error| Fault::Disk(error.to_string()))
+    database.begin_write().map_err(|error| Fault::Disk(error.to_string()))
 }
 
 fn reply(answer: oneshot::Sender<Outcome>, outcome: Outcome) {

@@ -39,18 +39,10 @@ pub(super) async fn serve(
     messages: mpsc::Sender<WatchMessage>,
 ) {
     let mut newest = history.newest();
-    let mut stream = Stream {
-        history,
-        watchers: BTreeMap::new(),
-        messages,
-    };
+    let mut stream = Stream { history, watchers: BTreeMap::new(), messages };
     loop {
         let open = newest.borrow_and_update().is_some();
-        let step = if open {
-            stream.advance().await
-        } else {
-            stream.end_all().await
-        };
+        let step = if open { stream.advance().await } else { stream.end_all().await };
         let Ok(advanced) = step else { return };
         let command = if advanced {
             match commands.try_recv() {
@@ -81,11 +73,7 @@ pub(super) async fn serve(
 impl Stream {
     async fn obey(&mut self, command: WatchCommand) -> Result<(), Gone> {
         match command {
-            WatchCommand::Open {
-                watcher,
-                range,
-                from,
-            } => {
+            WatchCommand::Open { watcher, range, from } => {
                 self.watchers.insert(watcher, Watcher { range, next: from });
                 self.send(WatchMessage::Opened { watcher }).await
             }
@@ -129,8 +117,7 @@ impl Stream {
         for revision in revisions.iter().filter(|one| one.revision >= *next) {
             events.extend(revision.events(range));
             if events.len() >= EVENTS_PER_MESSAGE {
-                self.send_events(watcher, std::mem::take(&mut events))
-                    .await?;
+                self.send_events(watcher, std::mem::take(&mut events)).await?;
             }
         }
         self.send_events(watcher, events).await
@@ -140,22 +127,14 @@ impl Stream {
         let Some(through) = events.last().map(Event::revision) else {
             return Ok(());
         };
-        self.send(WatchMessage::Events {
-            watcher,
-            through,
-            events,
-        })
-        .await
+        self.send(WatchMessage::Events { watcher, through, events }).await
     }
 
     async fn end_compacted(&mut self, oldest: Revision) -> Result<(), Gone> {
-        let behind = self
-            .watchers
-            .extract_if(.., |_, watcher| watcher.next < oldest);
+        let behind = self.watchers.extract_if(.., |_, watcher| watcher.next < oldest);
         let behind: Vec<WatcherId> = behind.map(|(watcher, _)| watcher).collect();
         for watcher in behind {
-            self.send(WatchMessage::Compacted { watcher, oldest })
-                .await?;
+            self.send(WatchMessage::Compacted { watcher, oldest }).await?;
         }
         Ok(())
     }

@@ -47,13 +47,12 @@ fn op_answers(response: &TxnResponse) -> Vec<OpAnswer> {
         TxnOpResponse::Get(mut got) => {
             OpAnswer::Got(got.take_kvs().into_iter().next().map(key_value))
         }
-        TxnOpResponse::Delete(deleted) => OpAnswer::Deleted {
-            count: u64::try_from(deleted.deleted()).unwrap_or(0),
-        },
-        TxnOpResponse::Txn(nested) => OpAnswer::Txn {
-            succeeded: nested.succeeded(),
-            answers: op_answers(&nested),
-        },
+        TxnOpResponse::Delete(deleted) => {
+            OpAnswer::Deleted { count: u64::try_from(deleted.deleted()).unwrap_or(0) }
+        }
+        TxnOpResponse::Txn(nested) => {
+            OpAnswer::Txn { succeeded: nested.succeeded(), answers: op_answers(&nested) }
+        }
     };
     response.op_responses().into_iter().map(answer).collect()
 }
@@ -62,9 +61,7 @@ fn op_answers(response: &TxnResponse) -> Vec<OpAnswer> {
 /// it cuts the page.
 pub(super) fn list(request: &ListRequest) -> GetOptions {
     let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
-    let mut options = GetOptions::new()
-        .with_range(request.range.end.clone())
-        .with_limit(limit);
+    let mut options = GetOptions::new().with_range(request.range.end.clone()).with_limit(limit);
     if let Some(at) = request.at {
         options = options.with_revision(at.0);
     }
@@ -87,13 +84,7 @@ pub(super) fn key_value(item: etcd_client::KeyValue) -> KeyValue {
     let mod_revision = Revision(item.mod_revision());
     let lease = Some(LeaseId(item.lease())).filter(|lease| lease.0 != 0);
     let (key, value) = item.into_key_value();
-    KeyValue {
-        key,
-        value,
-        create_revision,
-        mod_revision,
-        lease,
-    }
+    KeyValue { key, value, create_revision, mod_revision, lease }
 }
 
 /// An event is told apart by the key's version, which a delete sets to 0: asking etcd-client for
@@ -102,10 +93,7 @@ pub(super) fn event(event: &etcd_client::Event) -> Option<Event> {
     let item = event.kv()?;
     if item.version() == 0 {
         let mod_revision = Revision(item.mod_revision());
-        return Some(Event::Delete {
-            key: item.key().to_vec(),
-            mod_revision,
-        });
+        return Some(Event::Delete { key: item.key().to_vec(), mod_revision });
     }
     Some(Event::Put(key_value(item.clone())))
 }

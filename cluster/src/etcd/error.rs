@@ -36,10 +36,7 @@ pub(super) fn from_status(status: &Status, asked: Revision) -> PortError {
     }
     if says("required revision has been compacted") {
         // etcd does not say how far; what is certain is that the revision asked for is gone.
-        return PortError::Compacted {
-            asked,
-            oldest: asked.next(),
-        };
+        return PortError::Compacted { asked, oldest: asked.next() };
     }
     if says("requested lease not found") {
         return PortError::NoLease;
@@ -74,9 +71,7 @@ fn never_connected(status: &Status) -> bool {
 
 /// The last cause says most: "connection refused" instead of "transport error".
 fn deepest(status: &Status) -> String {
-    chain(status)
-        .last()
-        .map_or_else(|| describe(status), ToString::to_string)
+    chain(status).last().map_or_else(|| describe(status), ToString::to_string)
 }
 
 fn chain(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -94,39 +89,20 @@ mod tests {
     #[test]
     fn etcd_errors_say_whether_the_request_happened() {
         let asked = Revision(5);
-        let compacted = PortError::Compacted {
-            asked,
-            oldest: Revision(6),
-        };
+        let compacted = PortError::Compacted { asked, oldest: Revision(6) };
         let refused = |text: &str| PortError::Refused(text.into());
         let future = "etcdserver: mvcc: required revision is a future revision";
         let table = [
-            (
-                Code::Unavailable,
-                "etcdserver: no leader",
-                PortError::NoLeader,
-            ),
-            (
-                Code::OutOfRange,
-                "etcdserver: mvcc: required revision has been compacted",
-                compacted,
-            ),
+            (Code::Unavailable, "etcdserver: no leader", PortError::NoLeader),
+            (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", compacted),
             (Code::OutOfRange, future, refused(future)),
-            (
-                Code::NotFound,
-                "etcdserver: requested lease not found",
-                PortError::NoLease,
-            ),
+            (Code::NotFound, "etcdserver: requested lease not found", PortError::NoLease),
             (
                 Code::ResourceExhausted,
                 "etcdserver: mvcc: database space exceeded",
                 PortError::NoSpace,
             ),
-            (
-                Code::InvalidArgument,
-                "etcdserver: request is too large",
-                PortError::TooLarge,
-            ),
+            (Code::InvalidArgument, "etcdserver: request is too large", PortError::TooLarge),
             (
                 Code::ResourceExhausted,
                 "grpc: received message larger than max (2 vs. 1)",

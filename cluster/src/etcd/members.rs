@@ -26,16 +26,10 @@ struct Member {
 
 impl Members {
     pub(super) fn new(endpoints: &[String], options: EtcdOptions) -> Members {
-        let member = |endpoint: &String| Member {
-            endpoint: endpoint.clone(),
-            client: Mutex::new(None),
-        };
+        let member =
+            |endpoint: &String| Member { endpoint: endpoint.clone(), client: Mutex::new(None) };
         let members = endpoints.iter().map(member).collect();
-        Members {
-            members,
-            preferred: AtomicUsize::new(0),
-            options,
-        }
+        Members { members, preferred: AtomicUsize::new(0), options }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -79,9 +73,7 @@ impl Members {
             .with_keep_alive_while_idle(false)
             .with_require_leader(true);
         if let Some((user, password)) = &options.user {
-            connect = connect
-                .with_user(user, password)
-                .with_auto_token_refresh(true);
+            connect = connect.with_user(user, password).with_auto_token_refresh(true);
         }
         Client::connect([self.endpoint(member)], Some(connect)).await
     }
@@ -93,9 +85,6 @@ impl Members {
 
     fn slot(&self, member: usize) -> MutexGuard<'_, Option<Client>> {
         // An option is never half written.
-        self.members[member]
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.members[member].client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

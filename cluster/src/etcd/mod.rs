@@ -94,14 +94,8 @@ impl Etcd {
             return Err(EtcdError::Endpoint(bad.clone()));
         }
         let members = Members::new(endpoints, options.clone());
-        let shared = Shared {
-            members,
-            keep_alives: KeepAlives::default(),
-            options,
-        };
-        Ok(Arc::new(Etcd {
-            shared: Arc::new(shared),
-        }))
+        let shared = Shared { members, keep_alives: KeepAlives::default(), options };
+        Ok(Arc::new(Etcd { shared: Arc::new(shared) }))
     }
 }
 
@@ -179,9 +173,7 @@ impl Shared {
     }
 
     async fn send(&self, client: Client, request: Request) -> Result<Answer, etcd_client::Error> {
-        let mut kv = client
-            .kv_client()
-            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
         Ok(match request {
             Request::Txn(txn) => convert::txn_answer(&kv.txn(convert::txn(txn)).await?),
             Request::List(list) => {
@@ -191,21 +183,13 @@ impl Shared {
             }
             Request::Compact { to } => {
                 let response = kv.compact(to.0, None).await?;
-                Answer::Done {
-                    revision: convert::revision(response.header()),
-                }
+                Answer::Done { revision: convert::revision(response.header()) }
             }
             Request::GrantLease { ttl } => {
-                let response = client
-                    .lease_client()
-                    .grant(whole_seconds(ttl), None)
-                    .await?;
+                let response = client.lease_client().grant(whole_seconds(ttl), None).await?;
                 let seconds = u64::try_from(response.ttl()).unwrap_or(0);
                 let ttl = Duration::from_secs(seconds);
-                Answer::Lease {
-                    lease: LeaseId(response.id()),
-                    ttl,
-                }
+                Answer::Lease { lease: LeaseId(response.id()), ttl }
             }
             Request::KeepAlive { lease } => {
                 let ttl = self.keep_alives.keep_alive(client, lease).await?;
@@ -214,9 +198,7 @@ impl Shared {
             Request::RevokeLease { lease } => {
                 let response = client.lease_client().revoke(lease.0).await?;
                 self.keep_alives.forget(lease);
-                Answer::Done {
-                    revision: convert::revision(response.header()),
-                }
+                Answer::Done { revision: convert::revision(response.header()) }
             }
             Request::Status => {
                 let response = client.maintenance_client().status().await?;
@@ -233,9 +215,7 @@ impl Shared {
 /// What etcd would take for something else: it reads 0 as "no limit" and as "the newest".
 fn check_list(list: &ListRequest) -> Result<(), PortError> {
     if list.limit == 0 {
-        return Err(PortError::Refused(
-            "a list needs a limit of at least 1".into(),
-        ));
+        return Err(PortError::Refused("a list needs a limit of at least 1".into()));
     }
     match list.at {
         Some(at) if at.0 <= 0 => Err(PortError::Refused(format!("no revision {}", at.0))),

@@ -78,12 +78,7 @@ pub(super) async fn serve(
     commands: mpsc::UnboundedReceiver<WatchCommand>,
     messages: mpsc::Sender<WatchMessage>,
 ) {
-    let mut stream = Stream {
-        shared,
-        commands,
-        messages,
-        failures: 0,
-    };
+    let mut stream = Stream { shared, commands, messages, failures: 0 };
     // `Gone` is this task's stop.
     while let Ok(asked) = stream.first().await {
         if stream.connected(asked).await.is_err() {
@@ -97,16 +92,8 @@ impl Stream {
     async fn first(&mut self) -> Result<Asked, Gone> {
         loop {
             match self.command().await? {
-                WatchCommand::Open {
-                    watcher,
-                    range,
-                    from,
-                } => {
-                    return Ok(Asked {
-                        watcher,
-                        range,
-                        from,
-                    });
+                WatchCommand::Open { watcher, range, from } => {
+                    return Ok(Asked { watcher, range, from });
                 }
                 WatchCommand::Close { .. } => {}
             }
@@ -168,22 +155,14 @@ impl Stream {
 
     async fn connect(&self, member: usize, first: Asked) -> Result<Connection, etcd_client::Error> {
         let client = self.shared.members.connect(member).await?;
-        let mut watch = client
-            .watch_client()
-            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut watch = client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
         let watchers = BTreeMap::from([(1, Some(first.watcher))]);
         let options = options(1, &first.range, first.from);
         let opened = watch.watch(first.range.start, Some(options)).await?;
         let (requests, answers) = opened.split();
         let (outgoing, queue) = mpsc::unbounded_channel();
         let sender = tokio::spawn(send(requests, queue)).abort_handle();
-        Ok(Connection {
-            outgoing,
-            sender,
-            answers,
-            watchers,
-            next_number: 2,
-        })
+        Ok(Connection { outgoing, sender, answers, watchers, next_number: 2 })
     }
 
     /// Serves until the stream breaks, and says why it did.
@@ -244,24 +223,14 @@ impl Stream {
                 && event.revision() > through
             {
                 let events = std::mem::take(&mut message);
-                self.send(WatchMessage::Events {
-                    watcher,
-                    through,
-                    events,
-                })
-                .await?;
+                self.send(WatchMessage::Events { watcher, through, events }).await?;
             }
             message.push(event);
         }
         let Some(through) = message.last().map(Event::revision) else {
             return Ok(());
         };
-        self.send(WatchMessage::Events {
-            watcher,
-            through,
-            events: message,
-        })
-        .await
+        self.send(WatchMessage::Events { watcher, through, events: message }).await
     }
 
     async fn ended(&self, watcher: WatcherId, reason: &str) -> Result<(), Gone> {
@@ -277,28 +246,14 @@ impl Stream {
 impl Connection {
     fn obey(&mut self, command: WatchCommand) {
         let request = match command {
-            WatchCommand::Open {
-                watcher,
-                range,
-                from,
-            } => {
+            WatchCommand::Open { watcher, range, from } => {
                 let number = self.next_number;
                 self.next_number += 1;
                 self.watchers.insert(number, Some(watcher));
-                Outgoing::Open(
-                    number,
-                    Asked {
-                        watcher,
-                        range,
-                        from,
-                    },
-                )
+                Outgoing::Open(number, Asked { watcher, range, from })
             }
             WatchCommand::Close { watcher } => {
-                let slot = self
-                    .watchers
-                    .iter_mut()
-                    .find(|(_, open)| **open == Some(watcher));
+                let slot = self.watchers.iter_mut().find(|(_, open)| **open == Some(watcher));
                 let Some((number, slot)) = slot else { return };
                 *slot = None;
                 Outgoing::Close(*number)

@@ -59,37 +59,20 @@ async fn a_store_opened_again_goes_on_where_it_was() {
     let port: Arc<Embedded> = embedded.clone();
     let list = |at| {
         let range = KeyRange::one(&key);
-        Request::List(ListRequest {
-            range,
-            limit: 1,
-            at,
-            keys_only: false,
-        })
+        Request::List(ListRequest { range, limit: 1, at, keys_only: false })
     };
-    let Answer::List {
-        revision, items, ..
-    } = port.call(list(None)).await.unwrap()
-    else {
+    let Answer::List { revision, items, .. } = port.call(list(None)).await.unwrap() else {
         panic!("a list");
     };
     assert_eq!((revision, items.first()), (last, before.as_ref()));
     assert!(port.call(list(Some(last))).await.is_ok());
     let error = port.call(list(Some(created))).await.unwrap_err();
-    assert_eq!(
-        error,
-        PortError::Compacted {
-            asked: created,
-            oldest: last
-        }
-    );
+    assert_eq!(error, PortError::Compacted { asked: created, oldest: last });
 
     let store = Store::new(embedded);
     let mut reader = store.watch();
     reader.open(1, last).await;
-    let compacted = WatchMessage::Compacted {
-        watcher: WatcherId(1),
-        oldest: last.next(),
-    };
+    let compacted = WatchMessage::Compacted { watcher: WatcherId(1), oldest: last.next() };
     assert_eq!(reader.message().await, compacted);
     reader.open(2, last.next()).await;
     // The lease has its whole time again, and then takes its key along.
@@ -103,9 +86,7 @@ async fn a_store_opened_again_goes_on_where_it_was() {
             tokio::time::sleep(ttl * 2).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), gone)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
 }
 
 #[tokio::test]
@@ -120,10 +101,7 @@ async fn closing_the_store_ends_its_watchers_and_refuses_requests() {
     let stream = reader.into_stream();
     assert!(matches!(late.await, Err(PortError::Unreachable(_))));
     let mut messages = stream.messages;
-    assert!(matches!(
-        messages.recv().await,
-        Some(WatchMessage::Ended { .. })
-    ));
+    assert!(matches!(messages.recv().await, Some(WatchMessage::Ended { .. })));
 }
 
 #[tokio::test]
@@ -142,9 +120,7 @@ async fn a_reader_behind_the_history_is_told_so() {
     let mut next = Revision(2);
     loop {
         match reader.message().await {
-            WatchMessage::Events {
-                events, through, ..
-            } => {
+            WatchMessage::Events { events, through, .. } => {
                 assert_eq!(events[0].revision(), next, "no gap before it is told");
                 next = through.next();
             }
@@ -173,12 +149,7 @@ async fn victim() {
                 let name = format!("{writer}-{number}");
                 let revision = store.put(&name, "x").await;
                 let key = String::from_utf8(store.key(&name)).unwrap();
-                writeln!(
-                    std::io::stdout().lock(),
-                    "acknowledged {key} {}",
-                    revision.0
-                )
-                .unwrap();
+                writeln!(std::io::stdout().lock(), "acknowledged {key} {}", revision.0).unwrap();
             }
         })
     });
@@ -209,20 +180,14 @@ async fn what_was_acknowledged_survives_a_kill() {
 
     let store = Store::new(Embedded::open(folder.path()).unwrap());
     for (key, revision) in &acknowledged {
-        let get = Op::Get {
-            key: key.as_bytes().to_vec(),
-        };
+        let get = Op::Get { key: key.as_bytes().to_vec() };
         let (_, answers) = store.run(vec![get]).await;
         let OpAnswer::Got(Some(item)) = &answers[0] else {
             panic!("{key} was acknowledged and is gone");
         };
         assert_eq!(item.mod_revision, *revision);
     }
-    let newest = acknowledged
-        .iter()
-        .map(|(_, revision)| *revision)
-        .max()
-        .unwrap();
+    let newest = acknowledged.iter().map(|(_, revision)| *revision).max().unwrap();
     assert!(store.put("after", "").await > newest);
 }
 

@@ -15,10 +15,7 @@ use crate::vocabulary::{Reader, SOON, Store, always};
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn store(endpoints: &[String]) -> Store {
-    let options = EtcdOptions {
-        timeout: TIMEOUT,
-        ..EtcdOptions::default()
-    };
+    let options = EtcdOptions { timeout: TIMEOUT, ..EtcdOptions::default() };
     Store::new(Etcd::connect(endpoints, options).unwrap())
 }
 
@@ -32,10 +29,7 @@ async fn the_suite_holds_on_etcd() {
 async fn endpoints_are_checked() {
     assert!(Etcd::connect(&[], EtcdOptions::default()).is_err());
     for bad in ["", "localhost:2379", "https://localhost:2379", "http://"] {
-        assert!(
-            Etcd::connect(&[bad.into()], EtcdOptions::default()).is_err(),
-            "{bad}"
-        );
+        assert!(Etcd::connect(&[bad.into()], EtcdOptions::default()).is_err(), "{bad}");
     }
 }
 
@@ -91,14 +85,8 @@ async fn a_restart_ends_watchers_and_fails_calls_for_a_while() {
     });
     ended.sort_unstable();
     assert_eq!(ended, [1, 2]);
-    let error = store
-        .try_txn(always(vec![store.put_op("b", "x")]))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, PortError::Unreachable(_)),
-        "nobody listens: {error:?}"
-    );
+    let error = store.try_txn(always(vec![store.put_op("b", "x")])).await.unwrap_err();
+    assert!(matches!(error, PortError::Unreachable(_)), "nobody listens: {error:?}");
     assert!(store.keep_alive(lease).await.unwrap_err().retryable());
     reader.ask(3, before.next());
     until_ended(&mut reader, 3).await;
@@ -128,21 +116,12 @@ async fn a_member_that_hangs_costs_one_timeout() {
     silent.open(1, Revision(1_000)).await;
     etcd.pause(0);
     let begun = Instant::now();
-    let error = store
-        .try_txn(always(vec![store.put_op("b", "x")]))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, PortError::Unknown(_)),
-        "it may happen yet: {error:?}"
-    );
+    let error = store.try_txn(always(vec![store.put_op("b", "x")])).await.unwrap_err();
+    assert!(matches!(error, PortError::Unknown(_)), "it may happen yet: {error:?}");
     assert!(begun.elapsed() < TIMEOUT * 3 / 2);
     let begun = Instant::now();
     assert!(store.keep_alive(lease).await.unwrap_err().retryable());
-    assert!(
-        begun.elapsed() < TIMEOUT,
-        "keep-alives have a limit of their own"
-    );
+    assert!(begun.elapsed() < TIMEOUT, "keep-alives have a limit of their own");
     let mut reader = store.watch();
     reader.ask(1, Revision(1));
     until_ended(&mut reader, 1).await;
@@ -171,10 +150,7 @@ async fn three_members_outlive_one_and_stand_still_without_two() {
     etcd.stop(1);
     let begun = Instant::now();
     while begun.elapsed() < TIMEOUT {
-        let error = store
-            .try_txn(always(vec![store.put_op("c", "x")]))
-            .await
-            .unwrap_err();
+        let error = store.try_txn(always(vec![store.put_op("c", "x")])).await.unwrap_err();
         assert!(error.retryable(), "{error:?}");
         let error = store.try_list(store.page(1, None)).await.unwrap_err();
         assert!(error.retryable(), "a list is linearizable: {error:?}");
@@ -198,10 +174,7 @@ async fn a_watcher_catches_up_behind_200_000_creates() {
 
     let begun = Instant::now();
     let last = store.revision().await;
-    assert_eq!(
-        last.0 - from.0 + 1,
-        i64::try_from(CREATES.div_ceil(120)).unwrap()
-    );
+    assert_eq!(last.0 - from.0 + 1, i64::try_from(CREATES.div_ceil(120)).unwrap());
     let mut reader = store.watch_with(4);
     reader.open(1, from).await;
     // A reader that does not read holds up nobody else.

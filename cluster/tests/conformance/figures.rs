@@ -24,11 +24,7 @@ pub async fn create(store: &Store, count: usize, in_flight: usize) -> Duration {
         let one = |number: usize| {
             let name = format!("{number:06}");
             let then = vec![store.put_op(&name, &value)];
-            Op::Txn(Txn {
-                when: vec![store.absent(&name)],
-                then,
-                otherwise: vec![],
-            })
+            Op::Txn(Txn { when: vec![store.absent(&name)], then, otherwise: vec![] })
         };
         let ops = (first..count.min(first + 120)).map(one).collect();
         let store = store.clone();
@@ -52,10 +48,7 @@ async fn rates(name: &str, port: Arc<dyn Port>) {
         async move { store.put(&number.to_string(), "x").await }
     });
     let begun = Instant::now();
-    futures::stream::iter(puts)
-        .buffer_unordered(64)
-        .collect::<Vec<_>>()
-        .await;
+    futures::stream::iter(puts).buffer_unordered(64).collect::<Vec<_>>().await;
     let rate = f64::from(singles) / begun.elapsed().as_secs_f64();
     println!("{name}: {rate:.0} puts/s (single, 64 in flight)");
 
@@ -64,10 +57,7 @@ async fn rates(name: &str, port: Arc<dyn Port>) {
     for number in 0..alone {
         store.put(&format!("z{number}"), "x").await;
     }
-    println!(
-        "{name}: {:?} a put (single, alone)",
-        begun.elapsed() / alone
-    );
+    println!("{name}: {:?} a put (single, alone)", begun.elapsed() / alone);
 
     let begun = Instant::now();
     let (mut start, mut listed) = (store.all().start, 0);
@@ -98,17 +88,11 @@ async fn figures_of_embedded_on_disk() {
     let bytes = std::fs::copy(folder.path().join(file), crashed.path().join(file)).unwrap();
     let begun = Instant::now();
     drop(Embedded::open(crashed.path()).unwrap());
-    println!(
-        "embedded on disk: opened in {:?} after a crash, {bytes} bytes",
-        begun.elapsed()
-    );
+    println!("embedded on disk: opened in {:?} after a crash, {bytes} bytes", begun.elapsed());
     drop(embedded);
     let begun = Instant::now();
     drop(Embedded::open(folder.path()).unwrap());
-    println!(
-        "embedded on disk: opened in {:?} after a clean end",
-        begun.elapsed()
-    );
+    println!("embedded on disk: opened in {:?} after a clean end", begun.elapsed());
 }
 
 #[tokio::test]
@@ -121,9 +105,5 @@ async fn figures_of_embedded_in_memory() {
 #[ignore = "prints figures"]
 async fn figures_of_etcd() {
     let etcd = EtcdCluster::start(1).await;
-    rates(
-        "etcd",
-        Etcd::connect(&etcd.endpoints(), EtcdOptions::default()).unwrap(),
-    )
-    .await;
+    rates("etcd", Etcd::connect(&etcd.endpoints(), EtcdOptions::default()).unwrap()).await;
 }

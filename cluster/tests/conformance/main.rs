@@ -4,11 +4,7 @@
 //! take turns on one store, each under a prefix of its own, so that etcd is started once. What only
 //! one adapter can show (a restart, a kill, a member that hangs) stands in that adapter's file.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test tells, and fails by a panic"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test tells, and fails by a panic")]
 
 mod cases;
 mod embedded;

@@ -26,10 +26,7 @@ pub struct Store {
 impl Store {
     pub fn new(port: Arc<dyn Port>) -> Store {
         let number = PREFIXES.fetch_add(1, Ordering::Relaxed);
-        Store {
-            port,
-            prefix: format!("/case-{number:04}/"),
-        }
+        Store { port, prefix: format!("/case-{number:04}/") }
     }
 
     pub fn key(&self, name: &str) -> Vec<u8> {
@@ -46,31 +43,19 @@ impl Store {
     }
 
     pub fn put_op(&self, name: &str, value: &str) -> Op {
-        Op::Put {
-            key: self.key(name),
-            value: value.as_bytes().to_vec(),
-            lease: None,
-        }
+        Op::Put { key: self.key(name), value: value.as_bytes().to_vec(), lease: None }
     }
 
     pub fn leased_op(&self, name: &str, lease: LeaseId) -> Op {
-        Op::Put {
-            key: self.key(name),
-            value: b"leased".to_vec(),
-            lease: Some(lease),
-        }
+        Op::Put { key: self.key(name), value: b"leased".to_vec(), lease: Some(lease) }
     }
 
     pub fn delete_op(&self, name: &str) -> Op {
-        Op::Delete {
-            key: self.key(name),
-        }
+        Op::Delete { key: self.key(name) }
     }
 
     pub fn get_op(&self, name: &str) -> Op {
-        Op::Get {
-            key: self.key(name),
-        }
+        Op::Get { key: self.key(name) }
     }
 
     pub fn absent(&self, name: &str) -> Compare {
@@ -78,18 +63,12 @@ impl Store {
     }
 
     pub async fn call(&self, request: Request) -> Result<Answer, PortError> {
-        tokio::time::timeout(SOON, self.port.call(request))
-            .await
-            .expect("an answer in time")
+        tokio::time::timeout(SOON, self.port.call(request)).await.expect("an answer in time")
     }
 
     pub async fn try_txn(&self, txn: Txn) -> Result<(Revision, bool, Vec<OpAnswer>), PortError> {
         match self.call(Request::Txn(txn)).await? {
-            Answer::Txn {
-                revision,
-                succeeded,
-                answers,
-            } => Ok((revision, succeeded, answers)),
+            Answer::Txn { revision, succeeded, answers } => Ok((revision, succeeded, answers)),
             other => panic!("a transaction was answered by {other:?}"),
         }
     }
@@ -124,12 +103,7 @@ impl Store {
     }
 
     pub fn page(&self, limit: usize, at: Option<Revision>) -> ListRequest {
-        ListRequest {
-            range: self.all(),
-            limit,
-            at,
-            keys_only: false,
-        }
+        ListRequest { range: self.all(), limit, at, keys_only: false }
     }
 
     pub async fn try_list(
@@ -137,11 +111,7 @@ impl Store {
         request: ListRequest,
     ) -> Result<(Revision, Vec<KeyValue>, bool), PortError> {
         match self.call(Request::List(request)).await? {
-            Answer::List {
-                revision,
-                items,
-                more,
-            } => Ok((revision, items, more)),
+            Answer::List { revision, items, more } => Ok((revision, items, more)),
             other => panic!("a list was answered by {other:?}"),
         }
     }
@@ -188,19 +158,12 @@ impl Store {
     }
 
     pub fn watch_with(&self, capacity: usize) -> Reader {
-        Reader {
-            stream: self.port.watch(capacity),
-            store: self.clone(),
-        }
+        Reader { stream: self.port.watch(capacity), store: self.clone() }
     }
 }
 
 pub fn always(ops: Vec<Op>) -> Txn {
-    Txn {
-        when: Vec::new(),
-        then: ops,
-        otherwise: Vec::new(),
-    }
+    Txn { when: Vec::new(), then: ops, otherwise: Vec::new() }
 }
 
 /// A stream of watchers with one reader.
@@ -222,37 +185,25 @@ impl Reader {
     /// Asks for the case's whole prefix.
     pub fn ask(&self, watcher: u64, from: Revision) {
         let range = self.store.all();
-        self.send(WatchCommand::Open {
-            watcher: WatcherId(watcher),
-            range,
-            from,
-        });
+        self.send(WatchCommand::Open { watcher: WatcherId(watcher), range, from });
     }
 
     /// Asks, and waits until the watcher is open.
     pub async fn open(&mut self, watcher: u64, from: Revision) {
         self.ask(watcher, from);
-        let opened = WatchMessage::Opened {
-            watcher: WatcherId(watcher),
-        };
+        let opened = WatchMessage::Opened { watcher: WatcherId(watcher) };
         assert_eq!(self.message().await, opened);
     }
 
     pub async fn message(&mut self) -> WatchMessage {
         let message = tokio::time::timeout(SOON, self.stream.messages.recv()).await;
-        message
-            .expect("a message in time")
-            .expect("the stream goes on")
+        message.expect("a message in time").expect("the stream goes on")
     }
 
     /// The next events, of the watcher given.
     pub async fn events(&mut self, of: u64) -> (Revision, Vec<Event>) {
         match self.message().await {
-            WatchMessage::Events {
-                watcher,
-                through,
-                events,
-            } => {
+            WatchMessage::Events { watcher, through, events } => {
                 assert_eq!(watcher, WatcherId(of));
                 assert_eq!(events.last().unwrap().revision(), through);
                 (through, events)
@@ -268,10 +219,7 @@ impl Reader {
         while last < through {
             let (seen, events) = self.events(of).await;
             assert!(events.is_sorted_by_key(Event::revision), "events in order");
-            assert!(
-                events[0].revision() > last,
-                "a revision comes whole, in one message"
-            );
+            assert!(events[0].revision() > last, "a revision comes whole, in one message");
             last = seen;
             story.extend(events.iter().map(|event| self.tell(event)));
         }

@@ -50,9 +50,7 @@ impl EtcdCluster {
 
     /// The URLs of all members.
     pub fn endpoints(&self) -> Vec<String> {
-        (0..self.members.len())
-            .map(|member| self.endpoint(member))
-            .collect()
+        (0..self.members.len()).map(|member| self.endpoint(member)).collect()
     }
 
     pub fn endpoint(&self, member: usize) -> String {
@@ -105,10 +103,7 @@ impl EtcdCluster {
     /// What the members have logged.
     pub fn logs(&self) -> String {
         let log = |member| std::fs::read_to_string(self.log(member)).unwrap_or_default();
-        (0..self.members.len())
-            .map(log)
-            .collect::<Vec<_>>()
-            .join("\n")
+        (0..self.members.len()).map(log).collect::<Vec<_>>().join("\n")
     }
 
     fn new(members: usize, binary: &Path) -> EtcdCluster {
@@ -117,11 +112,8 @@ impl EtcdCluster {
         let listeners: Vec<TcpListener> = (0..members * 2).map(listen).collect();
         let port = |listener: &TcpListener| listener.local_addr().expect("its port").port();
         let ports: Vec<u16> = listeners.iter().map(port).collect();
-        let member = |ports: &[u16]| Member {
-            client_port: ports[0],
-            peer_port: ports[1],
-            process: None,
-        };
+        let member =
+            |ports: &[u16]| Member { client_port: ports[0], peer_port: ports[1], process: None };
         EtcdCluster {
             members: ports.chunks(2).map(member).collect(),
             folder: tempfile::tempdir().expect("a folder"),
@@ -134,21 +126,13 @@ impl EtcdCluster {
         let all = (0..self.members.len()).map(|number| format!("m{number}={}", peer(number)));
         let all = all.collect::<Vec<_>>().join(",");
         let client = self.endpoint(number);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log(number));
+        let log = File::options().create(true).append(true).open(self.log(number));
         let log = log.expect("a log file");
         let process = Command::new(&self.binary)
             .args(["--name", &format!("m{number}")])
             .arg("--data-dir")
             .arg(self.folder.path().join(format!("m{number}")))
-            .args([
-                "--listen-client-urls",
-                &client,
-                "--advertise-client-urls",
-                &client,
-            ])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer(number)])
             .args(["--initial-advertise-peer-urls", &peer(number)])
             .args(["--initial-cluster", &all, "--initial-cluster-state", "new"])
@@ -165,14 +149,8 @@ impl EtcdCluster {
     }
 
     fn signal(&self, member: usize, signal: Signal) {
-        let process = self.members[member]
-            .process
-            .as_ref()
-            .expect("it is running");
-        let pid = i32::try_from(process.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a pid");
+        let process = self.members[member].process.as_ref().expect("it is running");
+        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a pid");
         kill_process(pid, signal).expect("a child can be signalled");
     }
 }
@@ -185,15 +163,8 @@ impl Drop for EtcdCluster {
 
 fn binary() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/etcd-for-tests");
-    let output = Command::new(&script)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("the script runs");
-    assert!(
-        output.status.success(),
-        "{} failed, see above",
-        script.display()
-    );
+    let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("the script runs");
+    assert!(output.status.success(), "{} failed, see above", script.display());
     let path = String::from_utf8(output.stdout).expect("a path in UTF-8");
     PathBuf::from(path.trim())
 }

@@ -99,9 +99,6 @@ impl Range {
             if changed || newer || decided.is_some_and(|at| at >= loaded.instant) {
                 continue;
             }
-            if self.open.contains_key(&run_id(&loaded.task, loaded.instant)) {
-                continue;
-            }
             let timed = match desk.near.get(loaded.number) {
                 Some(near) => near.timed.clone(),
                 None => Arc::new(Timed::new(loaded.task)),
@@ -170,6 +167,9 @@ impl Range {
         let now = desk.now.wall;
         let late = now.since(due.wall());
         let id = run_id(task, at);
+        if self.open.contains_key(&id) {
+            return;
+        }
         let mut run = OpenRun::new(task.clone(), at, due);
         let name = RunKeyName::Task(task.spec.name.clone());
         run.key = Some(OwnKey { name, revision: task.revision });
@@ -201,6 +201,9 @@ impl Range {
         due: Instant,
     ) -> Option<Instant> {
         let now = desk.now.wall;
+        if task.spec.paused {
+            return self.decide_paused(desk, task, timed, instant);
+        }
         if due.wall().plus(limits::ON_TIME) >= now {
             let run = OpenRun::new(task.clone(), instant, due);
             self.meet_others(desk, run_id(task, instant), run);
@@ -226,6 +229,37 @@ impl Range {
         plan.next
     }
 
+    /// A paused task keeps its place in the index: each of its instants ends by name.
+    fn decide_paused(
+        &mut self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        timed: &Timed,
+        first: Instant,
+    ) -> Option<Instant> {
+        let until = desk.now.wall.instant().max(first);
+        let before = first.minus(MILLISECOND);
+        let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
+        self.record_span(desk, task, first, Span { until, count }, RunState::Skipped, "paused");
+        timed.timetable.next_after(until)
+    }
+
+    /// Instants of a new version that a ledger of before covers already: they must not start.
+    /// Gives the last of them.
+    pub(super) fn end_edited_late(
+        &mut self,
+        desk: &mut Desk,
+        timed: &Timed,
+        from: Instant,
+        through: Instant,
+    ) {
+        let count = timed.timetable.count_between(from, through, limits::SPAN_COUNT_MAX);
+        if let Some(first) = timed.timetable.next_after(from).filter(|_| count > 0) {
+            let (task, span) = (timed.task.clone(), Span { until: through, count });
+            self.record_span(desk, &task, first, span, RunState::Skipped, "edited_late");
+        }
+    }
+
     fn queue_next(
         &mut self,
         desk: &mut Desk,
@@ -234,17 +268,19 @@ impl Range {
         next: Option<Instant>,
         until: Option<Instant>,
     ) {
+        let now = desk.now.wall.instant();
         let next = next.filter(|next| until.is_none_or(|until| *next <= until));
         let Some(next) = next else {
             if until.is_some() {
                 desk.near.remove(number);
             } else if let Some(near) = desk.near.get_mut(number) {
-                near.decided = Some(Instant::MAX);
+                near.decided = Some(now);
             }
             return;
         };
         if let Some(near) = desk.near.get_mut(number) {
-            near.decided = Some(next.minus(MILLISECOND));
+            // The next instant of this version says nothing of what a newer one may hold before.
+            near.decided = Some(next.minus(MILLISECOND).min(now));
         }
         let due = timed.due(next);
         match until {

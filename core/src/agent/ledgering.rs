@@ -17,10 +17,12 @@ use crate::ids::{Fence, RangeId, Revision, RunId};
 use crate::ledger::{Entry, EntryState, Ledger, Marks};
 use crate::limits;
 use crate::run::life::Stage;
-use crate::time::{Mono, Wall};
+use crate::time::{Instant, Mono, Wall};
 
 /// How often a range with something due or open is written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// How long a final ledger waits until it can cover all that was started.
+const FINAL_WAIT: Duration = Duration::from_millis(300);
 /// How soon an unknown outcome is read back.
 const READ_BACK: Duration = Duration::from_millis(50);
 /// Bytes of one entry, about: what L8's calm size is counted in.
@@ -135,10 +137,9 @@ enum DueWrite {
 }
 
 impl Range {
-    fn due_write(&self, desk: &mut Desk, ttl: Duration) -> DueWrite {
-        if let Hold::Leaving { .. } = self.hold {
-            let opening = self.open.values().any(|r| matches!(r.stage, Stage::Opening { .. }));
-            return if opening { DueWrite::Nothing } else { DueWrite::Final };
+    fn due_write(&mut self, desk: &mut Desk, ttl: Duration) -> DueWrite {
+        if let Hold::Leaving { since, .. } = self.hold {
+            return self.due_final(desk, since);
         }
         if self.writer.urgent {
             return DueWrite::Ledger;
@@ -157,6 +158,33 @@ impl Range {
             return DueWrite::Beat;
         }
         DueWrite::Ledger
+    }
+
+    /// A final ledger has to cover everything that was started, and marks go only as far as the
+    /// newest write that came back was sent (L5): so one more beat is sent after the last start,
+    /// and the final ledger when that has come back, a few milliseconds later.
+    fn due_final(&mut self, desk: &mut Desk, since: Mono) -> DueWrite {
+        if self.open.values().any(|run| matches!(run.stage, Stage::Opening { .. })) {
+            return DueWrite::Nothing;
+        }
+        let proved = self.writer.proof.map_or(Instant::MIN, |proof| proof.wall.instant());
+        if proved >= self.window.decided_to {
+            return DueWrite::Final;
+        }
+        let give_up = since.plus(FINAL_WAIT);
+        if give_up <= desk.now.mono {
+            // Better late than repeated: go on, and try again when the watch is quick.
+            if let Hold::Leaving { fence, .. } = self.hold {
+                self.hold = Hold::Held { fence };
+                self.hand_off_after = desk.now.mono.plus(FINAL_WAIT * 2);
+            }
+            return DueWrite::Nothing;
+        }
+        desk.wake_by(give_up);
+        match self.writer.last_sent < since {
+            true => DueWrite::Beat,
+            false => DueWrite::Nothing,
+        }
     }
 
     fn beat(&mut self, desk: &mut Desk, fence: Fence) -> Option<(u32, RangeWrite)> {
@@ -296,7 +324,7 @@ impl Range {
                     }
                 }
             }
-            WriteKind::Final { .. } => self.handed_off(desk),
+            WriteKind::Final { ledger, .. } => self.handed_off(desk, &ledger, revision),
         }
     }
 
@@ -334,6 +362,7 @@ impl Range {
         } else if there.is_none_or(|there| Some(there.fence) != self.fence()) {
             // My watch has lost a ledger: what I took up is not what there was.
             self.release(desk);
+            self.fence_taken = Fence::default();
             self.forget_copy();
             desk.effect(Effect::Relist { range: self.id });
         } else {

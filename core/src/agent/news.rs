@@ -213,6 +213,7 @@ impl Range {
         let Some(run) = self.open.get_mut(id) else { return };
         run.key = None;
         run.catch_up_last = None;
+        run.last_attempt = true;
         self.writer.dirty = true;
         match run.stage {
             life::Stage::Ended { .. } => {

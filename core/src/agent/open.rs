@@ -36,7 +36,8 @@ pub(crate) struct OpenRun {
     pub waited_by_policy: bool,
     /// Instants after its own, up to here, are to be made up for.
     pub catch_up_last: Option<Instant>,
-    pub cancelled: bool,
+    /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
+    pub last_attempt: bool,
 }
 
 impl OpenRun {
@@ -53,7 +54,7 @@ impl OpenRun {
             listed: false,
             waited_by_policy: false,
             catch_up_last: None,
-            cancelled: false,
+            last_attempt: false,
         }
     }
 

@@ -238,7 +238,7 @@ impl Range {
             desk.store(StoreOp::Output { run: id.clone(), attempt, output });
         }
         let retry = run.task.as_ref().map(|task| task.spec.retry);
-        let again = retry.filter(|_| !run.cancelled && may_retry(&finished.end));
+        let again = retry.filter(|_| !run.last_attempt && may_retry(&finished.end));
         let wait = again.and_then(|retry| retry::wait_after(&retry, id, attempt.number));
         match wait {
             Some(wait) => self.retry_at(desk, id, now.plus(wait)),
@@ -333,6 +333,13 @@ impl Range {
             .collect();
         for id in behind {
             let Some(run) = self.open.get(&id) else { continue };
+            // Its former holder's clock was ahead of mine.
+            if run.due.wall() > desk.now.wall {
+                let ahead = run.due.wall().since(desk.now.wall);
+                desk.wake_by(desk.now.mono.plus(ahead));
+                self.turns = true;
+                continue;
+            }
             let overlap = run.task.as_ref().map(|task| task.spec.overlap);
             let alone = !self.runs_of(&id.task).any(|(_, other)| other.active());
             let free = overlap == Some(Overlap::Allow) && run.catch_up_last.is_none();
@@ -351,7 +358,7 @@ impl Range {
 
     pub(super) fn cancel(&mut self, desk: &mut Desk, id: &RunId, reason: &str) {
         let Some(run) = self.open.get_mut(id) else { return };
-        run.cancelled = true;
+        run.last_attempt = true;
         match run.stage {
             Stage::Running { ticket } => desk.effect(Effect::Cancel { ticket }),
             // It runs elsewhere, where the request goes as well.
@@ -365,7 +372,7 @@ impl Range {
             if let LeftRun::Running(run) = left
                 && key.run == *id
             {
-                run.cancelled = true;
+                run.last_attempt = true;
                 if let Some(ticket) = run.ticket() {
                     desk.effect(Effect::Cancel { ticket });
                 }

@@ -129,9 +129,8 @@ impl Range {
         if self.fence().is_some() || !self.copy.listed {
             return;
         }
-        let Some(Ok(ledger)) = self.copy.ledger.as_ref().map(|seen| seen.ledger.clone()) else {
-            return;
-        };
+        let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
+        let Some(Ok(ledger)) = seen.map(|seen| seen.ledger.clone()) else { return };
         let mut listed = std::collections::BTreeSet::new();
         for entry in &ledger.open {
             if entry.state != (EntryState::Held { session }) {
@@ -204,7 +203,7 @@ impl Range {
     /// An attempt that was left with another has ended there.
     fn settled(&mut self, desk: &mut Desk, id: &RunId, end: SettledEnd) {
         let Some(run) = self.open.get(id) else { return };
-        let retry = run.task.as_ref().map(|task| task.spec.retry);
+        let retry = run.task.as_ref().map(|task| task.spec.retry).filter(|_| !run.last_attempt);
         let failed = matches!(end, SettledEnd::Failed | SettledEnd::TimedOut);
         let wait =
             retry.filter(|_| failed).and_then(|r| retry::wait_after(&r, id, run.attempt.number));
@@ -226,7 +225,7 @@ impl Range {
 
     /// Nobody knows how it ended: as a run that was started by a holder that died.
     fn abandoned(&mut self, desk: &mut Desk, id: &RunId) {
-        let known = self.open.get(id).is_some_and(|run| run.task.is_some());
+        let known = self.open.get(id).is_some_and(|run| run.task.is_some() && !run.last_attempt);
         if !known {
             self.end_run(desk, id, RunState::Cancelled, Some("its task was deleted"));
         } else if self.step(id, Event::Abandoned)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
-use crate::agent::effect::{Interest, LoadRequest, Notice, RunKeyName, ShareRequest, StoreOp};
+use crate::agent::effect::{
+    Interest, KeyDelete, LoadRequest, Notice, RunKeyName, ShareRequest, StoreOp,
+};
 use crate::agent::input::Trigger;
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::open::{OpenRun, OwnKey};
@@ -30,7 +32,9 @@ impl Agent {
             let claim = range.copy.claim.as_ref().filter(|_| range.copy.listed);
             match (range.hold, claim) {
                 (Hold::No | Hold::Claiming, Some(claim))
-                    if claim.session == session && range.interest == Interest::Whole =>
+                    if claim.session == session
+                        && claim.fence > range.fence_taken
+                        && range.interest == Interest::Whole =>
                 {
                     let fence = claim.fence;
                     range.take_up(desk, fence);
@@ -79,6 +83,7 @@ impl Range {
         self.restart_window(desk, Instant::MIN);
         desk.store(StoreOp::ClearDue { range: self.id });
         self.hold = Hold::Held { fence };
+        self.fence_taken = fence;
         self.writer.beat = self.copy.claim.as_ref().map_or(0, |claim| claim.beat);
         self.writer.delivered(Written::Beat(self.writer.beat));
         if self.writer.proof.is_none() && self.copy.list_sent.mono > Default::default() {
@@ -116,6 +121,8 @@ impl Range {
         let (stage, catch_up_last) = match verdict {
             Verdict::Done => (Stage::Ended { batch: Default::default() }, None),
             Verdict::Again => (Stage::Behind, None),
+            // What was never tried waits for its turn, not for a time.
+            Verdict::WaitUntil(_) if entry.attempt.number == 0 => (Stage::Behind, None),
             Verdict::WaitUntil(at) => (Stage::Waiting { at }, None),
             Verdict::CatchUp { last, .. } => (Stage::Behind, Some(last)),
             Verdict::Leave(session) => (Stage::Held { session, asked: false }, None),
@@ -137,7 +144,7 @@ impl Range {
             listed: true,
             waited_by_policy: catch_up_last.is_some(),
             catch_up_last,
-            cancelled: false,
+            last_attempt: false,
         })
     }
 
@@ -227,6 +234,13 @@ impl Range {
         let marks = self.writer.marks;
         let decided = Marks { through: self.window.decided_to.max(marks.through), ..marks };
         let timed = Arc::new(Timed::new(task));
+        let (task, effective) = (&timed.task, timed.task.effective_from.instant());
+        let edited = task.revision > marks.incarnation.revision
+            && task.incarnation <= marks.incarnation
+            && task.spec.one_shot_at().is_none();
+        if edited && effective < marks.through {
+            self.end_edited_late(desk, &timed, effective, marks.through);
+        }
         if let Some((instant, due)) = self.first_undecided(&timed, decided) {
             self.queue_instant(desk, number, &timed, instant, due);
         }
@@ -235,12 +249,9 @@ impl Range {
     /// Instant and due of the first run of this version that is not decided under `marks`.
     fn first_undecided(&self, timed: &Timed, marks: Marks) -> Option<(Instant, Instant)> {
         let task = &timed.task;
-        if task.spec.paused {
-            return None;
-        }
         if let Some(at) = task.spec.one_shot_at() {
-            let id = run_id(task, at);
-            return (!self.open.contains_key(&id)).then(|| (at, timed.due(at)));
+            let waits = task.spec.paused || self.open.contains_key(&run_id(task, at));
+            return (!waits).then(|| (at, timed.due(at)));
         }
         let from = task.effective_from.instant();
         let through = match task.incarnation <= marks.incarnation {
@@ -273,12 +284,16 @@ impl Range {
             let marks = self.writer.marks;
             let through = self.window.decided_to.max(marks.through);
             self.first_undecided(&timed, Marks { through, ..marks })
-        } else if timed.task.spec.paused {
-            None
         } else if timed.task.spec.one_shot_at().is_some() {
             self.first_undecided(&timed, Marks::NONE)
         } else {
-            timed.timetable.next_after(effective.max(decided)).map(|i| (i, timed.due(i)))
+            let mut from = effective.max(decided);
+            let marks = self.writer.marks;
+            if timed.task.incarnation <= marks.incarnation && from < marks.through {
+                self.end_edited_late(desk, &timed, from, marks.through);
+                from = marks.through;
+            }
+            timed.timetable.next_after(from).map(|i| (i, timed.due(i)))
         };
         if let Some((instant, due)) = first {
             self.queue_instant(desk, number, &timed, instant, due);
@@ -369,7 +384,12 @@ impl Range {
             return;
         };
         let Some((_, task)) = found else {
+            // Its task was deleted while it was made: the key is nobody's.
             self.copy.triggers.remove(&(id.task.clone(), ulid));
+            self.open.remove(&id);
+            let key = RunKeyName::Trigger(id.task, ulid);
+            let delete = vec![KeyDelete { range: self.id, key, at: trigger.revision }];
+            desk.share(Call::Delete(delete.clone()), ShareRequest::Delete(delete));
             return;
         };
         let range = self.id;

@@ -21,7 +21,8 @@ mod words;
 
 pub use numbers::{
     fence_from_record, fence_record, incarnation_from_record, incarnation_record, request_bytes,
-    request_from_bytes, session_from_record, session_record, ulid_bytes, ulid_from_bytes,
+    request_from_bytes, request_of, session_from_record, session_record, ulid_bytes,
+    ulid_from_bytes,
 };
 pub use record::{DecodeError, FORMAT, decode_record, encode_record};
 pub use run::{run_from_proto, run_json, run_proto, run_state_from_proto, run_state_proto};

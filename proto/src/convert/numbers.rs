@@ -1,5 +1,6 @@
 //! The numbers that name lives, holders and requests, to and from their stored forms.
 
+use tocktower_core::hash::hash_parts_wide;
 use tocktower_core::ids::{Epoch, Fence, Incarnation, Revision, Session};
 
 use super::record::DecodeError;
@@ -27,6 +28,12 @@ pub fn session_record(session: Session) -> store::SessionNumber {
 
 pub fn session_from_record(record: &store::SessionNumber) -> Session {
     Session { epoch: Epoch(record.epoch), revision: Revision(record.revision) }
+}
+
+/// What a create or a trigger is known by when it is sent again: the hash of its idempotency key
+/// and of its index in the batch, 0 for a single one.
+pub fn request_of(idempotency_key: &str, index: u32) -> u128 {
+    hash_parts_wide(&[idempotency_key.as_bytes(), &index.to_be_bytes()])
 }
 
 /// A request's hash as it is stored: 16 bytes, or none.

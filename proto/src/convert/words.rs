@@ -15,7 +15,9 @@ pub struct Word<T, P, S> {
 }
 
 macro_rules! table {
-    ($name:ident: $core:ident, $proto:ident, $record:ident { $($text:literal $variant:ident)+ }) => {
+    ($name:ident: $core:ident, $proto:ident, $record:ident {
+        $($text:literal $variant:ident)+
+    }) => {
         pub const $name: &[Word<$core, v1::$proto, store::$record>] = &[
             $(Word {
                 text: $text,

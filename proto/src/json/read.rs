@@ -16,6 +16,10 @@ const ERRORS_MAX: usize = 50;
 /// Reads a value as far as it can be read, with the mistakes found on the way. `None`: it is not
 /// even an object.
 pub fn read<T: DeserializeOwned>(mut value: Value) -> (Option<T>, Vec<FieldError>) {
+    if !value.is_object() {
+        // serde would take an array for a struct, field by field.
+        return (None, vec![FieldError::new("", "a JSON object is expected")]);
+    }
     let mut errors = Vec::new();
     while errors.len() < ERRORS_MAX {
         let error = match serde_path_to_error::deserialize::<_, T>(&value) {
@@ -119,11 +123,11 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_one_error() {
-        let (task, errors) = read::<Task>(json!([1, 2]));
-        assert!(task.is_none() || errors.is_empty());
-        let (task, errors) = read::<Task>(json!("text"));
-        assert!(task.is_none());
-        assert_eq!(errors.len(), 1);
+        for value in [json!(["a", "b"]), json!("text"), json!(null), json!(5)] {
+            let (task, errors) = read::<Task>(value);
+            assert!(task.is_none());
+            assert_eq!(errors.len(), 1);
+        }
     }
 
     #[test]

@@ -18,10 +18,7 @@ pub async fn forgets_what_was_before(store: Store) {
         PortError::Compacted { asked, oldest } => (asked, oldest),
         other => panic!("instead of compacted: {other:?}"),
     };
-    let error = store
-        .try_list(store.page(10, Some(first)))
-        .await
-        .unwrap_err();
+    let error = store.try_list(store.page(10, Some(first))).await.unwrap_err();
     assert!(!error.retryable() && error.refused());
     let (asked, oldest) = compacted(error);
     assert_eq!(asked, first);
@@ -30,18 +27,12 @@ pub async fn forgets_what_was_before(store: Store) {
     assert_eq!(store.shown(None).await.len(), 2);
 
     reader.open(2, first).await;
-    let ended = WatchMessage::Compacted {
-        watcher: WatcherId(2),
-        oldest: kept,
-    };
+    let ended = WatchMessage::Compacted { watcher: WatcherId(2), oldest: kept };
     assert_eq!(reader.message().await, ended);
     reader.open(3, kept).await;
     assert_eq!(reader.story(3, last).await, ["+a=2", "+b=1"]);
     let next = store.put("c", "1").await;
-    let mut on = [
-        on(reader.message().await, next),
-        on(reader.message().await, next),
-    ];
+    let mut on = [on(reader.message().await, next), on(reader.message().await, next)];
     on.sort_unstable();
     assert_eq!(on, [1, 3], "watchers that were ahead go on");
 
@@ -54,9 +45,7 @@ pub async fn forgets_what_was_before(store: Store) {
 /// The watcher that got the events of this one revision.
 fn on(message: WatchMessage, revision: Revision) -> u64 {
     match message {
-        WatchMessage::Events {
-            watcher, through, ..
-        } if through == revision => watcher.0,
+        WatchMessage::Events { watcher, through, .. } if through == revision => watcher.0,
         other => panic!("instead of events: {other:?}"),
     }
 }

@@ -27,10 +27,7 @@ pub async fn take_their_keys_along_when_they_expire(store: Store) {
     let mut story: Vec<String> = events.iter().map(|event| reader.tell(event)).collect();
     story.sort();
     assert_eq!(story, ["-a", "-b"]);
-    assert!(
-        events.iter().all(|event| event.revision() == expired),
-        "in one revision"
-    );
+    assert!(events.iter().all(|event| event.revision() == expired), "in one revision");
     assert_eq!(store.shown(None).await.keys().collect::<Vec<_>>(), ["c"]);
     assert_eq!(store.keep_alive(lease).await, Err(PortError::NoLease));
     assert_eq!(store.revoke(lease).await, Err(PortError::NoLease));
@@ -52,12 +49,7 @@ pub async fn can_be_revoked(store: Store) {
     let (lease, _) = store.grant(Duration::from_secs(60)).await;
     let (other, _) = store.grant(Duration::from_secs(60)).await;
     assert_ne!(lease, other);
-    store
-        .run(vec![
-            store.leased_op("a", lease),
-            store.leased_op("b", lease),
-        ])
-        .await;
+    store.run(vec![store.leased_op("a", lease), store.leased_op("b", lease)]).await;
     let before = store.run(vec![store.leased_op("c", other)]).await.0;
     let mut reader = store.watch();
     reader.open(1, before.next()).await;
@@ -66,11 +58,7 @@ pub async fn can_be_revoked(store: Store) {
     assert_eq!(revision, before.next());
     let (through, events) = reader.events(1).await;
     assert_eq!(through, revision);
-    assert!(
-        events
-            .iter()
-            .all(|event| matches!(event, Event::Delete { .. }))
-    );
+    assert!(events.iter().all(|event| matches!(event, Event::Delete { .. })));
     assert_eq!(store.shown(None).await.keys().collect::<Vec<_>>(), ["c"]);
     assert_eq!(store.keep_alive(lease).await, Err(PortError::NoLease));
     assert!(store.keep_alive(other).await.is_ok());
@@ -89,15 +77,9 @@ pub async fn let_go_of_keys_that_were_put_again(store: Store) {
     store.delete("c").await;
     store.put("c", "made again").await;
     store.revoke(old).await.unwrap();
-    assert_eq!(
-        store.shown(None).await.keys().collect::<Vec<_>>(),
-        ["a", "b", "c"]
-    );
+    assert_eq!(store.shown(None).await.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(store.get("a").await.unwrap().lease, Some(new));
     assert_eq!(store.get("b").await.unwrap().lease, None);
     store.revoke(new).await.unwrap();
-    assert_eq!(
-        store.shown(None).await.keys().collect::<Vec<_>>(),
-        ["b", "c"]
-    );
+    assert_eq!(store.shown(None).await.keys().collect::<Vec<_>>(), ["b", "c"]);
 }

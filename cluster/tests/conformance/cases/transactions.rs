@@ -22,14 +22,8 @@ pub async fn take_one_of_two_branches(store: Store) {
     let [OpAnswer::Got(Some(item)), OpAnswer::Deleted { count: 0 }] = &answers[..] else {
         panic!("{answers:?}");
     };
-    assert_eq!(
-        (item.key.clone(), item.value.as_slice()),
-        (store.key("a"), &b"1"[..])
-    );
-    assert_eq!(
-        (item.create_revision, item.mod_revision),
-        (revision, revision)
-    );
+    assert_eq!((item.key.clone(), item.value.as_slice()), (store.key("a"), &b"1"[..]));
+    assert_eq!((item.create_revision, item.mod_revision), (revision, revision));
     assert_eq!(item.lease, None);
 }
 
@@ -37,83 +31,30 @@ pub async fn compare_revisions(store: Store) {
     let created = store.put("a", "1").await;
     let modified = store.put("a", "2").await;
     let key = || store.key("a");
-    let holds = async |compare: Compare| {
-        store
-            .txn(Txn {
-                when: vec![compare],
-                ..Txn::default()
-            })
-            .await
-            .1
-    };
-    assert!(
-        holds(Compare::Created {
-            key: key(),
-            at: created
-        })
-        .await
-    );
-    assert!(
-        !holds(Compare::Created {
-            key: key(),
-            at: modified
-        })
-        .await
-    );
-    assert!(
-        holds(Compare::Modified {
-            key: key(),
-            at: modified
-        })
-        .await
-    );
-    assert!(
-        !holds(Compare::Modified {
-            key: key(),
-            at: created
-        })
-        .await
-    );
+    let holds =
+        async |compare: Compare| store.txn(Txn { when: vec![compare], ..Txn::default() }).await.1;
+    assert!(holds(Compare::Created { key: key(), at: created }).await);
+    assert!(!holds(Compare::Created { key: key(), at: modified }).await);
+    assert!(holds(Compare::Modified { key: key(), at: modified }).await);
+    assert!(!holds(Compare::Modified { key: key(), at: created }).await);
     assert!(!holds(Compare::absent(key())).await);
-    assert!(
-        holds(Compare::Modified {
-            key: store.key("b"),
-            at: Revision(0)
-        })
-        .await
-    );
+    assert!(holds(Compare::Modified { key: store.key("b"), at: Revision(0) }).await);
 
     store.delete("a").await;
     assert!(holds(Compare::absent(key())).await);
     let again = store.put("a", "3").await;
-    assert!(
-        holds(Compare::Created {
-            key: key(),
-            at: again
-        })
-        .await
-    );
+    assert!(holds(Compare::Created { key: key(), at: again }).await);
 }
 
 pub async fn have_one_revision(store: Store) {
     store.put("gone", "1").await;
     let before = store.revision().await;
     let nested = always(vec![store.put_op("b", "2"), store.put_op("c", "3")]);
-    let ops = vec![
-        store.put_op("a", "1"),
-        Op::Txn(nested),
-        store.delete_op("gone"),
-    ];
+    let ops = vec![store.put_op("a", "1"), Op::Txn(nested), store.delete_op("gone")];
     let (revision, answers) = store.run(ops).await;
     assert_eq!(revision, before.next());
-    let nested = OpAnswer::Txn {
-        succeeded: true,
-        answers: vec![OpAnswer::Put, OpAnswer::Put],
-    };
-    assert_eq!(
-        answers,
-        [OpAnswer::Put, nested, OpAnswer::Deleted { count: 1 }]
-    );
+    let nested = OpAnswer::Txn { succeeded: true, answers: vec![OpAnswer::Put, OpAnswer::Put] };
+    assert_eq!(answers, [OpAnswer::Put, nested, OpAnswer::Deleted { count: 1 }]);
     for name in ["a", "b", "c"] {
         assert_eq!(store.get(name).await.unwrap().mod_revision, revision);
     }
@@ -127,26 +68,12 @@ pub async fn evaluate_nested_compares_before_anything_is_applied(store: Store) {
         then: vec![store.put_op("b", "then")],
         otherwise: vec![store.put_op("b", "otherwise")],
     };
-    let (_, answers) = store
-        .run(vec![store.put_op("a", "1"), Op::Txn(nested.clone())])
-        .await;
-    assert!(matches!(
-        answers[1],
-        OpAnswer::Txn {
-            succeeded: true,
-            ..
-        }
-    ));
+    let (_, answers) = store.run(vec![store.put_op("a", "1"), Op::Txn(nested.clone())]).await;
+    assert!(matches!(answers[1], OpAnswer::Txn { succeeded: true, .. }));
     assert_eq!(store.get("b").await.unwrap().value, b"then");
 
     let (_, answers) = store.run(vec![store.delete_op("a"), Op::Txn(nested)]).await;
-    assert!(matches!(
-        answers[1],
-        OpAnswer::Txn {
-            succeeded: false,
-            ..
-        }
-    ));
+    assert!(matches!(answers[1], OpAnswer::Txn { succeeded: false, .. }));
     assert_eq!(store.get("b").await.unwrap().value, b"otherwise");
 }
 
@@ -156,38 +83,19 @@ pub async fn show_their_own_writes_to_gets(store: Store) {
     let ops = vec![get(), store.put_op("a", "1"), get(), Op::Txn(nested)];
     let (revision, answers) = store.run(ops).await;
     assert_eq!(answers[0], OpAnswer::Got(None));
-    let OpAnswer::Got(Some(seen)) = &answers[2] else {
-        panic!("{answers:?}")
-    };
-    assert_eq!(
-        (seen.value.as_slice(), seen.mod_revision),
-        (&b"1"[..], revision)
-    );
-    let OpAnswer::Txn {
-        answers: nested, ..
-    } = &answers[3]
-    else {
-        panic!("{answers:?}")
-    };
+    let OpAnswer::Got(Some(seen)) = &answers[2] else { panic!("{answers:?}") };
+    assert_eq!((seen.value.as_slice(), seen.mod_revision), (&b"1"[..], revision));
+    let OpAnswer::Txn { answers: nested, .. } = &answers[3] else { panic!("{answers:?}") };
     assert_eq!(nested[0], answers[2]);
 
     let (_, answers) = store.run(vec![store.delete_op("a"), get()]).await;
-    assert_eq!(
-        answers,
-        [OpAnswer::Deleted { count: 1 }, OpAnswer::Got(None)]
-    );
+    assert_eq!(answers, [OpAnswer::Deleted { count: 1 }, OpAnswer::Got(None)]);
 }
 
 pub async fn that_write_nothing_keep_the_revision(store: Store) {
     let before = store.put("a", "1").await;
     assert_eq!(store.run(vec![]).await.0, before);
-    assert_eq!(
-        store
-            .run(vec![store.get_op("a"), store.delete_op("none")])
-            .await
-            .0,
-        before
-    );
+    assert_eq!(store.run(vec![store.get_op("a"), store.delete_op("none")]).await.0, before);
     let nested = Txn {
         when: vec![store.absent("a")],
         then: vec![store.put_op("b", "1")],
@@ -217,11 +125,7 @@ pub async fn put_a_key_once(store: Store) {
         let before = store.revision().await;
         let error = store.try_txn(always(ops.clone())).await.unwrap_err();
         assert!(matches!(error, PortError::Refused(_)), "{ops:?}: {error:?}");
-        let otherwise = Txn {
-            when: vec![],
-            then: vec![],
-            otherwise: ops,
-        };
+        let otherwise = Txn { when: vec![], then: vec![], otherwise: ops };
         let error = store.try_txn(otherwise).await.unwrap_err();
         assert!(error.refused() && !error.retryable(), "{error:?}");
         assert_eq!(store.revision().await, before);
@@ -230,10 +134,7 @@ pub async fn put_a_key_once(store: Store) {
 
     // The order that slips through: both happen, and the delete is the last word.
     let (_, answers) = store.run(vec![nested(put()), nested(delete())]).await;
-    let deleted = OpAnswer::Txn {
-        succeeded: true,
-        answers: vec![OpAnswer::Deleted { count: 1 }],
-    };
+    let deleted = OpAnswer::Txn { succeeded: true, answers: vec![OpAnswer::Deleted { count: 1 }] };
     assert_eq!(answers[1], deleted);
     assert_eq!(store.get("a").await, None);
     store.run(vec![delete(), delete()]).await;
@@ -253,14 +154,10 @@ pub async fn may_put_a_key_in_either_branch(store: Store) {
 
 pub async fn count_operations_along_the_path(store: Store) {
     let puts = |from: usize, count: usize| -> Vec<Op> {
-        (from..from + count)
-            .map(|number| store.put_op(&format!("{number:05}"), ""))
-            .collect()
+        (from..from + count).map(|number| store.put_op(&format!("{number:05}"), "")).collect()
     };
     let batches = |count: usize, each: usize| -> Vec<Op> {
-        (0..count)
-            .map(|batch| Op::Txn(always(puts(batch * each, each))))
-            .collect()
+        (0..count).map(|batch| Op::Txn(always(puts(batch * each, each)))).collect()
     };
     store.run(puts(0, 128)).await;
     store.run(batches(8, 120)).await;
@@ -270,41 +167,18 @@ pub async fn count_operations_along_the_path(store: Store) {
         assert!(matches!(error, PortError::Refused(_)), "{error:?}");
     }
     let compares = |count| (0..count).map(|_| store.absent("none")).collect();
-    store
-        .txn(Txn {
-            when: compares(128),
-            ..Txn::default()
-        })
-        .await;
-    let many = Txn {
-        when: compares(129),
-        ..Txn::default()
-    };
+    store.txn(Txn { when: compares(128), ..Txn::default() }).await;
+    let many = Txn { when: compares(129), ..Txn::default() };
     assert!(store.try_txn(many).await.is_err());
     // The branch that is not taken counts as well.
-    let otherwise = Txn {
-        when: vec![],
-        then: vec![],
-        otherwise: batches(120, 9),
-    };
+    let otherwise = Txn { when: vec![], then: vec![], otherwise: batches(120, 9) };
     assert!(store.try_txn(otherwise).await.is_err());
 }
 
 pub async fn need_keys(store: Store) {
-    let put = Op::Put {
-        key: vec![],
-        value: vec![],
-        lease: None,
-    };
-    let compare = Txn {
-        when: vec![Compare::absent(vec![])],
-        ..Txn::default()
-    };
-    for txn in [
-        always(vec![put]),
-        always(vec![Op::Get { key: vec![] }]),
-        compare,
-    ] {
+    let put = Op::Put { key: vec![], value: vec![], lease: None };
+    let compare = Txn { when: vec![Compare::absent(vec![])], ..Txn::default() };
+    for txn in [always(vec![put]), always(vec![Op::Get { key: vec![] }]), compare] {
         let error = store.try_txn(txn).await.unwrap_err();
         assert!(matches!(error, PortError::Refused(_)), "{error:?}");
     }
@@ -331,11 +205,5 @@ pub async fn with_a_dead_lease_do_nothing(store: Store) {
     assert!(store.shown(None).await.is_empty());
     // A branch that is not taken may name one.
     let otherwise = vec![store.leased_op("b", lease)];
-    store
-        .txn(Txn {
-            when: vec![],
-            then: vec![store.put_op("a", "1")],
-            otherwise,
-        })
-        .await;
+    store.txn(Txn { when: vec![], then: vec![store.put_op("a", "1")], otherwise }).await;
 }

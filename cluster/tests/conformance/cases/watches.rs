@@ -18,13 +18,8 @@ pub async fn start_in_the_past(store: Store) {
 
     reader.open(2, second).await;
     let (_, events) = reader.events(2).await;
-    let Event::Put(item) = &events[0] else {
-        panic!("{events:?}")
-    };
-    assert_eq!(
-        (item.key.clone(), item.create_revision),
-        (store.key("b"), second)
-    );
+    let Event::Put(item) = &events[0] else { panic!("{events:?}") };
+    assert_eq!((item.key.clone(), item.create_revision), (store.key("b"), second));
 }
 
 pub async fn start_in_the_future(store: Store) {
@@ -53,11 +48,7 @@ pub async fn bring_revisions_whole(store: Store) {
         assert_eq!((through, events.len()), (revision, 960));
         assert!(events.iter().all(|event| event.revision() == revision));
         let first = reader.tell(&events[0]);
-        assert_eq!(
-            first,
-            format!("+{number}-000=x"),
-            "events in the order of the operations"
-        );
+        assert_eq!(first, format!("+{number}-000=x"), "events in the order of the operations");
     }
 }
 
@@ -79,28 +70,15 @@ pub async fn share_a_stream(store: Store) {
     reader.open(1, from).await;
     for (watcher, name) in [(2, "a"), (3, "b")] {
         let range = KeyRange::prefix(&store.key(name));
-        reader.send(WatchCommand::Open {
-            watcher: WatcherId(watcher),
-            range,
-            from,
-        });
-        let opened = WatchMessage::Opened {
-            watcher: WatcherId(watcher),
-        };
+        reader.send(WatchCommand::Open { watcher: WatcherId(watcher), range, from });
+        let opened = WatchMessage::Opened { watcher: WatcherId(watcher) };
         assert_eq!(reader.message().await, opened);
     }
-    let ops = vec![
-        store.put_op("a1", ""),
-        store.put_op("b1", ""),
-        store.put_op("c1", ""),
-    ];
+    let ops = vec![store.put_op("a1", ""), store.put_op("b1", ""), store.put_op("c1", "")];
     store.run(ops).await;
     let mut stories = Vec::new();
     for _ in 0..3 {
-        let WatchMessage::Events {
-            watcher, events, ..
-        } = reader.message().await
-        else {
+        let WatchMessage::Events { watcher, events, .. } = reader.message().await else {
             panic!("events");
         };
         let story: Vec<String> = events.iter().map(|event| reader.tell(event)).collect();
@@ -108,10 +86,7 @@ pub async fn share_a_stream(store: Store) {
     }
     stories.sort();
     let expected = [(1, "+a1= +b1= +c1="), (2, "+a1="), (3, "+b1=")];
-    assert_eq!(
-        stories,
-        expected.map(|(watcher, story)| (watcher, story.to_string()))
-    );
+    assert_eq!(stories, expected.map(|(watcher, story)| (watcher, story.to_string())));
 }
 
 pub async fn can_be_closed(store: Store) {
@@ -119,12 +94,8 @@ pub async fn can_be_closed(store: Store) {
     let mut reader = store.watch();
     reader.open(1, from).await;
     reader.open(2, from).await;
-    reader.send(WatchCommand::Close {
-        watcher: WatcherId(1),
-    });
-    reader.send(WatchCommand::Close {
-        watcher: WatcherId(9),
-    });
+    reader.send(WatchCommand::Close { watcher: WatcherId(1) });
+    reader.send(WatchCommand::Close { watcher: WatcherId(9) });
     // A stream obeys in order: once this one is open, the other is closed.
     reader.open(3, from).await;
     store.put("a", "1").await;
@@ -138,11 +109,7 @@ pub async fn can_be_closed(store: Store) {
     watchers.sort_unstable();
     assert_eq!(watchers, [2, 3]);
     drop(reader.stream.commands);
-    assert_eq!(
-        reader.stream.messages.recv().await,
-        None,
-        "the stream ends with its commands"
-    );
+    assert_eq!(reader.stream.messages.recv().await, None, "the stream ends with its commands");
 }
 
 pub async fn wait_for_slow_readers(store: Store) {
