@@ -1,0 +1,30 @@
+//! The one place where this crate reads clocks: services take `Now` as a value, so that their tests
+//! can choose it, and both clocks are read together, so that they can be compared.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+use tocktower_core::time::{Mono, Now, Wall};
+
+/// Both clocks, now.
+pub fn now() -> Now {
+    Now { wall: wall(), mono: mono() }
+}
+
+pub fn wall() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Wall::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// `CLOCK_BOOTTIME`: goes on through suspend, never back.
+pub fn mono() -> Mono {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let micros = u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000;
+    Mono::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+/// How long to sleep until `until`; zero if it is past.
+pub fn left(until: Mono) -> Duration {
+    until.since(mono())
+}
