@@ -20,7 +20,7 @@ use tocktower_core::agent::effect::{
 };
 use tocktower_core::agent::input::{Committed, Input, LoadAnswer, RangeNews, SharedNews};
 use tocktower_core::agent::{Agent, Config, Stats, Wake};
-use tocktower_core::ids::{RangeId, Revision, RunId};
+use tocktower_core::ids::{CoordinatorId, RangeId, Revision, RunId};
 use tocktower_core::run::{Finished, RunRecord};
 use tocktower_core::time::{Mono, Now};
 
@@ -45,17 +45,35 @@ pub enum DriverInput {
 /// Everything it can ask for, in the order in which it must be done.
 #[derive(Debug)]
 pub enum DriverEffect {
-    Call { call: PortCall, request: Request },
+    Call {
+        call: PortCall,
+        request: Request,
+    },
     Watch(WatchCommand),
     Commit(Batch),
-    Load { load: LoadId, request: LoadRequest },
+    Load {
+        load: LoadId,
+        request: LoadRequest,
+    },
     Start(Box<Start>),
-    Cancel { ticket: Ticket },
+    Cancel {
+        ticket: Ticket,
+    },
     Report(Box<RunRecord>),
     Notice(Notice),
+    /// A coordinator is there at this address, or is gone.
+    Coordinator {
+        id: CoordinatorId,
+        address: Option<String>,
+    },
     /// A watch or a list failed and is tried again.
-    Trouble { what: &'static str, error: String },
-    Exit { reason: ExitReason },
+    Trouble {
+        what: &'static str,
+        error: String,
+    },
+    Exit {
+        reason: ExitReason,
+    },
 }
 
 /// What a request to the port was for.
@@ -257,13 +275,7 @@ impl Driver {
         }
     }
 
-    fn follow(
-        &mut self,
-        now: Now,
-        target: Target,
-        range: KeyRange,
-        out: &mut Vec<DriverEffect>,
-    ) {
+    fn follow(&mut self, now: Now, target: Target, range: KeyRange, out: &mut Vec<DriverEffect>) {
         self.unfollow(now, target, out);
         let mut follower = Follower::new(range);
         let mut outputs = Vec::new();
@@ -310,11 +322,30 @@ impl Driver {
                     out.push(DriverEffect::Trouble { what, error });
                 }
                 Output::News(news) => match target {
-                    Target::Shared => self.shared_news(now, news),
+                    Target::Shared => {
+                        self.tell_coordinators(&news, out);
+                        self.shared_news(now, news);
+                    }
                     Target::Range(range) => self.range_news(now, range, news),
                 },
             }
         }
+    }
+
+    /// Who there is to link to. One that a list no longer names goes on to be dialled until its
+    /// delete is seen or its link breaks, which does no harm.
+    fn tell_coordinators(&self, news: &News, out: &mut Vec<DriverEffect>) {
+        let told = match news {
+            News::Listed(items) => {
+                items.iter().filter_map(|item| self.ops.coordinator_item(item)).collect()
+            }
+            News::Events { events, .. } => {
+                events.iter().filter_map(|event| self.ops.coordinator_event(event)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let told = told.into_iter();
+        out.extend(told.map(|(id, address)| DriverEffect::Coordinator { id, address }));
     }
 
     fn shared_news(&mut self, now: Now, news: News) {

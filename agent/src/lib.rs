@@ -1,3 +1,5 @@
 //! The agent daemon as a library: the shell round `tocktower_core::agent`.
 
 pub mod driver;
+pub mod exec;
+pub mod waker;

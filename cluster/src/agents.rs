@@ -17,7 +17,7 @@ use tocktower_core::agent::input::{
 };
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
-    AgentName, Epoch, Fence, PoolName, RangeId, Revision, RunId, Session, TaskName,
+    AgentName, CoordinatorId, Epoch, Fence, PoolName, RangeId, Revision, RunId, Session, TaskName,
 };
 use tocktower_core::time::Wall;
 use tocktower_proto::convert::{
@@ -25,7 +25,8 @@ use tocktower_proto::convert::{
     session_record,
 };
 use tocktower_proto::store::{
-    AgentRecord, BeatRecord, ClaimRecord, SessionRecord, SettleOutcomeRecord, SettleRecord,
+    AgentRecord, BeatRecord, ClaimRecord, CoordinatorRecord, SessionRecord, SettleOutcomeRecord,
+    SettleRecord,
 };
 
 use crate::keys::{Key, Keys};
@@ -373,6 +374,23 @@ impl AgentOps {
             }
             Key::Beat => Some(SharedNews::Beat { revision: item.mod_revision }),
             _ => None,
+        }
+    }
+
+    /// A coordinator and the address at which agents reach it.
+    pub fn coordinator_item(&self, item: &KeyValue) -> Option<(CoordinatorId, Option<String>)> {
+        let Key::Coordinator(id) = self.keys.parse(&item.key)? else { return None };
+        let record: CoordinatorRecord = decode_record(&item.value).ok()?;
+        Some((id, Some(record.address)))
+    }
+
+    pub fn coordinator_event(&self, event: &Event) -> Option<(CoordinatorId, Option<String>)> {
+        match event {
+            Event::Put(item) => self.coordinator_item(item),
+            Event::Delete { key, .. } => match self.keys.parse(key)? {
+                Key::Coordinator(id) => Some((id, None)),
+                _ => None,
+            },
         }
     }
 

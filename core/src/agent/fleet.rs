@@ -106,10 +106,11 @@ impl Agent {
             fleet.ring = Ring::new(self.desk.config.ranges, &weights);
             fleet.changed_at = now;
         }
+        let me = self.desk.session.session();
         for range in self.ranges.values_mut() {
             let rank = self.desk.fleet.ring.rank(range.id, &self.desk.config.agent);
             let wanted = match rank {
-                _ if range.busy() => Interest::Whole,
+                _ if range.busy() || range.claimed_by(me) => Interest::Whole,
                 Some(0) => Interest::Whole,
                 Some(_) => Interest::Claim,
                 None => Interest::Nothing,

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk};
-use crate::agent::effect::{Effect, Notice, ShareRequest};
+use crate::agent::effect::{Effect, Notice, SettleKey, ShareRequest};
 use crate::agent::range::{Hold, LeftRun, Phase, Range};
+use crate::agent::runs::settled_end;
+use crate::ids::Revision;
+use crate::ledger::{EntryState, Ledger};
 
 /// Ranges that are handed off at the same time.
 const AT_ONCE: usize = 16;
@@ -90,7 +93,19 @@ impl Agent {
 
 impl Range {
     /// The final ledger is answered.
-    pub(super) fn handed_off(&mut self, desk: &mut Desk) {
+    pub(super) fn handed_off(&mut self, desk: &mut Desk, ledger: &Ledger, at: Revision) {
+        self.left_at = at;
+        // What ended after the snapshot is still listed as left running: its end has to be said.
+        for entry in &ledger.open {
+            let Some(run) = self.open.get(&entry.run) else { continue };
+            let end = run.attempts.last().and_then(|attempt| attempt.end.as_ref());
+            if let (EntryState::Held { .. }, Some(end)) = (entry.state, end)
+                && run.attempts.last().is_some_and(|attempt| attempt.attempt == entry.attempt)
+            {
+                let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };
+                self.left.insert(key, LeftRun::Ended(settled_end(end)));
+            }
+        }
         desk.notice(Notice::HandedOff { range: self.id });
         self.release(desk);
     }

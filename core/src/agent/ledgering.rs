@@ -324,7 +324,7 @@ impl Range {
                     }
                 }
             }
-            WriteKind::Final { .. } => self.handed_off(desk),
+            WriteKind::Final { ledger, .. } => self.handed_off(desk, &ledger, revision),
         }
     }
 

@@ -187,6 +187,8 @@ pub(crate) struct Range {
     /// Names that changed while a read of the store was under way.
     pub fresh: BTreeMap<TaskName, Revision>,
     pub left: BTreeMap<SettleKey, LeftRun>,
+    /// The revision of my final ledger: one before it does not know yet what was left.
+    pub left_at: Revision,
     pub full: bool,
     /// Runs that wait behind others may have their turn now.
     pub turns: bool,
@@ -214,6 +216,7 @@ impl Range {
             },
             fresh: BTreeMap::new(),
             left: BTreeMap::new(),
+            left_at: Revision(0),
             full: false,
             turns: false,
         }
@@ -229,6 +232,12 @@ impl Range {
     /// Needs the whole range watched, whatever the ring says.
     pub fn busy(&self) -> bool {
         self.hold != Hold::No || !self.left.is_empty()
+    }
+
+    /// The watch shows a claim of this session, whatever became of the answer to it.
+    pub fn claimed_by(&self, me: Option<Session>) -> bool {
+        let claim = self.copy.claim.as_ref().filter(|claim| claim.fence > self.fence_taken);
+        me.is_some() && claim.is_some_and(|claim| Some(claim.session) == me)
     }
 
     /// The watch begins anew with another interest: what it said counts no more.

@@ -129,9 +129,8 @@ impl Range {
         if self.fence().is_some() || !self.copy.listed {
             return;
         }
-        let Some(Ok(ledger)) = self.copy.ledger.as_ref().map(|seen| seen.ledger.clone()) else {
-            return;
-        };
+        let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
+        let Some(Ok(ledger)) = seen.map(|seen| seen.ledger.clone()) else { return };
         let mut listed = std::collections::BTreeSet::new();
         for entry in &ledger.open {
             if entry.state != (EntryState::Held { session }) {

@@ -384,6 +384,7 @@ impl World {
                 DriverEffect::Notice(notice) => {
                     self.truth.note(self.now, || format!("h{host} {notice:?}"));
                 }
+                DriverEffect::Coordinator { .. } => {}
                 DriverEffect::Trouble { what, error } => {
                     self.truth.note(self.now, || format!("h{host} {what} {error}"));
                 }
