@@ -245,10 +245,7 @@ async fn send(shared: &Shared, group: &[Waiting]) -> Result<Answer, PortError> {
     shared.port.call(Request::Txn(tasks::create(&shared.keys, &creates))).await
 }
 
-async fn read_back(
-    shared: &Shared,
-    group: &[Waiting],
-) -> Result<Vec<Option<KeyValue>>, PortError> {
+async fn read_back(shared: &Shared, group: &[Waiting]) -> Result<Vec<Option<KeyValue>>, PortError> {
     let get = |waiting: &Waiting| {
         let create = &waiting.wanted.create;
         Op::Get { key: shared.keys.build(&Key::Task(create.pool.clone(), create.name.clone())) }
