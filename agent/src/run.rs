@@ -179,8 +179,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         }
     });
     let executors = Arc::new(Executors::new(config.exec.clone(), ends));
-    // The high half counts the openings of the store, so numbers of two processes never meet.
-    let first_number = (opened.process >> 32) << 40;
+    let first_number = opened.process << 32;
     let mut effects = Vec::new();
     let driver = driver(&config, epoch, ranges, opened.process, first_number, &mut effects);
     let shell = Shell {
