@@ -2,4 +2,8 @@
 
 pub mod driver;
 pub mod exec;
+mod notices;
+mod records;
+pub mod run;
+pub mod store;
 pub mod waker;

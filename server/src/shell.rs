@@ -9,6 +9,8 @@
 
 use std::fmt::Display;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -31,6 +33,21 @@ pub struct Running {
     pub drain: Box<dyn FnOnce() + Send>,
     /// Ends when the daemon has ended.
     pub ended: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+}
+
+/// A count that grows as long as the runtime turns: the progress of a daemon that only answers.
+pub fn pulse() -> Box<dyn Fn() -> u64 + Send> {
+    let count = Arc::new(AtomicU64::new(0));
+    let beating = Arc::downgrade(&count);
+    tokio::spawn(async move {
+        let mut second = interval(Duration::from_secs(1));
+        // Ends when nobody asks any more.
+        while let Some(count) = beating.upgrade() {
+            count.fetch_add(1, Ordering::Relaxed);
+            second.tick().await;
+        }
+    });
+    Box::new(move || count.load(Ordering::Relaxed))
 }
 
 /// The signals that end a daemon.
@@ -140,9 +157,6 @@ fn spelled(addresses: &[(&'static str, impl Display)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use rustix::process::{Signal as Kind, getpid, kill_process};
     use tokio::sync::{Mutex, oneshot};
 
