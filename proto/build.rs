@@ -14,8 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/tocktower/store/v1/records.proto",
     ];
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    // Without the generated `connect(address)`: a call of AgentLink bears that name, and clients are
-    // made from a channel that carries our limits anyway.
+    // Without the generated `connect(address)`: a call of AgentLink bears that name, and clients
+    // are made from a channel that carries our limits anyway.
     tonic_prost_build::configure()
         .build_transport(false)
         .btree_map(".")

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The agent daemon as a library: the shell round `tocktower_core::agent`.
+
+pub mod driver;
+pub mod exec;
+pub mod waker;

@@ -1,3 +1,12 @@
 //! The state that a fleet shares: the port to it with its two adapters, and the operations on it.
 
+pub mod agents;
+pub mod embedded;
+pub mod etcd;
+pub mod follow;
+pub mod keys;
+pub mod ledgers;
 pub mod port;
+pub mod records;
+pub mod tasks;
+pub mod triggers;

@@ -119,24 +119,49 @@ pub struct ListRequest {
 pub enum Request {
     Txn(Txn),
     List(ListRequest),
-    GrantLease { ttl: Duration },
-    KeepAlive { lease: LeaseId },
+    GrantLease {
+        ttl: Duration,
+    },
+    KeepAlive {
+        lease: LeaseId,
+    },
     /// Revokes the lease and deletes its keys.
-    RevokeLease { lease: LeaseId },
+    RevokeLease {
+        lease: LeaseId,
+    },
     /// Forgets what was before `to`.
-    Compact { to: Revision },
+    Compact {
+        to: Revision,
+    },
     Status,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// `revision` is that of the store when the transaction was applied.
-    Txn { revision: Revision, succeeded: bool, answers: Vec<OpAnswer> },
+    Txn {
+        revision: Revision,
+        succeeded: bool,
+        answers: Vec<OpAnswer>,
+    },
     /// `revision` is the one shown; `more`: the range holds further keys.
-    List { revision: Revision, items: Vec<KeyValue>, more: bool },
-    Lease { lease: LeaseId, ttl: Duration },
-    Done { revision: Revision },
-    Status { revision: Revision, bytes: u64, version: String },
+    List {
+        revision: Revision,
+        items: Vec<KeyValue>,
+        more: bool,
+    },
+    Lease {
+        lease: LeaseId,
+        ttl: Duration,
+    },
+    Done {
+        revision: Revision,
+    },
+    Status {
+        revision: Revision,
+        bytes: u64,
+        version: String,
+    },
 }
 
 /// Why a request was not answered.
@@ -185,8 +210,14 @@ pub struct WatcherId(pub u64);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WatchCommand {
     /// Deliver every event of `range` from revision `from` on.
-    Open { watcher: WatcherId, range: KeyRange, from: Revision },
-    Close { watcher: WatcherId },
+    Open {
+        watcher: WatcherId,
+        range: KeyRange,
+        from: Revision,
+    },
+    Close {
+        watcher: WatcherId,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -213,13 +244,25 @@ impl Event {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WatchMessage {
-    Opened { watcher: WatcherId },
+    Opened {
+        watcher: WatcherId,
+    },
     /// `through` is the last revision of `events`, delivered whole.
-    Events { watcher: WatcherId, through: Revision, events: Vec<Event> },
+    Events {
+        watcher: WatcherId,
+        through: Revision,
+        events: Vec<Event>,
+    },
     /// The watcher is closed: what it asked for is gone; list again.
-    Compacted { watcher: WatcherId, oldest: Revision },
+    Compacted {
+        watcher: WatcherId,
+        oldest: Revision,
+    },
     /// The watcher is closed; open a new one from the last delivered revision + 1.
-    Ended { watcher: WatcherId, reason: String },
+    Ended {
+        watcher: WatcherId,
+        reason: String,
+    },
 }
 
 /// A stream of watchers: commands in, messages out. All watchers of one caller share it. When the

@@ -174,6 +174,59 @@ pub struct RunId {
     pub run: RunKey,
 }
 
+impl RunId {
+    pub fn scheduled(task: TaskName, incarnation: Incarnation, instant: Instant) -> RunId {
+        RunId { task, incarnation, run: RunKey::Instant(instant) }
+    }
+
+    /// A manual run: its ulid says all, so it carries no incarnation.
+    pub fn manual(task: TaskName, ulid: u128) -> RunId {
+        RunId { task, incarnation: Incarnation::default(), run: RunKey::Manual(ulid) }
+    }
+
+    /// Whether it is a run of this life of its task; a manual one is, as long as its key exists.
+    pub fn is_of(&self, incarnation: Incarnation) -> bool {
+        matches!(self.run, RunKey::Manual(_)) || self.incarnation == incarnation
+    }
+}
+
+impl fmt::Display for RunId {
+    /// `<ns>/<name>@<instant in Unix milliseconds>-<incarnation in base 36>`, of a manual run
+    /// `<ns>/<name>@<ulid, lower case>`. An epoch above 1 follows the incarnation after a dot.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.run {
+            RunKey::Instant(instant) => {
+                let revision = u64::try_from(self.incarnation.revision.0).unwrap_or(0);
+                write!(f, "{}@{}-{}", self.task, instant.millis(), base36(revision))?;
+                match self.incarnation.epoch {
+                    Epoch(0 | 1) => Ok(()),
+                    Epoch(epoch) => write!(f, ".{}", base36(u64::from(epoch))),
+                }
+            }
+            RunKey::Manual(ulid) => write!(f, "{}@{}", self.task, ulid_text(ulid)),
+        }
+    }
+}
+
+fn base36(mut number: u64) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut text = Vec::new();
+    loop {
+        text.push(char::from(DIGITS[usize::try_from(number % 36).expect("below 36")]));
+        number /= 36;
+        if number == 0 {
+            return text.iter().rev().collect();
+        }
+    }
+}
+
+/// Crockford's base 32, 26 digits, lower case.
+fn ulid_text(ulid: u128) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let digit = |place: u32| usize::try_from((ulid >> (5 * place)) & 31).expect("below 32");
+    (0..26).rev().map(|place| char::from(DIGITS[digit(place)])).collect()
+}
+
 /// One try at executing a run, ordered by fence, then number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Attempt {

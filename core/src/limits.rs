@@ -67,6 +67,10 @@ pub const CLOCK_MEASURED: Duration = Duration::from_secs(60);
 pub const REQUEST_KEPT: Duration = Duration::from_secs(15 * 60);
 /// Catch-up starts per second and agent: an outage is made up for without a storm.
 pub const CATCH_UP_STARTS_PER_S: u64 = 200;
+/// Instants that were not run are counted up to here, then said to be at least that many.
+pub const SPAN_COUNT_MAX: u64 = 100_000;
+/// Runs of one task that wait behind another (overlap `queue`).
+pub const BEHIND_MAX: usize = 100;
 /// Entries that the near wheel holds at most.
 pub const NEAR_ENTRIES_MAX: usize = 500_000;
 /// Head and tail of each output stream that are kept.

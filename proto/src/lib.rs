@@ -1,8 +1,11 @@
 //! Everything that crosses a border: the gRPC API and the agent link (`v1`), and what is stored
-//! (`store`).
+//! (`store`), the REST API (`json`), and the roads between them and `core` (`convert`).
 //!
 //! `core` knows none of these types. A value from outside becomes a core type in the converters,
 //! where it is checked once, or it does not get in.
+
+pub mod convert;
+pub mod json;
 
 /// The public gRPC API and the link between agents and coordinators.
 pub mod v1 {

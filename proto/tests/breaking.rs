@@ -20,12 +20,8 @@ fn promises(bytes: &[u8]) -> BTreeMap<String, String> {
         if !package.starts_with("tocktower.") {
             continue;
         }
-        file.message_type
-            .iter()
-            .for_each(|message| walk_message(package, message, &mut found));
-        file.enum_type
-            .iter()
-            .for_each(|kind| walk_enum(package, kind, &mut found));
+        file.message_type.iter().for_each(|message| walk_message(package, message, &mut found));
+        file.enum_type.iter().for_each(|kind| walk_enum(package, kind, &mut found));
         for service in &file.service {
             for method in &service.method {
                 found.insert(
@@ -48,19 +44,10 @@ fn walk_message(scope: &str, message: &DescriptorProto, found: &mut BTreeMap<Str
     let name = format!("{scope}.{}", message.name());
     found.insert(name.clone(), "message".to_owned());
     for field in &message.field {
-        found.insert(
-            format!("{name}#{}", field.number()),
-            field_line(message, field),
-        );
+        found.insert(format!("{name}#{}", field.number()), field_line(message, field));
     }
-    message
-        .nested_type
-        .iter()
-        .for_each(|nested| walk_message(&name, nested, found));
-    message
-        .enum_type
-        .iter()
-        .for_each(|kind| walk_enum(&name, kind, found));
+    message.nested_type.iter().for_each(|nested| walk_message(&name, nested, found));
+    message.enum_type.iter().for_each(|kind| walk_enum(&name, kind, found));
 }
 
 fn field_line(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
@@ -102,11 +89,7 @@ const PROMISED: &[u8] = include_bytes!("../descriptor.bin");
 #[test]
 fn nothing_that_was_promised_has_changed() {
     let broken = broken(PROMISED, tocktower_proto::FILE_DESCRIPTOR_SET);
-    assert!(
-        broken.is_empty(),
-        "breaking changes of the protos:\n{}",
-        broken.join("\n")
-    );
+    assert!(broken.is_empty(), "breaking changes of the protos:\n{}", broken.join("\n"));
 }
 
 #[test]
@@ -126,17 +109,7 @@ fn a_field_that_is_renumbered_removed_or_retyped_is_found() {
     assert_eq!(change(&|task| task.field[0].number = Some(99)), 1);
     assert_eq!(change(&|task| drop(task.field.remove(3))), 1);
     assert_eq!(change(&|task| task.field[3].name = Some("other".into())), 1);
-    assert_eq!(
-        change(&|task| task.field[3].type_name = Some("other".into())),
-        1
-    );
-    let added = FieldDescriptorProto {
-        number: Some(999),
-        ..Default::default()
-    };
-    assert_eq!(
-        change(&|task| task.field.push(added.clone())),
-        0,
-        "additions are no break"
-    );
+    assert_eq!(change(&|task| task.field[3].type_name = Some("other".into())), 1);
+    let added = FieldDescriptorProto { number: Some(999), ..Default::default() };
+    assert_eq!(change(&|task| task.field.push(added.clone())), 0, "additions are no break");
 }

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What tests and drills share: the simulator.
+
+pub mod sim;

@@ -11,7 +11,7 @@ use crate::ids::{
 use crate::ledger::Ledger;
 use crate::run::{Captured, RunRecord};
 use crate::task::Action;
-use crate::time::{Instant, Wall};
+use crate::time::{Instant, Mono, Wall};
 
 /// Names one request to the shared state; its answer carries it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,23 +32,43 @@ pub struct LoadId(pub u64);
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
     /// A request to the shared state, answered once by `Input::Answered`.
-    Share { call: CallId, request: ShareRequest },
+    Share {
+        call: CallId,
+        request: ShareRequest,
+    },
     /// Follow this much of a range from now on.
-    Follow { range: RangeId, interest: Interest },
+    Follow {
+        range: RangeId,
+        interest: Interest,
+    },
     /// The range's watch must bring `revision`; if nothing came by then, it is opened again (W3).
-    ExpectWatch { range: RangeId, revision: Revision },
+    ExpectWatch {
+        range: RangeId,
+        revision: Revision,
+    },
+    /// The copy of the range lacks something: list it again.
+    Relist {
+        range: RangeId,
+    },
     /// One atomic write of the store, answered by `Input::Committed`, in order.
     Commit(Batch),
     /// A read of the store that sees every batch before it, answered by `Input::Loaded`.
-    Load { load: LoadId, request: LoadRequest },
+    Load {
+        load: LoadId,
+        request: LoadRequest,
+    },
     Start(Box<Start>),
     /// Ends an attempt with its whole process tree; `Input::Finished` still comes.
-    Cancel { ticket: Ticket },
+    Cancel {
+        ticket: Ticket,
+    },
     /// A run has changed, for those who watch.
     Report(Box<RunRecord>),
     Notice(Notice),
     /// The agent has left, or cannot go on; the process ends.
-    Exit { reason: ExitReason },
+    Exit {
+        reason: ExitReason,
+    },
 }
 
 /// How much of a range is watched.
@@ -61,27 +81,55 @@ pub enum Interest {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum ShareRequest {
-    GrantLease { ttl: Duration },
-    KeepAlive { lease: LeaseId },
-    RevokeLease { lease: LeaseId },
+    GrantLease {
+        ttl: Duration,
+    },
+    KeepAlive {
+        lease: LeaseId,
+    },
+    RevokeLease {
+        lease: LeaseId,
+    },
     /// Puts the session key if there is none.
-    Register { lease: LeaseId, weight: u32 },
+    Register {
+        lease: LeaseId,
+        weight: u32,
+    },
     /// Puts the session key again, weight changed.
-    Reweigh { session: Session, lease: LeaseId, weight: u32 },
+    Reweigh {
+        session: Session,
+        lease: LeaseId,
+        weight: u32,
+    },
     /// Puts the claim if there is none and the session is still mine.
-    Claim { range: RangeId, session: Session, lease: LeaseId },
+    Claim {
+        range: RangeId,
+        session: Session,
+        lease: LeaseId,
+    },
     /// At most `LEDGER_RANGES_MAX`, each a nested transaction of its own.
     Write(Vec<RangeWrite>),
     /// Reads claim and ledger, linearizably.
-    ReadBack { range: RangeId },
+    ReadBack {
+        range: RangeId,
+    },
     /// Deletes keys of ended one-shots and triggers; at most `DELETES_MAX`.
     Delete(Vec<KeyDelete>),
     /// Says how attempts ended that were left with this session.
-    Settle { session: Session, settles: Vec<SettlePut> },
+    Settle {
+        session: Session,
+        settles: Vec<SettlePut>,
+    },
     /// Reads a settle key, linearizably.
-    ReadSettle { range: RangeId, run: RunId, attempt: Attempt },
+    ReadSettle {
+        range: RangeId,
+        run: RunId,
+        attempt: Attempt,
+    },
     /// Puts the common beat if it is still at `seen`.
-    CommonBeat { seen: Revision },
+    CommonBeat {
+        seen: Revision,
+    },
 }
 
 /// What one range adds to a shared transaction; compares `fence`, always.
@@ -151,7 +199,8 @@ pub struct Batch {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum StoreOp {
-    /// Puts a version of a task and forgets the one before. `raw` is the record as it came.
+    /// Puts a version of a task and forgets the one before. `raw` is its row: name,
+    /// revisions and record in one.
     /// `stamp` tells the listing that saw it (see `Sweep`). With `request`, the answer says
     /// whether that request has already run.
     PutTask {
@@ -159,34 +208,78 @@ pub enum StoreOp {
         number: TaskNumber,
         name: TaskName,
         revision: Revision,
-        stamp: u32,
+        stamp: u64,
         request: Option<u128>,
         raw: Arc<[u8]>,
     },
-    DeleteTask { range: RangeId, name: TaskName },
+    DeleteTask {
+        range: RangeId,
+        name: TaskName,
+    },
     /// Forgets tasks of a range that no listing since `stamp` has seen.
-    Sweep { range: RangeId, stamp: u32 },
+    Sweep {
+        range: RangeId,
+        stamp: u64,
+    },
     /// Forgets a range's tasks and due entries.
-    DropRange { range: RangeId },
+    DropRange {
+        range: RangeId,
+    },
     /// Forgets a range's due entries: they are derived anew.
-    ClearDue { range: RangeId },
-    PutDue { range: RangeId, due: Instant, instant: Instant, number: TaskNumber },
+    ClearDue {
+        range: RangeId,
+    },
+    PutDue {
+        range: RangeId,
+        due: Instant,
+        instant: Instant,
+        number: TaskNumber,
+    },
     /// Due entries of the range up to here are behind.
-    Watermark { range: RangeId, through: Instant },
-    OpenRun { range: RangeId, run: RunId, attempt: Attempt },
-    CloseRun { range: RangeId, run: RunId },
+    Watermark {
+        range: RangeId,
+        through: Instant,
+    },
+    OpenRun {
+        range: RangeId,
+        run: RunId,
+        attempt: Attempt,
+    },
+    CloseRun {
+        range: RangeId,
+        run: RunId,
+    },
     History(Box<RunRecord>),
-    Output { run: RunId, attempt: Attempt, output: Captured },
-    LedgerNumber { range: RangeId, number: LedgerNumber },
+    Output {
+        run: RunId,
+        attempt: Attempt,
+        output: Captured,
+    },
+    LedgerNumber {
+        range: RangeId,
+        number: LedgerNumber,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LoadRequest {
     /// Due entries in (after, through], in order, at most `limit`.
-    Due { range: RangeId, after: Instant, through: Instant, limit: usize },
+    Due {
+        range: RangeId,
+        after: Instant,
+        through: Instant,
+        limit: usize,
+    },
     /// Tasks of a range in the order of their numbers.
-    Scan { range: RangeId, after: Option<TaskNumber>, limit: usize },
-    Task { range: RangeId, name: TaskName },
+    Scan {
+        range: RangeId,
+        after: Option<TaskNumber>,
+        limit: usize,
+    },
+    Task {
+        range: RangeId,
+        name: TaskName,
+    },
 }
 
 /// Everything an executor needs to begin an attempt.
@@ -200,25 +293,55 @@ pub struct Start {
     pub action: Arc<Action>,
     pub payload: Option<Arc<str>>,
     pub timeout: Option<Duration>,
+    /// The licence: looked at again where the attempt begins. From this moment on it must not
+    /// begin; `Input::Unstarted` says that it did not.
+    pub until: Mono,
 }
 
 /// Something a person may want to know; the shell logs it once.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Notice {
-    Registered { session: Session },
+    Registered {
+        session: Session,
+    },
     /// Another session has the name; it is waited for.
-    NameTaken { holder: Session },
-    Claimed { range: RangeId, fence: Fence },
-    Holding { range: RangeId, fence: Fence },
-    HandedOff { range: RangeId },
-    LostClaim { range: RangeId },
+    NameTaken {
+        holder: Session,
+    },
+    Claimed {
+        range: RangeId,
+        fence: Fence,
+    },
+    Holding {
+        range: RangeId,
+        fence: Fence,
+    },
+    HandedOff {
+        range: RangeId,
+    },
+    LostClaim {
+        range: RangeId,
+    },
     LeaseLost,
-    ClockUnverified { moved_micros: i64 },
+    ClockUnverified {
+        moved_micros: i64,
+    },
     ClockVerified,
-    Stranger { range: RangeId },
-    Quarantined { range: RangeId, key: String, error: String },
-    RangeFull { range: RangeId },
-    Refused { what: &'static str, error: String },
+    Stranger {
+        range: RangeId,
+    },
+    Quarantined {
+        range: RangeId,
+        key: String,
+        error: String,
+    },
+    RangeFull {
+        range: RangeId,
+    },
+    Refused {
+        what: &'static str,
+        error: String,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -227,5 +350,8 @@ pub enum ExitReason {
     /// Another process has this agent's name.
     NameTaken,
     /// The shared state went back in time: it was put back from a backup.
-    WentBack { seen: Revision, now: Revision },
+    WentBack {
+        seen: Revision,
+        now: Revision,
+    },
 }

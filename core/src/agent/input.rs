@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::effect::{BatchNumber, CallId, LoadId, RunKeyName, SettleKey, SettledEnd, Ticket};
+use crate::agent::effect::{
+    BatchNumber, CallId, LoadId, RunKeyName, SettleKey, SettledEnd, Ticket,
+};
 use crate::ids::{
     AgentName, Fence, LeaseId, PoolName, RangeId, Revision, RunId, Session, TaskName, TaskNumber,
 };
@@ -16,32 +18,65 @@ use crate::time::{Instant, Now};
 pub enum Input {
     /// The time asked for has come.
     Wake,
-    Answered { call: CallId, answer: ShareAnswer },
+    Answered {
+        call: CallId,
+        answer: ShareAnswer,
+    },
     /// News of the range's watch, in order.
-    Range { range: RangeId, news: RangeNews },
+    Range {
+        range: RangeId,
+        news: RangeNews,
+    },
     /// News of the watch of `shared/`, in order.
     Shared(SharedNews),
     Committed(Committed),
-    Loaded { load: LoadId, answer: LoadAnswer },
-    Finished { ticket: Ticket, finished: Box<Finished> },
+    Loaded {
+        load: LoadId,
+        answer: LoadAnswer,
+    },
+    Finished {
+        ticket: Ticket,
+        finished: Box<Finished>,
+    },
+    /// The attempt was not begun: its licence had run out.
+    Unstarted {
+        ticket: Ticket,
+    },
     /// Somebody asks that this run ends.
-    CancelRun { run: RunId },
+    CancelRun {
+        run: RunId,
+    },
     /// The offset of this clock to the coordinators was measured.
-    ClockOffset { micros: i64 },
+    ClockOffset {
+        micros: i64,
+    },
     /// Hand everything over, then exit; what runs has until `deadline` from now.
-    Leave { deadline: Duration },
+    Leave {
+        deadline: Duration,
+    },
 }
 
 /// `revision` is the store's at the answer, where it tells.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ShareAnswer {
-    Lease { lease: LeaseId, ttl: Duration },
-    KeptAlive { ttl: Duration },
+    Lease {
+        lease: LeaseId,
+        ttl: Duration,
+    },
+    KeptAlive {
+        ttl: Duration,
+    },
     /// The lease is gone.
     NoLease,
-    Registered { session: Session },
-    NameTaken { holder: Session },
-    Claimed { revision: Revision },
+    Registered {
+        session: Session,
+    },
+    NameTaken {
+        holder: Session,
+    },
+    Claimed {
+        revision: Revision,
+    },
     NotClaimed,
     /// One outcome for each range, in order.
     Wrote(Vec<WriteOutcome>),
@@ -51,14 +86,21 @@ pub enum ShareAnswer {
     Settle(Option<SettledEnd>),
     Done,
     /// It certainly did not happen.
-    Refused { error: String, retryable: bool },
+    Refused {
+        error: String,
+        retryable: bool,
+    },
     /// It may or may not have happened.
-    Unknown { error: String },
+    Unknown {
+        error: String,
+    },
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum WriteOutcome {
-    Written { revision: Revision },
+    Written {
+        revision: Revision,
+    },
     /// A compare failed: what is there instead.
     Differs(ReadBack),
 }
@@ -88,20 +130,41 @@ pub struct LedgerSeen {
 #[derive(Clone, PartialEq, Debug)]
 pub enum RangeNews {
     /// A list was asked for at `sent`; its items follow, then `ListEnded`.
-    ListBegan { sent: Now },
+    ListBegan {
+        sent: Now,
+    },
     /// Everything up to `revision` is delivered.
-    ListEnded { revision: Revision },
+    ListEnded {
+        revision: Revision,
+    },
     /// Everything up to `revision` is delivered (W1).
-    Delivered { revision: Revision },
+    Delivered {
+        revision: Revision,
+    },
     Claim(Option<ClaimSeen>),
     Ledger(Option<LedgerSeen>),
-    TaskPut { task: Arc<Task>, raw: Arc<[u8]> },
+    TaskPut {
+        task: Arc<Task>,
+        raw: Arc<[u8]>,
+    },
     /// A task that cannot be decoded: quarantined, and treated as if it were not there.
-    TaskUnreadable { name: TaskName, error: String },
+    TaskUnreadable {
+        name: TaskName,
+        error: String,
+    },
     TriggerPut(Box<Trigger>),
-    Gone { key: RunKeyName, revision: Revision },
-    SettlePut { key: SettleKey, session: Session, end: SettledEnd },
-    SettleGone { key: SettleKey },
+    Gone {
+        key: RunKeyName,
+        revision: Revision,
+    },
+    SettlePut {
+        key: SettleKey,
+        session: Session,
+        end: SettledEnd,
+    },
+    SettleGone {
+        key: SettleKey,
+    },
 }
 
 /// A manual run that was asked for.
@@ -144,8 +207,14 @@ pub struct Committed {
 #[derive(Clone, PartialEq, Debug)]
 pub enum LoadAnswer {
     /// `through`: every entry up to here was read.
-    Due { entries: Vec<DueLoaded>, through: Instant },
-    Scan { tasks: Vec<(TaskNumber, Arc<Task>)>, more: bool },
+    Due {
+        entries: Vec<DueLoaded>,
+        through: Instant,
+    },
+    Scan {
+        tasks: Vec<(TaskNumber, Arc<Task>)>,
+        more: bool,
+    },
     Task(Option<(TaskNumber, Arc<Task>)>),
 }
 

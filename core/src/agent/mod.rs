@@ -1,4 +1,199 @@
 //! The agent's core: one state machine that is told what happened and says what to do.
+//!
+//! `apply` takes one input in; `advance` then does everything that time and state permit and hands
+//! out the effects. A shell that has many inputs at hand applies them all and advances once: that
+//! is where batches come from. Nothing here waits, reads a clock or fails; every answer that can
+//! come is an `Input`, and a request that is never answered is the shell's bug.
+//!
+//! The state is in two parts, so that a range can be worked on while everything else is at hand:
+//! `ranges` (one file of rules each: `news`, `take`, `decide`, `runs`, `ledgering`, `handoff`) and
+//! the `Desk` with what they share.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::hash::RangeCount;
+use crate::ids::{AgentName, Epoch, PoolName, RangeId};
+use crate::run::RunRecord;
+use crate::time::{Mono, Now, Wall};
+
+mod answers;
+mod clock;
+mod decide;
+mod desk;
 pub mod effect;
+mod fleet;
+mod handoff;
 pub mod input;
+mod ledgering;
+mod near;
+mod news;
+mod open;
+mod range;
+mod runs;
+mod session;
+mod settle;
+mod take;
+
+use desk::Desk;
+use effect::Effect;
+use input::Input;
+use range::Range;
+
+/// What an agent is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub agent: AgentName,
+    pub pool: PoolName,
+    pub weight: u32,
+    /// The lease's time to live that is asked for; what is granted counts.
+    pub ttl: Duration,
+    pub ranges: RangeCount,
+    pub epoch: Epoch,
+    /// Counts the openings of the store: what this process numbers is never numbered again.
+    pub process: u64,
+    /// Attempts that run at once.
+    pub running_max: usize,
+    pub rules: Rules,
+}
+
+/// The rules of the ledger that this crate keeps. All hold, always, but where the simulator breaks
+/// one on purpose, to see that a checker notices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// L0: nothing starts past the licence.
+    pub licence: bool,
+    /// L1: nothing starts before the first ledger is answered.
+    pub first_ledger: bool,
+    /// L5: marks do not pass what is undecided.
+    pub undecided: bool,
+}
+
+impl Rules {
+    pub const ALL: Rules = Rules { licence: true, first_ledger: true, undecided: true };
+}
+
+/// When the core wants to be woken, on either clock, if nothing comes before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wake {
+    pub wall: Option<Wall>,
+    pub mono: Mono,
+}
+
+/// Figures of the moment, for metrics and the link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    pub held: usize,
+    pub running: usize,
+    pub queued: usize,
+    pub open: usize,
+    pub near: usize,
+    /// The oldest due of a run that is due and not started.
+    pub oldest_due: Option<Wall>,
+    /// The age of the oldest proof among the held ranges.
+    pub proof_age: Duration,
+    pub clock_verified: bool,
+}
+
+pub struct Agent {
+    desk: Desk,
+    ranges: BTreeMap<RangeId, Range>,
+}
+
+impl Agent {
+    pub fn new(config: Config, now: Now) -> Agent {
+        let ranges = config.ranges.all().map(|id| (id, Range::new(id))).collect();
+        Agent { desk: Desk::new(config, now), ranges }
+    }
+
+    /// Takes one input in. Effects come out of `advance`.
+    pub fn apply(&mut self, now: Now, input: Input) {
+        self.desk.observe(now);
+        match input {
+            Input::Wake => {}
+            Input::Answered { call, answer } => self.answered(call, answer),
+            Input::Range { range, news } => self.range_news(range, news),
+            Input::Shared(news) => self.shared_news(news),
+            Input::Committed(committed) => self.committed(&committed),
+            Input::Loaded { load, answer } => self.loaded(load, answer),
+            Input::Finished { ticket, finished } => self.finished(ticket, *finished),
+            Input::Unstarted { ticket } => self.unstarted(ticket),
+            Input::CancelRun { run } => self.cancel_run(&run),
+            Input::ClockOffset { micros } => self.desk.clock.measured(now, micros),
+            Input::Leave { deadline } => self.leave(deadline),
+        }
+    }
+
+    /// Does what is due and possible, and hands out the effects in the order in which they must
+    /// be done.
+    pub fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.desk.observe(now);
+        self.mend_clock();
+        self.keep_session();
+        self.follow_ring();
+        self.take_ranges();
+        self.decide_due();
+        self.wake_waiting();
+        self.open_ready();
+        self.load_ahead();
+        self.hand_off();
+        self.settle();
+        self.delete_done();
+        self.write_ledgers();
+        self.leave_when_done();
+        self.desk.flush(out);
+    }
+
+    /// `apply`, then `advance`.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.apply(now, input);
+        self.advance(now, out);
+    }
+
+    pub fn wake(&self) -> Wake {
+        let wall = self.desk.next_due();
+        Wake { wall, mono: self.desk.wake_mono }
+    }
+
+    /// Whether the end of a run can still turn into a repeat, as this agent sees it.
+    pub fn provisional(&self, record: &RunRecord) -> bool {
+        let range = self.desk.config.ranges.range_of(&record.id.task);
+        self.ranges.get(&range).is_some_and(|range| range.unsettled(record))
+    }
+
+    /// Every run that has not ended here.
+    pub fn open_runs(&self) -> impl Iterator<Item = RunRecord> + '_ {
+        self.ranges.values().flat_map(|range| range.open_records(&self.desk))
+    }
+
+    pub fn stats(&self) -> Stats {
+        let held = self.ranges.values().filter(|range| range.fence().is_some());
+        let proof_age = held
+            .clone()
+            .filter_map(|range| range.writer.proof)
+            .map(|proof| self.desk.now.mono.since(proof.mono))
+            .max();
+        Stats {
+            held: held.count(),
+            running: self.desk.running,
+            queued: self.desk.ready.len(),
+            open: self.ranges.values().map(|range| range.open.len()).sum(),
+            near: self.desk.wheel.len(),
+            oldest_due: self.oldest_due(),
+            proof_age: proof_age.unwrap_or_default(),
+            clock_verified: self.desk.clock.verified(),
+        }
+    }
+
+    /// The ranges that this agent holds.
+    pub fn held(&self) -> impl Iterator<Item = RangeId> + '_ {
+        self.ranges.values().filter(|range| range.fence().is_some()).map(|range| range.id)
+    }
+
+    fn oldest_due(&self) -> Option<Wall> {
+        let now = self.desk.now.wall;
+        let parked = self.ranges.values().filter_map(Range::oldest_parked);
+        let queued = self.desk.ready.oldest_due();
+        parked.chain(queued).map(|due| due.wall()).filter(|due| *due <= now).min()
+    }
+}

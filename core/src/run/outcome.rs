@@ -9,8 +9,12 @@ use crate::time::Wall;
 pub enum AttemptEnd {
     Succeeded,
     /// `reason` is for people: an exit code, an HTTP status, why it could not be started.
-    Failed { reason: String },
-    TimedOut { after: Duration },
+    Failed {
+        reason: String,
+    },
+    TimedOut {
+        after: Duration,
+    },
     Cancelled,
 }
 

@@ -1,7 +1,11 @@
 //! Tasks: what a client may ask for, how it is checked, what an edit may change.
 
+mod edit;
 mod spec;
+mod validate;
 
+pub use edit::{EditError, NewVersion, create, pause, replace, resume};
 pub use spec::{
     Action, CatchUp, CatchUpPolicy, Command, Http, Overlap, Program, Retry, Spec, Task,
 };
+pub use validate::{FieldError, check, check_future, timetable};

@@ -1,0 +1,47 @@
+//! `tock agent …`, `tock pool …` and `tock range …`.
+//!
+//! Only looking is here. What changes an agent (to drain it, to cordon it) comes with the calls
+//! that do so; a command that the servers cannot carry out yet has no place on the command line, as
+//! it would be accepted and do nothing.
+
+use clap::{Args, Subcommand};
+
+#[derive(Subcommand, Debug)]
+pub enum AgentCommand {
+    /// List agents
+    #[command(after_help = "Examples:
+  tock agent list
+  tock agent list --pool edge -o json")]
+    List(OfPool),
+    /// Show an agent
+    #[command(after_help = "Examples:
+  tock agent get web-12")]
+    Get {
+        /// Name of the agent
+        agent: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum PoolCommand {
+    /// List pools
+    #[command(after_help = "Examples:
+  tock pool list")]
+    List,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum RangeCommand {
+    /// List ranges with their holders
+    #[command(after_help = "Examples:
+  tock range list
+  tock range list --pool edge -o json")]
+    List(OfPool),
+}
+
+#[derive(Args, Debug)]
+pub struct OfPool {
+    /// Of this pool only
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+}

@@ -1,0 +1,220 @@
+//! Tables for people: tasks, runs, the fleet.
+//!
+//! Without lines, so that a table can be cut into words by `awk`; a column that would be empty for
+//! every row is still there, so that the place of a column does not depend on the data. A row is a
+//! line of output, however narrow the terminal is.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use tocktower_client::proto as v1;
+use tocktower_client::{Agent, Pool, Range, Run, Task, json};
+
+use crate::when::{Clock, micros, timestamp};
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    // A line of a table is a line of output, however narrow the terminal is.
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    table
+}
+
+pub fn tasks(tasks: &[Task], clock: &Clock) -> Table {
+    let mut table = table(&["NAMESPACE", "NAME", "STATE", "SCHEDULE", "NEXT", "ACTION"]);
+    for task in tasks {
+        let proto = task.proto();
+        table.add_row([
+            task.namespace().to_owned(),
+            task.name().to_owned(),
+            json::state_word(task.state()).to_owned(),
+            schedules(&proto.schedules),
+            clock.both(proto.next_at.as_ref()),
+            action(proto),
+        ]);
+    }
+    table
+}
+
+pub fn runs(runs: &[Run], clock: &Clock) -> Table {
+    let header = ["RUN", "STATE", "INSTANT", "ATTEMPT", "AGENT", "LATE", "TOOK", "RESULT"];
+    let mut table = table(&header);
+    for run in runs {
+        let mut row = vec![run.run_id.clone()];
+        row.extend(run_cells(run, clock));
+        table.add_row(row);
+    }
+    table
+}
+
+fn run_cells(run: &Run, clock: &Clock) -> [String; 7] {
+    let shown = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), micros);
+    [
+        json::run_state_word(run.state()).to_owned(),
+        clock.both(run.instant.as_ref()),
+        run.attempt.to_string(),
+        dash(&run.agent),
+        shown(run.lateness_us),
+        shown(run.duration_us),
+        result(run),
+    ]
+}
+
+/// What came of a run, in a few words.
+fn result(run: &Run) -> String {
+    use v1::run::Code;
+    let code = match run.code {
+        Some(Code::ExitCode(code)) => format!("exit {code}"),
+        Some(Code::Signal(signal)) => format!("signal {signal}"),
+        Some(Code::HttpStatus(status)) => format!("http {status}"),
+        None => String::new(),
+    };
+    let parts = [code.as_str(), run.reason.as_str(), run.error.as_str()];
+    let told: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    dash(&told.join(": ").replace('\n', " "))
+}
+
+/// One run with everything that is known of it, a line for each.
+pub fn run(run: &Run, clock: &Clock) -> Table {
+    let mut table = table(&["RUN", &run.run_id]);
+    let names = ["state", "instant", "attempt", "agent", "late", "took", "result"];
+    for (name, cell) in names.iter().zip(run_cells(run, clock)) {
+        table.add_row([(*name).to_owned(), cell]);
+    }
+    if run.provisional {
+        table.add_row(["provisional", "the loss of its host within seconds can still repeat it"]);
+    }
+    for attempt in &run.attempts {
+        let end = attempt.end().as_str_name().trim_start_matches("ATTEMPT_END_").to_lowercase();
+        let end = if end == "unspecified" { "running".to_owned() } else { end };
+        table.add_row([
+            format!("attempt {}", attempt.number),
+            format!(
+                "{end} on {}, started {} {}",
+                dash(&attempt.agent),
+                clock.both(attempt.started_at.as_ref()),
+                attempt.error
+            ),
+        ]);
+    }
+    table
+}
+
+pub fn agents(agents: &[Agent], clock: &Clock) -> Table {
+    let header =
+        ["AGENT", "POOL", "CONNECTED", "SINCE", "VERSION", "RANGES", "RUNNING", "QUEUED", "P99"];
+    let mut table = table(&header);
+    for agent in agents {
+        let counts = agent.counts.unwrap_or_default();
+        let since = agent.since.as_ref().and_then(timestamp);
+        table.add_row([
+            agent.name.clone(),
+            agent.pool.clone(),
+            if agent.connected { "yes" } else { "no" }.to_owned(),
+            since.map_or_else(|| "-".to_owned(), |since| clock.relative(since)),
+            dash(&agent.version),
+            agent.ranges_held.to_string(),
+            counts.running.to_string(),
+            counts.queued.to_string(),
+            micros(agent.lateness.map_or(0, |l| i64::try_from(l.p99_us).unwrap_or(i64::MAX))),
+        ]);
+    }
+    table
+}
+
+pub fn pools(pools: &[Pool]) -> Table {
+    let mut table = table(&["POOL", "AGENTS", "CONNECTED", "TASKS", "RANGES", "VACANT"]);
+    for pool in pools {
+        table.add_row([
+            pool.name.clone(),
+            pool.agents.to_string(),
+            pool.agents_connected.to_string(),
+            pool.tasks.to_string(),
+            pool.ranges.to_string(),
+            pool.ranges_vacant.to_string(),
+        ]);
+    }
+    table
+}
+
+pub fn ranges(ranges: &[Range], clock: &Clock) -> Table {
+    let mut table = table(&["POOL", "RANGE", "HOLDER", "OWNER", "TASKS", "OPEN", "LEDGER"]);
+    for range in ranges {
+        let through = range.ledger_through.as_ref().and_then(timestamp);
+        table.add_row([
+            range.pool.clone(),
+            range.id.clone(),
+            dash(&range.holder),
+            dash(&range.owner),
+            range.tasks.to_string(),
+            range.open_entries.to_string(),
+            through.map_or_else(|| "-".to_owned(), |through| clock.relative(through)),
+        ]);
+    }
+    table
+}
+
+/// Instants, by the clocks of their zones.
+pub fn instants(instants: &[v1::ScheduledInstant], clock: &Clock) -> Table {
+    let mut table = table(&["INSTANT", "IN"]);
+    for instant in instants {
+        let time = instant.instant.as_ref().and_then(timestamp);
+        let distance = time.map_or_else(|| "-".to_owned(), |time| clock.relative(time));
+        table.add_row([instant.local.clone(), distance]);
+    }
+    table
+}
+
+fn schedules(schedules: &[v1::Schedule]) -> String {
+    let told: Vec<String> = schedules.iter().map(schedule).collect();
+    told.join("; ")
+}
+
+fn schedule(schedule: &v1::Schedule) -> String {
+    use v1::schedule::Kind;
+    let span = |span: &tocktower_client::time::Span| {
+        json::format_duration(tocktower_client::time::duration(span))
+    };
+    match &schedule.kind {
+        Some(Kind::At(at)) => {
+            let time = timestamp(at).map(|time| time.to_string());
+            format!("at {}", time.unwrap_or_default())
+        }
+        Some(Kind::Cron(cron)) => {
+            let zone = if cron.time_zone.is_empty() { "UTC" } else { &cron.time_zone };
+            format!("{} {zone}", cron.expression)
+        }
+        Some(Kind::Every(every)) => {
+            format!("every {}", every.interval.as_ref().map(span).unwrap_or_default())
+        }
+        None => "-".to_owned(),
+    }
+}
+
+/// The beginning of what a task does.
+fn action(task: &v1::Task) -> String {
+    const CHARS_MAX: usize = 48;
+    use v1::action::Kind;
+    use v1::command::Program;
+    let told = match task.action.as_ref().and_then(|action| action.kind.as_ref()) {
+        Some(Kind::Command(command)) => match &command.program {
+            Some(Program::Argv(argv)) => argv.args.join(" "),
+            Some(Program::Shell(line)) => line.clone(),
+            None => String::new(),
+        },
+        Some(Kind::Http(http)) => {
+            let method = if http.method.is_empty() { "POST" } else { &http.method };
+            format!("{method} {}", http.url)
+        }
+        Some(Kind::Noop(_)) => "noop".to_owned(),
+        None => String::new(),
+    };
+    let line = told.replace(['\n', '\t'], " ");
+    match line.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => dash(&line),
+    }
+}
+
+fn dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}

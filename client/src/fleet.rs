@@ -1,0 +1,56 @@
+//! The calls on the fleet: agents, the pools they form, and who holds which range.
+//!
+//! All of them only look. They answer what one coordinator knows at the moment, which is why an
+//! agent is `connected` or not from the view of the one that was asked. None is paged: a fleet has
+//! some thousand agents, which fit one answer.
+
+use tocktower_proto::v1;
+
+use crate::client::{Client, fleet};
+use crate::error::Error;
+
+pub use v1::{Agent, Pool, Range};
+
+impl Client {
+    /// The agents of a pool; left out: of every pool.
+    pub async fn agents(&self, pool: Option<&str>) -> Result<Vec<Agent>, Error> {
+        let message = v1::ListAgentsRequest { pool: pool.unwrap_or_default().to_owned() };
+        let answer = self.read(|channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).list_agents(request).await }
+        });
+        Ok(answer.await?.agents)
+    }
+
+    /// One agent.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn agent(&self, name: &str) -> Result<Agent, Error> {
+        let message = v1::GetAgentRequest { name: name.to_owned() };
+        let answer = self.read(|channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).get_agent(request).await }
+        });
+        answer.await?.agent.ok_or(Error::Incomplete("agent"))
+    }
+
+    /// Every pool.
+    pub async fn pools(&self) -> Result<Vec<Pool>, Error> {
+        let answer = self.read(|channel| {
+            let request = self.request(v1::ListPoolsRequest {});
+            async move { fleet(channel).list_pools(request).await }
+        });
+        Ok(answer.await?.pools)
+    }
+
+    /// The ranges of a pool; left out: of every pool.
+    pub async fn ranges(&self, pool: Option<&str>) -> Result<Vec<Range>, Error> {
+        let message = v1::ListRangesRequest { pool: pool.unwrap_or_default().to_owned() };
+        let answer = self.read(|channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).list_ranges(request).await }
+        });
+        Ok(answer.await?.ranges)
+    }
+}

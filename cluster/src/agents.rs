@@ -1,0 +1,458 @@
+//! What an agent asks of the shared state and what it hears from it, as data: the core's requests
+//! become transactions of the port, answers and watched keys become the core's inputs. Written
+//! once, without I/O: the agent's driver runs it, and so does the simulator.
+//!
+//! Each range of a shared write is a nested transaction of its own (L8), so that one that has moved
+//! on does not fail the others; each compares the fence, and a ledger its own revision too (L3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tocktower_core::agent::effect::{
+    KeyDelete, RangeWrite, RunKeyName, SettleKey, SettlePut, SettledEnd, ShareRequest, WriteKind,
+};
+use tocktower_core::agent::input::{
+    ClaimSeen, LedgerSeen, Member, RangeNews, ReadBack, ShareAnswer, SharedNews, Trigger,
+    WriteOutcome,
+};
+use tocktower_core::hash::RangeCount;
+use tocktower_core::ids::{
+    AgentName, CoordinatorId, Epoch, Fence, PoolName, RangeId, Revision, RunId, Session, TaskName,
+};
+use tocktower_core::time::Wall;
+use tocktower_proto::convert::{
+    DecodeError, RunName, decode_record, encode_record, encode_task_row, session_from_record,
+    session_record,
+};
+use tocktower_proto::store::{
+    AgentRecord, BeatRecord, ClaimRecord, CoordinatorRecord, SessionRecord, SettleOutcomeRecord,
+    SettleRecord,
+};
+
+use crate::keys::{Key, Keys};
+use crate::ledgers;
+use crate::port::{Answer, Compare, Event, KeyValue, Op, OpAnswer, PortError, Request, Txn};
+use crate::records;
+
+/// What an agent says of itself when it registers.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub agent: AgentName,
+    pub pool: PoolName,
+    pub labels: BTreeMap<String, String>,
+    pub version: String,
+    pub tz_version: String,
+    pub host_id: String,
+}
+
+/// Builds and reads for one agent of one cluster.
+#[derive(Clone, Debug)]
+pub struct AgentOps {
+    pub keys: Keys,
+    pub identity: Identity,
+    pub epoch: Epoch,
+}
+
+impl AgentOps {
+    pub fn ranges(&self) -> RangeCount {
+        self.keys.ranges()
+    }
+
+    /// The request to the port that a request of the core is. `now` dates records.
+    pub fn request(&self, request: &ShareRequest, now: Wall) -> Request {
+        match request {
+            ShareRequest::GrantLease { ttl } => Request::GrantLease { ttl: *ttl },
+            ShareRequest::KeepAlive { lease } => Request::KeepAlive { lease: *lease },
+            ShareRequest::RevokeLease { lease } => Request::RevokeLease { lease: *lease },
+            ShareRequest::Register { lease, weight } => {
+                let key = self.keys.build(&Key::Member(self.identity.agent.clone()));
+                let value = encode_record(&self.session_value(*weight, now));
+                let put = Op::Put { key: key.clone(), value, lease: Some(*lease) };
+                Request::Txn(Txn {
+                    when: vec![Compare::absent(key.clone())],
+                    then: vec![put, self.put_agent(*weight)],
+                    otherwise: vec![Op::Get { key }],
+                })
+            }
+            ShareRequest::Reweigh { session, lease, weight } => {
+                let key = self.keys.build(&Key::Member(self.identity.agent.clone()));
+                let value = encode_record(&self.session_value(*weight, now));
+                Request::Txn(Txn {
+                    when: vec![Compare::Created { key: key.clone(), at: session.revision }],
+                    then: vec![Op::Put { key, value, lease: Some(*lease) }],
+                    otherwise: Vec::new(),
+                })
+            }
+            ShareRequest::Claim { range, session, lease } => {
+                let key = self.claim_key(*range);
+                let member = self.keys.build(&Key::Member(self.identity.agent.clone()));
+                let value = self.claim_value(*session, 0);
+                Request::Txn(Txn {
+                    when: vec![
+                        Compare::absent(key.clone()),
+                        Compare::Created { key: member, at: session.revision },
+                    ],
+                    then: vec![Op::Put { key, value, lease: Some(*lease) }],
+                    otherwise: Vec::new(),
+                })
+            }
+            ShareRequest::Write(writes) => each(writes.iter().map(|write| self.write(write))),
+            ShareRequest::ReadBack { range } => Request::Txn(Txn {
+                when: Vec::new(),
+                then: self.read_back(*range),
+                otherwise: Vec::new(),
+            }),
+            ShareRequest::Delete(deletes) => each(deletes.iter().map(|d| self.delete(d))),
+            ShareRequest::Settle { session, settles } => {
+                each(settles.iter().map(|settle| self.settle(*session, settle)))
+            }
+            ShareRequest::ReadSettle { run, attempt, .. } => {
+                let key = self.settle_key(&SettleKey { run: run.clone(), attempt: *attempt });
+                Request::Txn(Txn { then: vec![Op::Get { key }], ..Txn::default() })
+            }
+            ShareRequest::CommonBeat { seen } => {
+                let key = self.keys.build(&Key::Beat);
+                let writer = self.identity.agent.to_string();
+                let value = encode_record(&BeatRecord { writer, count: 0 });
+                Request::Txn(Txn {
+                    when: vec![Compare::Modified { key: key.clone(), at: *seen }],
+                    then: vec![Op::Put { key, value, lease: None }],
+                    otherwise: Vec::new(),
+                })
+            }
+        }
+    }
+
+    fn session_value(&self, weight: u32, now: Wall) -> SessionRecord {
+        SessionRecord {
+            pool: self.identity.pool.to_string(),
+            labels: self.identity.labels.clone().into_iter().collect(),
+            weight,
+            version: self.identity.version.clone(),
+            tz_version: self.identity.tz_version.clone(),
+            host_id: self.identity.host_id.clone(),
+            since_us: now.micros(),
+        }
+    }
+
+    fn put_agent(&self, weight: u32) -> Op {
+        let key = self.keys.build(&Key::Agent(self.identity.agent.clone()));
+        let record = AgentRecord {
+            pool: self.identity.pool.to_string(),
+            labels: self.identity.labels.clone().into_iter().collect(),
+            weight,
+        };
+        Op::Put { key, value: encode_record(&record), lease: None }
+    }
+
+    fn claim_key(&self, range: RangeId) -> Vec<u8> {
+        self.keys.build(&Key::Claim(self.identity.pool.clone(), range))
+    }
+
+    fn ledger_key(&self, range: RangeId) -> Vec<u8> {
+        self.keys.build(&Key::Ledger(self.identity.pool.clone(), range))
+    }
+
+    fn settle_key(&self, key: &SettleKey) -> Vec<u8> {
+        let (task, run) = (key.run.task.clone(), RunName::of(&key.run));
+        self.keys.build(&Key::Settle(self.identity.pool.clone(), task, run, key.attempt))
+    }
+
+    fn claim_value(&self, session: Session, beat: u64) -> Vec<u8> {
+        let agent = self.identity.agent.to_string();
+        encode_record(&ClaimRecord { agent, session: Some(session_record(session)), beat })
+    }
+
+    fn read_back(&self, range: RangeId) -> Vec<Op> {
+        vec![Op::Get { key: self.claim_key(range) }, Op::Get { key: self.ledger_key(range) }]
+    }
+
+    fn write(&self, write: &RangeWrite) -> Txn {
+        let claim = self.claim_key(write.range);
+        let ledger_key = self.ledger_key(write.range);
+        let mut when = vec![Compare::Created { key: claim.clone(), at: write.fence.revision }];
+        let mut then = Vec::new();
+        match &write.kind {
+            WriteKind::Beat { session, lease, beat } => {
+                let value = self.claim_value(*session, *beat);
+                then.push(Op::Put { key: claim, value, lease: Some(*lease) });
+            }
+            WriteKind::Ledger { seen, ledger, taken } => {
+                when.push(Compare::Modified { key: ledger_key.clone(), at: *seen });
+                let value = ledgers::encode(ledger);
+                then.push(Op::Put { key: ledger_key, value, lease: None });
+                then.extend(taken.iter().map(|key| Op::Delete { key: self.settle_key(key) }));
+            }
+            WriteKind::Final { seen, ledger, taken } => {
+                when.push(Compare::Modified { key: ledger_key.clone(), at: *seen });
+                let value = ledgers::encode(ledger);
+                then.push(Op::Put { key: ledger_key, value, lease: None });
+                then.push(Op::Delete { key: claim });
+                then.extend(taken.iter().map(|key| Op::Delete { key: self.settle_key(key) }));
+            }
+        }
+        Txn { when, then, otherwise: self.read_back(write.range) }
+    }
+
+    fn delete(&self, delete: &KeyDelete) -> Txn {
+        let pool = self.identity.pool.clone();
+        let (key, elsewhere) = match &delete.key {
+            RunKeyName::Task(task) => {
+                let elsewhere = (pool != *self.keys.directory())
+                    .then(|| self.keys.build(&Key::Elsewhere(task.clone())));
+                (Key::Task(pool, task.clone()), elsewhere)
+            }
+            RunKeyName::Trigger(task, ulid) => (Key::Trigger(pool, task.clone(), *ulid), None),
+        };
+        let key = self.keys.build(&key);
+        let mut then = vec![Op::Delete { key: key.clone() }];
+        then.extend(elsewhere.map(|key| Op::Delete { key }));
+        Txn { when: vec![Compare::Modified { key, at: delete.at }], then, otherwise: Vec::new() }
+    }
+
+    fn settle(&self, session: Session, settle: &SettlePut) -> Txn {
+        let member = self.keys.build(&Key::Member(self.identity.agent.clone()));
+        let key = self.settle_key(&settle.key);
+        let record = SettleRecord {
+            session: Some(session_record(session)),
+            outcome: outcome_of(settle.end).into(),
+            ..SettleRecord::default()
+        };
+        Txn {
+            when: vec![Compare::Created { key: member, at: session.revision }],
+            then: vec![Op::Put { key, value: encode_record(&record), lease: None }],
+            otherwise: Vec::new(),
+        }
+    }
+
+    /// What the answer of the port means to the core.
+    pub fn answer(&self, request: &ShareRequest, answer: Result<Answer, PortError>) -> ShareAnswer {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(PortError::NoLease) => return ShareAnswer::NoLease,
+            Err(error) if error.refused() => {
+                let retryable = error.retryable();
+                return ShareAnswer::Refused { error: error.to_string(), retryable };
+            }
+            Err(error) => return ShareAnswer::Unknown { error: error.to_string() },
+        };
+        match (request, answer) {
+            (ShareRequest::GrantLease { .. }, Answer::Lease { lease, ttl }) => {
+                ShareAnswer::Lease { lease, ttl }
+            }
+            (ShareRequest::KeepAlive { .. }, Answer::Lease { ttl, .. }) => {
+                ShareAnswer::KeptAlive { ttl }
+            }
+            (_, Answer::Txn { revision, succeeded, answers }) => {
+                self.txn_answer(request, revision, succeeded, answers)
+            }
+            _ => ShareAnswer::Done,
+        }
+    }
+
+    fn txn_answer(
+        &self,
+        request: &ShareRequest,
+        revision: Revision,
+        succeeded: bool,
+        answers: Vec<OpAnswer>,
+    ) -> ShareAnswer {
+        let session_at = |revision| Session { epoch: self.epoch, revision };
+        match request {
+            ShareRequest::Register { .. } if succeeded => {
+                ShareAnswer::Registered { session: session_at(revision) }
+            }
+            ShareRequest::Register { .. } => {
+                let holder = got(answers.first()).map(|item| item.create_revision);
+                ShareAnswer::NameTaken { holder: session_at(holder.unwrap_or_default()) }
+            }
+            ShareRequest::Claim { .. } if succeeded => ShareAnswer::Claimed { revision },
+            ShareRequest::Claim { .. } => ShareAnswer::NotClaimed,
+            ShareRequest::Write(_) => {
+                let outcomes = answers.iter().map(|a| self.write_outcome(a, revision)).collect();
+                ShareAnswer::Wrote(outcomes)
+            }
+            ShareRequest::ReadBack { .. } => ShareAnswer::ReadBack(self.read_back_of(&answers)),
+            ShareRequest::Delete(_) => ShareAnswer::Deleted(answers.iter().map(took).collect()),
+            ShareRequest::ReadSettle { .. } => {
+                let settle = got(answers.first()).and_then(|item| settle_of(&item.value).ok());
+                ShareAnswer::Settle(settle.map(|(_, end)| end))
+            }
+            _ => ShareAnswer::Done,
+        }
+    }
+
+    fn write_outcome(&self, answer: &OpAnswer, revision: Revision) -> WriteOutcome {
+        match answer {
+            OpAnswer::Txn { succeeded: true, .. } => WriteOutcome::Written { revision },
+            OpAnswer::Txn { answers, .. } => WriteOutcome::Differs(self.read_back_of(answers)),
+            _ => WriteOutcome::Differs(ReadBack { claim: None, ledger: None }),
+        }
+    }
+
+    fn read_back_of(&self, answers: &[OpAnswer]) -> ReadBack {
+        let claim = got(answers.first()).and_then(|item| self.claim_seen(item));
+        let ledger = got(answers.get(1)).map(ledger_seen);
+        ReadBack { claim, ledger }
+    }
+
+    /// A claim that cannot be read is nobody's that we know, but it is one.
+    fn claim_seen(&self, item: &KeyValue) -> Option<ClaimSeen> {
+        let record: ClaimRecord = decode_record(&item.value).unwrap_or_default();
+        let fence = Fence { epoch: self.epoch, revision: item.create_revision };
+        let agent = AgentName::parse(&record.agent).or_else(|_| AgentName::parse("unreadable"));
+        Some(ClaimSeen {
+            agent: agent.ok()?,
+            session: record.session.as_ref().map(session_from_record).unwrap_or_default(),
+            fence,
+            beat: record.beat,
+            revision: item.mod_revision,
+        })
+    }
+
+    /// What a key of a range, as listed or put, tells the core. `None`: nothing that it knows.
+    pub fn range_item(&self, item: &KeyValue) -> Option<RangeNews> {
+        match self.keys.parse(&item.key)? {
+            Key::Claim(..) => Some(RangeNews::Claim(self.claim_seen(item))),
+            Key::Ledger(..) => Some(RangeNews::Ledger(Some(ledger_seen(item)))),
+            Key::Task(pool, name) => Some(match records::read_task(pool, name.clone(), item) {
+                Ok(task) => {
+                    let raw = Arc::from(encode_task_row(&task));
+                    RangeNews::TaskPut { task: Arc::new(task), raw }
+                }
+                Err(error) => RangeNews::TaskUnreadable { name, error: error.to_string() },
+            }),
+            Key::Trigger(_, task, ulid) => {
+                let trigger = records::read_trigger(&item.value).ok()?;
+                let payload = trigger.payload.and_then(|bytes| String::from_utf8(bytes).ok());
+                Some(RangeNews::TriggerPut(Box::new(Trigger {
+                    task,
+                    ulid,
+                    revision: item.mod_revision,
+                    asked_at: trigger.created_at.instant(),
+                    payload: payload.map(Arc::from),
+                })))
+            }
+            Key::Settle(_, task, run, attempt) => {
+                let (session, end) = settle_of(&item.value).ok()?;
+                let key = SettleKey { run: run_id(task, run), attempt };
+                Some(RangeNews::SettlePut { key, session, end })
+            }
+            _ => None,
+        }
+    }
+
+    /// What an event of a range's watch tells the core.
+    pub fn range_event(&self, event: &Event) -> Option<RangeNews> {
+        let (key, revision) = match event {
+            Event::Put(item) => return self.range_item(item),
+            Event::Delete { key, mod_revision } => (key, *mod_revision),
+        };
+        match self.keys.parse(key)? {
+            Key::Claim(..) => Some(RangeNews::Claim(None)),
+            Key::Ledger(..) => Some(RangeNews::Ledger(None)),
+            Key::Task(_, name) => Some(RangeNews::Gone { key: RunKeyName::Task(name), revision }),
+            Key::Trigger(_, task, ulid) => {
+                Some(RangeNews::Gone { key: RunKeyName::Trigger(task, ulid), revision })
+            }
+            Key::Settle(_, task, run, attempt) => {
+                let key = SettleKey { run: run_id(task, run), attempt };
+                Some(RangeNews::SettleGone { key })
+            }
+            _ => None,
+        }
+    }
+
+    pub fn shared_item(&self, item: &KeyValue) -> Option<SharedNews> {
+        match self.keys.parse(&item.key)? {
+            Key::Member(agent) => {
+                let record: SessionRecord = decode_record(&item.value).ok()?;
+                let session = Session { epoch: self.epoch, revision: item.create_revision };
+                let pool = PoolName::parse(&record.pool).ok()?;
+                let weight = record.weight;
+                Some(SharedNews::Member(Member { agent, session, pool, weight }))
+            }
+            Key::Beat => Some(SharedNews::Beat { revision: item.mod_revision }),
+            _ => None,
+        }
+    }
+
+    /// A coordinator and the address at which agents reach it.
+    pub fn coordinator_item(&self, item: &KeyValue) -> Option<(CoordinatorId, Option<String>)> {
+        let Key::Coordinator(id) = self.keys.parse(&item.key)? else { return None };
+        let record: CoordinatorRecord = decode_record(&item.value).ok()?;
+        Some((id, Some(record.address)))
+    }
+
+    pub fn coordinator_event(&self, event: &Event) -> Option<(CoordinatorId, Option<String>)> {
+        match event {
+            Event::Put(item) => self.coordinator_item(item),
+            Event::Delete { key, .. } => match self.keys.parse(key)? {
+                Key::Coordinator(id) => Some((id, None)),
+                _ => None,
+            },
+        }
+    }
+
+    pub fn shared_event(&self, event: &Event) -> Option<SharedNews> {
+        match event {
+            Event::Put(item) => self.shared_item(item),
+            Event::Delete { key, .. } => match self.keys.parse(key)? {
+                Key::Member(agent) => Some(SharedNews::MemberGone { agent }),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// One transaction of nested ones, each with an outcome of its own.
+fn each(txns: impl Iterator<Item = Txn>) -> Request {
+    Request::Txn(Txn { then: txns.map(Op::Txn).collect(), ..Txn::default() })
+}
+
+fn got(answer: Option<&OpAnswer>) -> Option<&KeyValue> {
+    match answer {
+        Some(OpAnswer::Got(item)) => item.as_ref(),
+        _ => None,
+    }
+}
+
+fn took(answer: &OpAnswer) -> bool {
+    matches!(answer, OpAnswer::Txn { succeeded: true, .. })
+}
+
+fn ledger_seen(item: &KeyValue) -> LedgerSeen {
+    let ledger = ledgers::decode(&item.value).map(Arc::new).map_err(|error| error.to_string());
+    LedgerSeen { ledger, revision: item.mod_revision }
+}
+
+fn run_id(task: TaskName, run: RunName) -> RunId {
+    match run {
+        RunName::Instant { instant, incarnation } => RunId::scheduled(task, incarnation, instant),
+        RunName::Manual(ulid) => RunId::manual(task, ulid),
+    }
+}
+
+fn settle_of(bytes: &[u8]) -> Result<(Session, SettledEnd), DecodeError> {
+    let record: SettleRecord = decode_record(bytes)?;
+    let session = record.session.as_ref().ok_or(DecodeError::missing("session"))?;
+    let end = match record.outcome() {
+        SettleOutcomeRecord::Succeeded => SettledEnd::Succeeded,
+        SettleOutcomeRecord::Failed => SettledEnd::Failed,
+        SettleOutcomeRecord::TimedOut => SettledEnd::TimedOut,
+        SettleOutcomeRecord::Cancelled => SettledEnd::Cancelled,
+        SettleOutcomeRecord::Gone => SettledEnd::Gone,
+        SettleOutcomeRecord::Unspecified => return Err(DecodeError::missing("outcome")),
+    };
+    Ok((session_from_record(session), end))
+}
+
+fn outcome_of(end: SettledEnd) -> SettleOutcomeRecord {
+    match end {
+        SettledEnd::Succeeded => SettleOutcomeRecord::Succeeded,
+        SettledEnd::Failed => SettleOutcomeRecord::Failed,
+        SettledEnd::TimedOut => SettleOutcomeRecord::TimedOut,
+        SettledEnd::Cancelled => SettleOutcomeRecord::Cancelled,
+        SettledEnd::Gone => SettleOutcomeRecord::Gone,
+    }
+}

@@ -1,0 +1,450 @@
+//! List, then watch: how a copy of a key range is made and kept whole, as a state machine without
+//! I/O. The agent's driver and the coordinator's catalog are built on it, and the simulator runs it.
+//!
+//! A watch that ended or stalled without a word is the worst failure of schedulers, so nothing here
+//! trusts silence. Compaction leads to a new list. An end, a refused opening or a stall (W3) leads
+//! to a new watch from the last delivered revision + 1. After a gap in reading (W4) what the old
+//! watch still holds is thrown away by changing the watcher's id. Errors are met with backoff, one
+//! request in flight at a time, for ever: a follower never gives up.
+//!
+//! Contract: `begin` once; feed every answer and message; call `tick` when `wake_at` comes. What
+//! `Output::News` says is in order, each revision whole, nothing twice.
+
+use std::time::Duration;
+
+use tocktower_core::hash::hash_parts;
+use tocktower_core::ids::Revision;
+use tocktower_core::time::{Mono, Now};
+
+use crate::port::{
+    Answer, Event, KeyRange, KeyValue, ListRequest, PortError, WatchCommand, WatchMessage,
+    WatcherId,
+};
+
+/// Keys in one page of a list: with records of the largest size, 64 MB.
+const PAGE_KEYS: usize = 1_000;
+/// How long a watch may take to open before another is tried.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(3);
+
+/// What the follower asks for, and what it has to tell.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// Answered by `listed`.
+    List(ListRequest),
+    Watch(WatchCommand),
+    News(News),
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum News {
+    /// A list begins that was asked for at `sent`; what it does not hold is gone.
+    ListBegan {
+        sent: Now,
+    },
+    Listed(Vec<KeyValue>),
+    ListEnded {
+        revision: Revision,
+    },
+    /// Whole revisions up to `through`.
+    Events {
+        through: Revision,
+        events: Vec<Event>,
+    },
+    /// Something went wrong and is being tried again; for the log.
+    Trouble {
+        what: &'static str,
+        error: String,
+    },
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    /// A page is asked for. `at` is the list's revision once the first page has come.
+    Listing {
+        at: Option<Revision>,
+        sent: Now,
+    },
+    /// Try again at `until`.
+    Resting {
+        until: Mono,
+        then: Then,
+    },
+    Opening {
+        watcher: WatcherId,
+        since: Mono,
+    },
+    Watching {
+        watcher: WatcherId,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    List,
+    Watch,
+}
+
+/// A revision that the watch must bring by a deadline, unless it brings anything at all.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    revision: Revision,
+    by: Mono,
+}
+
+#[derive(Debug)]
+pub struct Follower {
+    range: KeyRange,
+    state: State,
+    /// Everything up to here was told.
+    delivered: Revision,
+    /// The key after which the next page begins.
+    page_start: Vec<u8>,
+    failures: u32,
+    expected: Option<Expected>,
+}
+
+impl Follower {
+    pub fn new(range: KeyRange) -> Follower {
+        let page_start = range.start.clone();
+        Follower {
+            range,
+            state: State::Idle,
+            delivered: Revision(0),
+            page_start,
+            failures: 0,
+            expected: None,
+        }
+    }
+
+    pub fn delivered(&self) -> Revision {
+        self.delivered
+    }
+
+    /// Whether a message of this watcher is for this follower as it stands.
+    pub fn watcher(&self) -> Option<WatcherId> {
+        match self.state {
+            State::Opening { watcher, .. } | State::Watching { watcher } => Some(watcher),
+            State::Idle | State::Listing { .. } | State::Resting { .. } => None,
+        }
+    }
+
+    /// Starts with a list.
+    pub fn begin(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.list(now, out);
+    }
+
+    /// Stops for good.
+    pub fn end(&mut self, out: &mut Vec<Output>) {
+        self.close(out);
+        self.state = State::Idle;
+    }
+
+    /// The answer to the newest `Output::List`.
+    pub fn listed(
+        &mut self,
+        now: Now,
+        answer: Result<Answer, PortError>,
+        ids: &mut u64,
+        out: &mut Vec<Output>,
+    ) {
+        let State::Listing { at, sent } = self.state else { return };
+        match answer {
+            Ok(Answer::List { revision, items, more }) => {
+                if at.is_none() {
+                    out.push(Output::News(News::ListBegan { sent }));
+                }
+                let revision = at.unwrap_or(revision);
+                let last = items.last().map(|item| item.key.clone());
+                out.push(Output::News(News::Listed(items)));
+                match last.filter(|_| more) {
+                    Some(last) => self.next_page(last, revision, sent, out),
+                    None => {
+                        self.failures = 0;
+                        self.delivered = revision;
+                        out.push(Output::News(News::ListEnded { revision }));
+                        self.open(now, ids, out);
+                    }
+                }
+            }
+            Ok(other) => self.rest(now, Then::List, "list", format!("{other:?}"), out),
+            Err(error) => self.rest(now, Then::List, "list", error.to_string(), out),
+        }
+    }
+
+    /// A message of the watch stream. Those of other or earlier watchers are not for this follower.
+    pub fn message(
+        &mut self,
+        now: Now,
+        message: WatchMessage,
+        ids: &mut u64,
+        out: &mut Vec<Output>,
+    ) {
+        match message {
+            WatchMessage::Opened { watcher } if self.watcher() == Some(watcher) => {
+                self.state = State::Watching { watcher };
+            }
+            WatchMessage::Events { watcher, through, events }
+                if self.watcher() == Some(watcher) =>
+            {
+                self.state = State::Watching { watcher };
+                self.failures = 0;
+                self.expected = None;
+                let known = self.delivered;
+                let events: Vec<Event> =
+                    events.into_iter().filter(|event| event.revision() > known).collect();
+                self.delivered = self.delivered.max(through);
+                out.push(Output::News(News::Events { through, events }));
+            }
+            WatchMessage::Compacted { watcher, .. } if self.watcher() == Some(watcher) => {
+                self.state = State::Idle;
+                self.list(now, out);
+            }
+            WatchMessage::Ended { watcher, reason } if self.watcher() == Some(watcher) => {
+                self.state = State::Idle;
+                self.rest(now, Then::Watch, "watch", reason, out);
+                self.tick(now, ids, out);
+            }
+            WatchMessage::Opened { .. }
+            | WatchMessage::Events { .. }
+            | WatchMessage::Compacted { .. }
+            | WatchMessage::Ended { .. } => {}
+        }
+    }
+
+    /// A write at `revision` was answered; the watch must bring something by `by` (W3).
+    pub fn expect(&mut self, revision: Revision, by: Mono) {
+        if revision > self.delivered && self.expected.is_none() {
+            self.expected = Some(Expected { revision, by });
+        }
+    }
+
+    /// The watch was not read for long (W4): what it still holds is thrown away unread.
+    pub fn distrust(&mut self, now: Now, ids: &mut u64, out: &mut Vec<Output>) {
+        if self.watcher().is_some() {
+            self.close(out);
+            self.open(now, ids, out);
+        }
+    }
+
+    /// Lists again from the beginning: the copy was found to lack something.
+    pub fn relist(&mut self, now: Now, out: &mut Vec<Output>) {
+        if !matches!(self.state, State::Listing { .. }) {
+            self.close(out);
+            self.list(now, out);
+        }
+    }
+
+    /// Does what is due by now.
+    pub fn tick(&mut self, now: Now, ids: &mut u64, out: &mut Vec<Output>) {
+        match self.state {
+            State::Resting { until, then } if until <= now.mono => match then {
+                Then::List => self.list(now, out),
+                Then::Watch => self.open(now, ids, out),
+            },
+            State::Opening { since, .. } if since.plus(OPEN_TIMEOUT) <= now.mono => {
+                self.close(out);
+                self.rest(now, Then::Watch, "watch", "it did not open in time".to_owned(), out);
+            }
+            State::Watching { .. }
+                if self.expected.is_some_and(|expected| expected.by <= now.mono) =>
+            {
+                let revision = self.expected.take().map(|expected| expected.revision);
+                self.close(out);
+                let error = format!("it stalled before revision {revision:?}");
+                self.rest(now, Then::Watch, "watch", error, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// When `tick` has something to do, if nothing comes before.
+    pub fn wake_at(&self) -> Option<Mono> {
+        match self.state {
+            State::Resting { until, .. } => Some(until),
+            State::Opening { since, .. } => Some(since.plus(OPEN_TIMEOUT)),
+            State::Watching { .. } => self.expected.map(|expected| expected.by),
+            State::Idle | State::Listing { .. } => None,
+        }
+    }
+
+    fn list(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.page_start = self.range.start.clone();
+        self.expected = None;
+        self.state = State::Listing { at: None, sent: now };
+        out.push(Output::List(self.page(None)));
+    }
+
+    fn next_page(&mut self, last: Vec<u8>, at: Revision, sent: Now, out: &mut Vec<Output>) {
+        self.page_start = last;
+        self.page_start.push(0);
+        self.state = State::Listing { at: Some(at), sent };
+        out.push(Output::List(self.page(Some(at))));
+    }
+
+    fn page(&self, at: Option<Revision>) -> ListRequest {
+        let range = KeyRange { start: self.page_start.clone(), end: self.range.end.clone() };
+        ListRequest { range, limit: PAGE_KEYS, at, keys_only: false }
+    }
+
+    fn open(&mut self, now: Now, ids: &mut u64, out: &mut Vec<Output>) {
+        *ids += 1;
+        let watcher = WatcherId(*ids);
+        self.expected = None;
+        self.state = State::Opening { watcher, since: now.mono };
+        let range = self.range.clone();
+        out.push(Output::Watch(WatchCommand::Open { watcher, range, from: self.delivered.next() }));
+    }
+
+    fn close(&mut self, out: &mut Vec<Output>) {
+        if let Some(watcher) = self.watcher() {
+            out.push(Output::Watch(WatchCommand::Close { watcher }));
+        }
+    }
+
+    fn rest(
+        &mut self,
+        now: Now,
+        then: Then,
+        what: &'static str,
+        error: String,
+        out: &mut Vec<Output>,
+    ) {
+        let full = BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(self.failures.min(10)));
+        let hash = hash_parts(&[&self.range.start, &self.failures.to_be_bytes()]);
+        let spread = u32::try_from(hash % 50).expect("below 50");
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Resting { until: now.mono.plus(full * (50 + spread) / 100), then };
+        out.push(Output::News(News::Trouble { what, error }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tocktower_core::time::Wall;
+
+    fn at(ms: u64) -> Now {
+        Now { wall: Wall::from_millis(0), mono: Mono::from_micros(ms * 1_000) }
+    }
+
+    fn item(key: &str, revision: i64) -> KeyValue {
+        KeyValue {
+            key: key.as_bytes().to_vec(),
+            value: Vec::new(),
+            create_revision: Revision(revision),
+            mod_revision: Revision(revision),
+            lease: None,
+        }
+    }
+
+    fn page(revision: i64, keys: &[&str], more: bool) -> Result<Answer, PortError> {
+        let items = keys.iter().map(|key| item(key, revision)).collect();
+        Ok(Answer::List { revision: Revision(revision), items, more })
+    }
+
+    /// A follower of `a…` that has listed up to `revision` and opened watcher 1.
+    fn watching(revision: i64) -> (Follower, u64) {
+        let mut follower = Follower::new(KeyRange::prefix(b"a"));
+        let (mut ids, mut out) = (0, Vec::new());
+        follower.begin(at(0), &mut out);
+        follower.listed(at(1), page(revision, &["a1"], false), &mut ids, &mut out);
+        let opened = WatchMessage::Opened { watcher: WatcherId(ids) };
+        follower.message(at(2), opened, &mut ids, &mut out);
+        (follower, ids)
+    }
+
+    fn opened_from(out: &[Output]) -> Option<Revision> {
+        out.iter().find_map(|output| match output {
+            Output::Watch(WatchCommand::Open { from, .. }) => Some(*from),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn pages_of_one_list_are_read_at_one_revision_and_the_watch_goes_on_from_there() {
+        let mut follower = Follower::new(KeyRange::prefix(b"a"));
+        let (mut ids, mut out) = (0, Vec::new());
+        follower.begin(at(0), &mut out);
+        out.clear();
+        follower.listed(at(1), page(7, &["a1", "a2"], true), &mut ids, &mut out);
+        let Some(Output::List(second)) = out.last() else { panic!("{out:?}") };
+        assert_eq!((second.at, second.range.start.as_slice()), (Some(Revision(7)), &b"a2\0"[..]));
+        out.clear();
+        follower.listed(at(2), page(9, &["a3"], false), &mut ids, &mut out);
+        assert!(out.contains(&Output::News(News::ListEnded { revision: Revision(7) })));
+        assert_eq!(opened_from(&out), Some(Revision(8)));
+    }
+
+    #[test]
+    fn a_watch_that_ends_goes_on_after_what_it_delivered() {
+        let (mut follower, mut ids) = watching(7);
+        let mut out = Vec::new();
+        let through = Revision(12);
+        let events = vec![Event::Put(item("a2", 12))];
+        let message = WatchMessage::Events { watcher: WatcherId(1), through, events };
+        follower.message(at(10), message, &mut ids, &mut out);
+        let ended = WatchMessage::Ended { watcher: WatcherId(1), reason: "gone".to_owned() };
+        follower.message(at(20), ended, &mut ids, &mut out);
+        out.clear();
+        let wake = follower.wake_at().unwrap();
+        follower.tick(Now { mono: wake, ..at(0) }, &mut ids, &mut out);
+        assert_eq!(opened_from(&out), Some(Revision(13)));
+    }
+
+    #[test]
+    fn compaction_leads_to_a_list() {
+        let (mut follower, mut ids) = watching(7);
+        let mut out = Vec::new();
+        let message = WatchMessage::Compacted { watcher: WatcherId(1), oldest: Revision(90) };
+        follower.message(at(10), message, &mut ids, &mut out);
+        assert!(matches!(out.as_slice(), [Output::List(ListRequest { at: None, .. })]));
+    }
+
+    #[test]
+    fn a_silent_watch_is_opened_again_when_a_write_of_mine_does_not_come() {
+        let (mut follower, mut ids) = watching(7);
+        let mut out = Vec::new();
+        follower.expect(Revision(9), at(3_000).mono);
+        follower.tick(at(2_999), &mut ids, &mut out);
+        assert!(out.is_empty());
+        follower.tick(at(3_000), &mut ids, &mut out);
+        assert_eq!(out[0], Output::Watch(WatchCommand::Close { watcher: WatcherId(1) }));
+        let wake = follower.wake_at().unwrap();
+        follower.tick(Now { mono: wake, ..at(0) }, &mut ids, &mut out);
+        assert_eq!(opened_from(&out), Some(Revision(8)));
+    }
+
+    #[test]
+    fn what_a_distrusted_watch_still_holds_is_not_told() {
+        let (mut follower, mut ids) = watching(7);
+        let mut out = Vec::new();
+        follower.distrust(at(40_000), &mut ids, &mut out);
+        out.clear();
+        let events = vec![Event::Put(item("a9", 90))];
+        let stale = WatchMessage::Events { watcher: WatcherId(1), through: Revision(90), events };
+        follower.message(at(40_001), stale, &mut ids, &mut out);
+        assert!(out.is_empty());
+        assert_eq!(follower.delivered(), Revision(7));
+    }
+
+    #[test]
+    fn a_list_that_fails_is_tried_again_with_growing_waits() {
+        let mut follower = Follower::new(KeyRange::prefix(b"a"));
+        let (mut ids, mut out) = (0, Vec::new());
+        follower.begin(at(0), &mut out);
+        let mut now = at(0);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            follower.listed(now, Err(PortError::NoLeader), &mut ids, &mut out);
+            let wake = follower.wake_at().unwrap();
+            waits.push(wake.since(now.mono));
+            now.mono = wake;
+            follower.tick(now, &mut ids, &mut out);
+        }
+        assert!(waits[0] < Duration::from_millis(51) && waits[7] > Duration::from_secs(1));
+        assert!(waits.iter().all(|wait| *wait <= BACKOFF_MAX));
+    }
+}

@@ -1,0 +1,264 @@
+//! Every key of the shared state, in one file: how it is built and how it is read. Several etcd
+//! clusters may come one day, and this is the only place that would have to know.
+//!
+//! All of a range lies under one prefix, so that one watcher sees its claim, ledger, tasks,
+//! triggers and settle keys in the order of their revisions. Range names are hexadecimal of fixed
+//! width, names are checked where they are made, so no part can hold a `/` and keys sort as their
+//! parts do.
+
+use std::fmt::Write;
+
+use tocktower_core::hash::RangeCount;
+use tocktower_core::ids::{
+    AgentName, Attempt, CoordinatorId, Fence, Name, Namespace, PoolName, RangeId, TaskName,
+};
+use tocktower_proto::convert::{RunName, format_epoched, parse_epoched};
+
+use crate::port::KeyRange;
+
+/// Where Tocktower lives in etcd unless configured otherwise.
+pub const PREFIX: &str = "/tocktower/v1/";
+/// The pool whose ranges are also the directory of all names.
+const DIRECTORY: &str = "default";
+
+/// What a key is for. Tasks, triggers and settle keys lie in the range of their task's name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Key {
+    Cluster,
+    Compact,
+    /// An agent's session.
+    Member(AgentName),
+    Coordinator(CoordinatorId),
+    /// What outlives an agent's session.
+    Agent(AgentName),
+    /// The common beat.
+    Beat,
+    CoordinatorBeat(CoordinatorId),
+    Claim(PoolName, RangeId),
+    Ledger(PoolName, RangeId),
+    Task(PoolName, TaskName),
+    /// The directory entry of a task whose pool is not the directory's.
+    Elsewhere(TaskName),
+    Trigger(PoolName, TaskName, u128),
+    Settle(PoolName, TaskName, RunName, Attempt),
+}
+
+/// Builds and reads the keys of one cluster.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: String,
+    ranges: RangeCount,
+    directory: PoolName,
+}
+
+impl Keys {
+    pub fn new(prefix: &str, ranges: RangeCount) -> Keys {
+        let slash = if prefix.ends_with('/') { "" } else { "/" };
+        let directory = PoolName::parse(DIRECTORY).expect("the name is well formed");
+        Keys { prefix: format!("{prefix}{slash}"), ranges, directory }
+    }
+
+    pub fn ranges(&self) -> RangeCount {
+        self.ranges
+    }
+
+    /// The pool whose ranges are also the directory of all names.
+    pub fn directory(&self) -> &PoolName {
+        &self.directory
+    }
+
+    /// Everything of the cluster.
+    pub fn all(&self) -> KeyRange {
+        KeyRange::prefix(self.prefix.as_bytes())
+    }
+
+    /// What every agent watches.
+    pub fn shared(&self) -> KeyRange {
+        KeyRange::prefix(format!("{}shared/", self.prefix).as_bytes())
+    }
+
+    /// All of a range.
+    pub fn range(&self, pool: &PoolName, range: RangeId) -> KeyRange {
+        KeyRange::prefix(self.in_range(pool, range, "").as_bytes())
+    }
+
+    /// All triggers of a task.
+    pub fn triggers(&self, pool: &PoolName, task: &TaskName) -> KeyRange {
+        let range = self.ranges.range_of(task);
+        KeyRange::prefix(self.in_range(pool, range, &format!("triggers/{task}/")).as_bytes())
+    }
+
+    pub fn build(&self, key: &Key) -> Vec<u8> {
+        let of = |task: &TaskName| self.ranges.range_of(task);
+        let text = match key {
+            Key::Cluster => format!("{}cluster", self.prefix),
+            Key::Compact => format!("{}compact", self.prefix),
+            Key::Member(agent) => format!("{}shared/members/agents/{agent}", self.prefix),
+            Key::Coordinator(id) => format!("{}shared/members/coordinators/{id}", self.prefix),
+            Key::Agent(agent) => format!("{}shared/agents/{agent}", self.prefix),
+            Key::Beat => format!("{}shared/beat", self.prefix),
+            Key::CoordinatorBeat(id) => format!("{}beats/{id}", self.prefix),
+            Key::Claim(pool, range) => self.in_range(pool, *range, "claim"),
+            Key::Ledger(pool, range) => self.in_range(pool, *range, "ledger"),
+            Key::Task(pool, task) => self.in_range(pool, of(task), &format!("tasks/{task}")),
+            Key::Elsewhere(task) => {
+                self.in_range(&self.directory, of(task), &format!("elsewhere/{task}"))
+            }
+            Key::Trigger(pool, task, ulid) => {
+                let name = RunName::Manual(*ulid);
+                self.in_range(pool, of(task), &format!("triggers/{task}/{name}"))
+            }
+            Key::Settle(pool, task, run, attempt) => {
+                let attempt = attempt_text(*attempt);
+                self.in_range(pool, of(task), &format!("settles/{task}/{run}/{attempt}"))
+            }
+        };
+        text.into_bytes()
+    }
+
+    /// Reads a key back; only the form that is built. `None`: it is not one of ours.
+    pub fn parse(&self, bytes: &[u8]) -> Option<Key> {
+        let text = std::str::from_utf8(bytes).ok()?.strip_prefix(&self.prefix)?;
+        let parts: Vec<&str> = text.split('/').collect();
+        let key = match parts.as_slice() {
+            ["cluster"] => Key::Cluster,
+            ["compact"] => Key::Compact,
+            ["shared", "beat"] => Key::Beat,
+            ["shared", "members", "agents", agent] => Key::Member(AgentName::parse(agent).ok()?),
+            ["shared", "members", "coordinators", id] => {
+                Key::Coordinator(CoordinatorId::parse(id).ok()?)
+            }
+            ["shared", "agents", agent] => Key::Agent(AgentName::parse(agent).ok()?),
+            ["beats", id] => Key::CoordinatorBeat(CoordinatorId::parse(id).ok()?),
+            ["pools", pool, range, rest @ ..] => {
+                let number = RangeId(u16::from_str_radix(range, 16).ok()?);
+                if u32::from(number.0) >= self.ranges.get() {
+                    return None;
+                }
+                parse_in_range(PoolName::parse(pool).ok()?, number, rest)?
+            }
+            _ => return None,
+        };
+        // A key in another form, or in a range that is not its task's, would be found by nobody.
+        (self.build(&key) == bytes).then_some(key)
+    }
+
+    fn in_range(&self, pool: &PoolName, range: RangeId, rest: &str) -> String {
+        let width = self.ranges.hex_width();
+        let mut text = String::with_capacity(self.prefix.len() + 64 + rest.len());
+        let written = write!(text, "{}pools/{pool}/{:0width$x}/{rest}", self.prefix, range.0);
+        written.expect("writing to a string does not fail");
+        text
+    }
+}
+
+fn parse_in_range(pool: PoolName, range: RangeId, rest: &[&str]) -> Option<Key> {
+    Some(match rest {
+        ["claim"] => Key::Claim(pool, range),
+        ["ledger"] => Key::Ledger(pool, range),
+        ["tasks", namespace, name] => Key::Task(pool, task_name(namespace, name)?),
+        ["elsewhere", namespace, name] => Key::Elsewhere(task_name(namespace, name)?),
+        ["triggers", namespace, name, ulid] => match RunName::parse(ulid)? {
+            RunName::Manual(ulid) => Key::Trigger(pool, task_name(namespace, name)?, ulid),
+            RunName::Instant { .. } => return None,
+        },
+        ["settles", namespace, name, run, attempt] => {
+            let (run, attempt) = (RunName::parse(run)?, parse_attempt(attempt)?);
+            Key::Settle(pool, task_name(namespace, name)?, run, attempt)
+        }
+        _ => return None,
+    })
+}
+
+fn task_name(namespace: &str, name: &str) -> Option<TaskName> {
+    Some(TaskName { namespace: Namespace::parse(namespace).ok()?, name: Name::parse(name).ok()? })
+}
+
+/// `<fence>-<number>`.
+fn attempt_text(attempt: Attempt) -> String {
+    let fence = format_epoched(attempt.fence.epoch, attempt.fence.revision);
+    format!("{fence}-{}", attempt.number)
+}
+
+fn parse_attempt(text: &str) -> Option<Attempt> {
+    let (fence, number) = text.split_once('-')?;
+    let (epoch, revision) = parse_epoched(fence)?;
+    Some(Attempt { fence: Fence { epoch, revision }, number: number.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tocktower_core::ids::{Epoch, Incarnation, Revision};
+    use tocktower_core::time::Instant;
+
+    fn keys() -> Keys {
+        Keys::new(PREFIX, RangeCount::DEFAULT)
+    }
+
+    fn kinds() -> Vec<Key> {
+        let (pool, task) = (PoolName::parse("blue").unwrap(), TaskName::parse("a/b.c").unwrap());
+        let agent = AgentName::parse("web-12").unwrap();
+        let id = CoordinatorId::parse("c1").unwrap();
+        let incarnation = Incarnation { epoch: Epoch(2), revision: Revision(77) };
+        let instant = Instant::from_millis(1_234);
+        let attempt =
+            Attempt { fence: Fence { epoch: Epoch(1), revision: Revision(90) }, number: 3 };
+        vec![
+            Key::Cluster,
+            Key::Compact,
+            Key::Member(agent.clone()),
+            Key::Coordinator(id.clone()),
+            Key::Agent(agent),
+            Key::Beat,
+            Key::CoordinatorBeat(id),
+            Key::Claim(pool.clone(), RangeId(0x1f)),
+            Key::Ledger(pool.clone(), RangeId(0x1f)),
+            Key::Task(pool.clone(), task.clone()),
+            Key::Elsewhere(task.clone()),
+            Key::Trigger(pool.clone(), task.clone(), u128::MAX / 3),
+            Key::Settle(pool.clone(), task.clone(), RunName::Manual(5), attempt),
+            Key::Settle(pool, task, RunName::Instant { instant, incarnation }, attempt),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_key_reads_back_as_what_it_was_built_from() {
+        let keys = keys();
+        for key in kinds() {
+            let built = keys.build(&key);
+            assert_eq!(keys.parse(&built), Some(key), "{}", String::from_utf8_lossy(&built));
+            assert!(keys.all().contains(&built));
+        }
+    }
+
+    #[test]
+    fn a_range_holds_all_of_its_keys_and_no_other_range_does() {
+        let keys = keys();
+        let pool = PoolName::parse("default").unwrap();
+        let claim = keys.build(&Key::Claim(pool.clone(), RangeId(0x1f)));
+        assert_eq!(claim, b"/tocktower/v1/pools/default/1f/claim");
+        assert!(keys.range(&pool, RangeId(0x1f)).contains(&claim));
+        assert!(!keys.range(&pool, RangeId(0x20)).contains(&claim));
+        let task = TaskName::parse("a/b").unwrap();
+        let range = keys.range(&pool, keys.ranges().range_of(&task));
+        assert!(range.contains(&keys.build(&Key::Elsewhere(task))));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_read() {
+        let keys = keys();
+        let others = [
+            "",
+            "/tocktower/v1/",
+            "/other",
+            "/tocktower/v1/pools/default/1ff/claim",
+            "/tocktower/v1/pools/default/1F/claim",
+            "/tocktower/v1/pools/default/00/tasks/a/B",
+        ];
+        for text in others {
+            assert_eq!(keys.parse(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(keys.parse(&[0xff, 0xfe]), None);
+    }
+}

@@ -1,0 +1,351 @@
+//! What is due becomes runs. Each entry that comes out of the wheel is decided once: a run opens,
+//! waits, or ends as skipped or missed, and the task's next instant goes into the index, all in the
+//! same batch of the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::desk::{Desk, Load};
+use crate::agent::effect::{LoadRequest, Notice, RunKeyName, StoreOp};
+use crate::agent::input::DueLoaded;
+use crate::agent::near::Timed;
+use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::range::Range;
+use crate::agent::take::run_id;
+use crate::due::wheel::NearEntry;
+use crate::ids::{RunId, TaskNumber};
+use crate::limits;
+use crate::run::life::Stage;
+use crate::run::overlap::{self, Verdict};
+use crate::run::{RunState, Span, catchup};
+use crate::task::{CatchUpPolicy, Task};
+use crate::time::Instant;
+
+/// How far ahead due entries are in memory; well below a turn of the wheel.
+const HORIZON: Duration = Duration::from_secs(20);
+/// Entries of one read of the due index.
+const LOAD_LIMIT: usize = 5_000;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+impl Agent {
+    /// The wall clock was set: derive the wheel again from what is in it and what the store holds.
+    pub(super) fn mend_clock(&mut self) {
+        if !self.desk.clock.take_moved() {
+            return;
+        }
+        let now = self.desk.now.wall.instant();
+        for far in self.desk.wheel.restart(now) {
+            if let Some(near) = self.desk.near.get_mut(far.number) {
+                near.queued = None;
+            }
+        }
+        for range in self.ranges.values_mut() {
+            range.window.loaded_to = range.window.loaded_to.min(now.plus(HORIZON));
+            range.window.decided_to = range.window.decided_to.min(now);
+        }
+    }
+
+    pub(super) fn decide_due(&mut self) {
+        let mut entries = Vec::new();
+        self.desk.wheel.take(self.desk.now.wall.instant(), &mut entries);
+        for entry in entries {
+            if let Some(range) = self.ranges.get_mut(&entry.range)
+                && range.holding == entry.hold
+            {
+                range.parked.insert(entry);
+            }
+        }
+        for range in self.ranges.values_mut().filter(|range| range.fence().is_some()) {
+            if range.may_start(&self.desk) {
+                range.decide(&mut self.desk);
+                range.take_turns(&mut self.desk);
+            }
+        }
+        self.desk.near.sweep(self.desk.now.mono);
+    }
+
+    /// Reads the next stretch of each held range's due entries, well before it is needed.
+    pub(super) fn load_ahead(&mut self) {
+        let now = self.desk.now.wall.instant();
+        for range in self.ranges.values_mut() {
+            let window = &mut range.window;
+            let wanted = window.scanned
+                && window.asked_to.is_none()
+                && window.loaded_to < now.plus(HORIZON / 2)
+                && self.desk.wheel.len() < limits::NEAR_ENTRIES_MAX;
+            if !wanted || range.parked.len() > LOAD_LIMIT {
+                continue;
+            }
+            let through = now.plus(HORIZON);
+            window.asked_to = Some(through);
+            let (id, holding, after) = (range.id, range.holding, window.loaded_to);
+            self.desk.load(
+                Load::Due { range: id, holding },
+                LoadRequest::Due { range: id, after, through, limit: LOAD_LIMIT },
+            );
+        }
+    }
+}
+
+impl Range {
+    pub(super) fn due_loaded(&mut self, desk: &mut Desk, due: Vec<DueLoaded>, through: Instant) {
+        for loaded in due {
+            let name = &loaded.task.spec.name;
+            let changed = self.fresh.get(name).is_some_and(|at| *at > loaded.task.revision);
+            let newer = desk.near.named(self.id, name).is_some_and(|n| n > loaded.number);
+            let decided = desk.near.get(loaded.number).and_then(|near| near.decided);
+            if changed || newer || decided.is_some_and(|at| at >= loaded.instant) {
+                continue;
+            }
+            let timed = match desk.near.get(loaded.number) {
+                Some(near) => near.timed.clone(),
+                None => Arc::new(Timed::new(loaded.task)),
+            };
+            self.take_near(desk, loaded.number, &timed, loaded.instant, loaded.due);
+        }
+        self.window.asked_to = None;
+        self.window.loaded_to = self.window.loaded_to.max(through);
+        if !self.window.scanning {
+            self.fresh.clear();
+        }
+    }
+
+    /// Decides everything that is due, in the order of dues, as far as the ledger has room.
+    fn decide(&mut self, desk: &mut Desk) {
+        let now = desk.now.wall.instant();
+        if self.parked.is_empty() {
+            self.window.decided_to = now.min(self.window.loaded_to);
+            return;
+        }
+        let mut room = limits::LEDGER_ENTRIES_RUNS_MAX.saturating_sub(self.listable());
+        while let Some(entry) = self.parked.first().copied() {
+            if room == 0 {
+                if !self.full {
+                    desk.notice(Notice::RangeFull { range: self.id });
+                }
+                self.full = true;
+                break;
+            }
+            self.parked.remove(&entry);
+            room -= 1;
+            self.decide_entry(desk, entry);
+        }
+        self.full &= room == 0;
+        let decided = now.min(self.window.loaded_to);
+        let parked = self.parked.first().map(|entry| entry.due.minus(MILLISECOND));
+        self.window.decided_to = parked.map_or(decided, |parked| parked.min(decided));
+        self.writer.dirty = true;
+    }
+
+    fn decide_entry(&mut self, desk: &mut Desk, entry: NearEntry) {
+        let touched = desk.now.mono;
+        let Some(near) = desk.near.get_mut(entry.number) else { return };
+        let Some((_, instant)) = near.queued.filter(|(due, _)| *due == entry.due) else { return };
+        near.queued = None;
+        near.touched = touched;
+        let (timed, until) = (near.timed.clone(), near.until);
+        // A superseded version only says which instants there are; the present one says what runs.
+        let present = desk.near.named(self.id, &timed.task.spec.name);
+        let task = match present.and_then(|number| desk.near.get(number)) {
+            Some(present) if present.timed.task.incarnation == timed.task.incarnation => {
+                present.timed.task.clone()
+            }
+            _ => timed.task.clone(),
+        };
+        if task.spec.one_shot_at().is_some() {
+            self.decide_one_shot(desk, &task, instant, entry.due);
+            desk.near.remove(entry.number);
+            return;
+        }
+        let next = self.decide_recurring(desk, &task, &timed, instant, entry.due);
+        self.queue_next(desk, entry.number, &timed, next, until);
+    }
+
+    fn decide_one_shot(&mut self, desk: &mut Desk, task: &Arc<Task>, at: Instant, due: Instant) {
+        let now = desk.now.wall;
+        let late = now.since(due.wall());
+        let id = run_id(task, at);
+        if self.open.contains_key(&id) {
+            return;
+        }
+        let mut run = OpenRun::new(task.clone(), at, due);
+        let name = RunKeyName::Task(task.spec.name.clone());
+        run.key = Some(OwnKey { name, revision: task.revision });
+        let policy = task.spec.catch_up;
+        let outside = late > policy.window || policy.policy == CatchUpPolicy::None;
+        if late > limits::ON_TIME && outside {
+            self.open.insert(id.clone(), run);
+            let reason = "nobody could run it within its catch-up window";
+            self.end_run(desk, &id, RunState::Missed, Some(reason));
+            return;
+        }
+        if late > limits::ON_TIME {
+            run.waited_by_policy = true;
+            run.stage = Stage::Behind;
+            self.open.insert(id, run);
+            self.turns = true;
+            return;
+        }
+        self.meet_others(desk, id, run);
+    }
+
+    /// Decides one instant of a recurring task, or a whole backlog. Gives the next one to decide.
+    fn decide_recurring(
+        &mut self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        timed: &Timed,
+        instant: Instant,
+        due: Instant,
+    ) -> Option<Instant> {
+        let now = desk.now.wall;
+        if task.spec.paused {
+            return self.decide_paused(desk, task, timed, instant);
+        }
+        if due.wall().plus(limits::ON_TIME) >= now {
+            let run = OpenRun::new(task.clone(), instant, due);
+            self.meet_others(desk, run_id(task, instant), run);
+            return timed.timetable.next_after(instant);
+        }
+        let plan = catchup::plan(&timed.timetable, task.spec.catch_up, instant, now);
+        if let Some((first, span)) = plan.missed {
+            let reason = "nobody could run it within its catch-up window";
+            self.record_span(desk, task, first, span, RunState::Missed, reason);
+        }
+        if let Some((first, span)) = plan.superseded {
+            let reason = "catch-up: a later instant stands for it";
+            self.record_span(desk, task, first, span, RunState::Skipped, reason);
+        }
+        if let Some((first, last)) = plan.make_up {
+            let mut run = OpenRun::new(task.clone(), first, timed.due(first));
+            run.stage = Stage::Behind;
+            run.waited_by_policy = true;
+            run.catch_up_last = (first < last).then_some(last);
+            self.open.insert(run_id(task, first), run);
+            self.turns = true;
+        }
+        plan.next
+    }
+
+    /// A paused task keeps its place in the index: each of its instants ends by name.
+    fn decide_paused(
+        &mut self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        timed: &Timed,
+        first: Instant,
+    ) -> Option<Instant> {
+        let until = desk.now.wall.instant().max(first);
+        let before = first.minus(MILLISECOND);
+        let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
+        self.record_span(desk, task, first, Span { until, count }, RunState::Skipped, "paused");
+        timed.timetable.next_after(until)
+    }
+
+    /// Instants of a new version that a ledger of before covers already: they must not start.
+    /// Gives the last of them.
+    pub(super) fn end_edited_late(
+        &mut self,
+        desk: &mut Desk,
+        timed: &Timed,
+        from: Instant,
+        through: Instant,
+    ) {
+        let count = timed.timetable.count_between(from, through, limits::SPAN_COUNT_MAX);
+        if let Some(first) = timed.timetable.next_after(from).filter(|_| count > 0) {
+            let (task, span) = (timed.task.clone(), Span { until: through, count });
+            self.record_span(desk, &task, first, span, RunState::Skipped, "edited_late");
+        }
+    }
+
+    fn queue_next(
+        &mut self,
+        desk: &mut Desk,
+        number: TaskNumber,
+        timed: &Arc<Timed>,
+        next: Option<Instant>,
+        until: Option<Instant>,
+    ) {
+        let now = desk.now.wall.instant();
+        let next = next.filter(|next| until.is_none_or(|until| *next <= until));
+        let Some(next) = next else {
+            if until.is_some() {
+                desk.near.remove(number);
+            } else if let Some(near) = desk.near.get_mut(number) {
+                near.decided = Some(now);
+            }
+            return;
+        };
+        if let Some(near) = desk.near.get_mut(number) {
+            // The next instant of this version says nothing of what a newer one may hold before.
+            near.decided = Some(next.minus(MILLISECOND).min(now));
+        }
+        let due = timed.due(next);
+        match until {
+            None => self.queue_instant(desk, number, timed, next, due),
+            Some(_) if desk.wheel.reaches(due) => self.take_near(desk, number, timed, next, due),
+            Some(_) => {}
+        }
+    }
+
+    /// A run that is due meets the open runs of its task.
+    pub(super) fn meet_others(&mut self, desk: &mut Desk, id: RunId, mut run: OpenRun) {
+        let Some(task) = run.task.clone() else { return };
+        if self.open.contains_key(&id) {
+            return;
+        }
+        let (mut active, mut behind) = (0, 0);
+        for (_, other) in self.runs_of(&id.task) {
+            active += usize::from(other.active());
+            behind += usize::from(other.stage == Stage::Behind);
+        }
+        let manual = matches!(id.run, crate::ids::RunKey::Manual(_));
+        match overlap::decide(task.spec.overlap, active + behind.min(1), behind) {
+            Verdict::Start => self.queue_run(desk, id, run),
+            // Somebody asked for this run: it waits rather than come to nothing.
+            Verdict::Skip(_) if manual && active + behind < limits::BEHIND_MAX => {
+                run.stage = Stage::Behind;
+                self.open.insert(id, run);
+            }
+            Verdict::Skip(reason) => {
+                self.open.insert(id.clone(), run);
+                self.end_run(desk, &id, RunState::Skipped, Some(reason));
+            }
+            Verdict::Behind => {
+                run.stage = Stage::Behind;
+                run.waited_by_policy = true;
+                self.open.insert(id, run);
+            }
+            Verdict::CancelThenStart => {
+                run.stage = Stage::Behind;
+                let others: Vec<RunId> = self.runs_of(&id.task).map(|(id, _)| id.clone()).collect();
+                self.open.insert(id, run);
+                for other in others {
+                    self.cancel(desk, &other, "overlap: a later run took its place");
+                }
+                self.turns = true;
+            }
+        }
+    }
+
+    /// One record for consecutive instants that ended without a run.
+    fn record_span(
+        &self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        first: Instant,
+        span: Span,
+        state: RunState,
+        reason: &str,
+    ) {
+        let run = OpenRun::new(task.clone(), first, first);
+        let fence = self.fence().unwrap_or_default();
+        let mut record = run.record(desk, &run_id(task, first), fence, state);
+        record.reason = Some(reason.to_owned());
+        record.span = (span.count > 1).then_some(span);
+        desk.store(StoreOp::History(Box::new(record.clone())));
+        desk.report(record);
+    }
+}

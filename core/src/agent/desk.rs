@@ -1,0 +1,283 @@
+//! What all ranges share: the agent's session and clock, the wheel and the near tasks, the ready
+//! queue, and the effects and the store batch that are being gathered.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::agent::Config;
+use crate::agent::clock::{ClockWatch, Seen};
+use crate::agent::effect::{
+    Batch, BatchNumber, CallId, Effect, KeyDelete, LoadId, LoadRequest, Notice, ShareRequest,
+    StoreOp, Ticket,
+};
+use crate::agent::fleet::Fleet;
+use crate::agent::near::NearTasks;
+use crate::agent::session::SessionWatch;
+use crate::due::wheel::Wheel;
+use crate::ids::{LedgerNumber, RangeId, RunId, TaskNumber};
+use crate::run::RunRecord;
+use crate::time::{Instant, Mono, Now, Wall};
+
+/// The core looks around at least this often while it has anything to look after.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// A request to the shared state that waits for its answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Grant {
+        sent: Mono,
+    },
+    KeepAlive {
+        sent: Mono,
+    },
+    Register,
+    Reweigh,
+    Revoke,
+    /// A lease that is given up; nobody waits for the answer.
+    Drop,
+    Claim {
+        range: RangeId,
+    },
+    /// The ranges of a shared write, in order, each with its holding.
+    Write(Vec<(RangeId, u32)>),
+    ReadBack {
+        range: RangeId,
+        holding: u32,
+    },
+    Delete(Vec<KeyDelete>),
+    Settle,
+    ReadSettle {
+        range: RangeId,
+        holding: u32,
+        run: RunId,
+    },
+    CommonBeat,
+}
+
+/// A read of the store that waits for its answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Load {
+    Due {
+        range: RangeId,
+        holding: u32,
+    },
+    Scan {
+        range: RangeId,
+        holding: u32,
+    },
+    Trigger {
+        range: RangeId,
+        holding: u32,
+        run: RunId,
+    },
+    /// The task of a create whose request has already run.
+    Duplicate {
+        range: RangeId,
+        earlier: RunId,
+    },
+}
+
+/// Runs that wait for a free place, the highest priority and the oldest due first.
+#[derive(Debug, Default)]
+pub(crate) struct Ready(BTreeSet<(Reverse<i32>, Instant, RangeId, RunId)>);
+
+impl Ready {
+    pub fn put(&mut self, priority: i32, due: Instant, range: RangeId, run: RunId) {
+        self.0.insert((Reverse(priority), due, range, run));
+    }
+
+    pub fn remove(&mut self, priority: i32, due: Instant, range: RangeId, run: &RunId) {
+        self.0.remove(&(Reverse(priority), due, range, run.clone()));
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn oldest_due(&self) -> Option<Instant> {
+        self.0.iter().map(|(_, due, ..)| *due).min()
+    }
+
+    /// Takes out up to `places` runs of ranges that `may` start, looking at a bounded number.
+    pub fn take(
+        &mut self,
+        places: usize,
+        mut may: impl FnMut(RangeId) -> bool,
+    ) -> Vec<(RangeId, RunId)> {
+        let looked_at = places.saturating_add(1_000);
+        let chosen: Vec<_> =
+            self.0.iter().take(looked_at).filter(|e| may(e.2)).take(places).cloned().collect();
+        for entry in &chosen {
+            self.0.remove(entry);
+        }
+        chosen.into_iter().map(|(_, _, range, run)| (range, run)).collect()
+    }
+}
+
+pub(crate) struct Desk {
+    pub config: Config,
+    pub now: Now,
+    pub clock: ClockWatch,
+    pub session: SessionWatch,
+    pub fleet: Fleet,
+    pub wheel: Wheel,
+    pub near: NearTasks,
+    pub ready: Ready,
+    /// Runs that go on at a time of their own.
+    pub timers: BTreeSet<(Wall, RangeId, RunId)>,
+    pub running: usize,
+    pub tickets: BTreeMap<Ticket, (RangeId, RunId)>,
+    /// Starts that wait for their batch to be written.
+    pub opening: BTreeMap<BatchNumber, Vec<(RangeId, RunId)>>,
+    pub calls: BTreeMap<CallId, Call>,
+    pub loads: BTreeMap<LoadId, Load>,
+    pub synced: BatchNumber,
+    /// Ended one-shots and triggers whose key is to be deleted once their end is on disk.
+    pub done: VecDeque<(BatchNumber, RangeId, RunId)>,
+    pub last_sync: Mono,
+    pub leaving: Option<Mono>,
+    pub sync_wanted: bool,
+    pub wake_mono: Mono,
+    /// Catch-up starts that this second still allows, and when it began.
+    pub catch_up_left: (u64, Mono),
+    effects: Vec<Effect>,
+    ops: Vec<StoreOp>,
+    next_batch: u64,
+    next_call: u64,
+    next_load: u64,
+    next_ticket: u64,
+    next_task: u64,
+    next_ledger: u64,
+    next_stamp: u64,
+}
+
+impl Desk {
+    pub fn new(config: Config, now: Now) -> Desk {
+        Desk {
+            now,
+            clock: ClockWatch::new(now),
+            session: SessionWatch::new(),
+            fleet: Fleet::new(),
+            wheel: Wheel::new(now.wall.instant()),
+            near: NearTasks::default(),
+            ready: Ready::default(),
+            timers: BTreeSet::new(),
+            running: 0,
+            tickets: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            synced: BatchNumber(0),
+            done: VecDeque::new(),
+            last_sync: now.mono,
+            leaving: None,
+            sync_wanted: false,
+            wake_mono: now.mono,
+            catch_up_left: (0, now.mono),
+            effects: Vec::new(),
+            ops: Vec::new(),
+            next_batch: 1,
+            next_call: 0,
+            next_load: 0,
+            next_ticket: config.process << 32,
+            next_task: config.process << 32,
+            next_ledger: 0,
+            next_stamp: config.process << 32,
+            config,
+        }
+    }
+
+    pub fn observe(&mut self, now: Now) {
+        self.now = now;
+        self.wake_mono = now.mono.plus(LOOK_EVERY);
+        match self.clock.observe(now) {
+            Seen::Steady => {}
+            Seen::Moved(micros) => self.notice(Notice::ClockUnverified { moved_micros: micros }),
+            Seen::Verified => self.notice(Notice::ClockVerified),
+        }
+    }
+
+    /// Asks to be woken at `at`, if nothing comes before.
+    pub fn wake_by(&mut self, at: Mono) {
+        self.wake_mono = self.wake_mono.min(at.max(self.now.mono));
+    }
+
+    /// The next moment on the wall clock at which something comes due.
+    pub fn next_due(&self) -> Option<Wall> {
+        let wheel = self.wheel.next_due().map(Instant::wall);
+        let timer = self.timers.first().map(|(at, ..)| *at);
+        match (wheel, timer) {
+            (Some(wheel), Some(timer)) => Some(wheel.min(timer)),
+            (wheel, timer) => wheel.or(timer),
+        }
+    }
+
+    pub fn share(&mut self, call: Call, request: ShareRequest) {
+        self.next_call += 1;
+        let id = CallId(self.next_call);
+        self.calls.insert(id, call);
+        self.effects.push(Effect::Share { call: id, request });
+    }
+
+    pub fn load(&mut self, load: Load, request: LoadRequest) {
+        self.next_load += 1;
+        let id = LoadId(self.next_load);
+        self.loads.insert(id, load);
+        self.effects.push(Effect::Load { load: id, request });
+    }
+
+    pub fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub fn notice(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    pub fn report(&mut self, record: RunRecord) {
+        self.effects.push(Effect::Report(Box::new(record)));
+    }
+
+    pub fn store(&mut self, op: StoreOp) {
+        self.ops.push(op);
+    }
+
+    /// The number that the batch being gathered will have.
+    pub fn batch(&self) -> BatchNumber {
+        BatchNumber(self.next_batch)
+    }
+
+    pub fn next_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    pub fn next_task_number(&mut self) -> TaskNumber {
+        self.next_task += 1;
+        TaskNumber(self.next_task)
+    }
+
+    pub fn next_ledger_number(&mut self) -> LedgerNumber {
+        self.next_ledger += 1;
+        LedgerNumber { process: self.config.process, count: self.next_ledger }
+    }
+
+    pub fn next_stamp(&mut self) -> u64 {
+        self.next_stamp += 1;
+        self.next_stamp
+    }
+
+    /// Hands out what was gathered: the batch before all that speaks of it, reads after it.
+    pub fn flush(&mut self, out: &mut Vec<Effect>) {
+        let sync = std::mem::take(&mut self.sync_wanted);
+        if sync {
+            self.last_sync = self.now.mono;
+        }
+        if sync || !self.ops.is_empty() {
+            let ops = std::mem::take(&mut self.ops);
+            out.push(Effect::Commit(Batch { number: self.batch(), sync, ops }));
+            self.next_batch += 1;
+        }
+        out.append(&mut self.effects);
+    }
+}

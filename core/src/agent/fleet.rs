@@ -1,0 +1,140 @@
+//! The members of the pool and the ring that follows from them: which ranges to watch, which to
+//! claim, which to hand on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::desk::Call;
+use crate::agent::effect::{Effect, Interest, ShareRequest, StoreOp};
+use crate::agent::input::{Member, SharedNews};
+use crate::ids::{AgentName, Revision, Session};
+use crate::ring::Ring;
+use crate::time::Mono;
+
+/// The common beat is written by an agent when it is this old; coordinators are quicker.
+const COMMON_BEAT: Duration = Duration::from_millis(2_500);
+
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    members: BTreeMap<AgentName, Member>,
+    /// Members that the list under way has not named yet.
+    unseen: BTreeSet<AgentName>,
+    listed: bool,
+    pub ring: Ring,
+    changed: bool,
+    pub changed_at: Mono,
+    beat: (Revision, Mono),
+}
+
+impl Fleet {
+    pub fn new() -> Fleet {
+        Fleet {
+            members: BTreeMap::new(),
+            unseen: BTreeSet::new(),
+            listed: false,
+            ring: Ring::default(),
+            changed: false,
+            changed_at: Mono::default(),
+            beat: (Revision(0), Mono::default()),
+        }
+    }
+
+    pub fn sessions(&self) -> BTreeMap<AgentName, Session> {
+        self.members.values().map(|member| (member.agent.clone(), member.session)).collect()
+    }
+
+    pub fn alive(&self, session: Session) -> bool {
+        self.members.values().any(|member| member.session == session)
+    }
+
+    /// Whether the members are known at all.
+    pub fn known(&self) -> bool {
+        self.listed
+    }
+}
+
+impl Agent {
+    pub(super) fn shared_news(&mut self, news: SharedNews) {
+        let now = self.desk.now.mono;
+        let me = self.desk.session.session();
+        let fleet = &mut self.desk.fleet;
+        match news {
+            SharedNews::ListBegan => fleet.unseen = fleet.members.keys().cloned().collect(),
+            SharedNews::ListEnded { .. } => {
+                let gone = std::mem::take(&mut fleet.unseen);
+                fleet.listed = true;
+                fleet.changed = true;
+                for agent in gone {
+                    self.member_gone(&agent, me);
+                }
+            }
+            SharedNews::Delivered { .. } => {}
+            SharedNews::Member(member) => {
+                fleet.unseen.remove(&member.agent);
+                let before = fleet.members.insert(member.agent.clone(), member.clone());
+                fleet.changed |= before.as_ref() != Some(&member);
+            }
+            SharedNews::MemberGone { agent } => self.member_gone(&agent, me),
+            SharedNews::Beat { revision } => fleet.beat = (revision, now),
+        }
+    }
+
+    fn member_gone(&mut self, agent: &AgentName, me: Option<Session>) {
+        let gone = self.desk.fleet.members.remove(agent);
+        self.desk.fleet.changed |= gone.is_some();
+        if gone.is_some_and(|gone| Some(gone.session) == me) {
+            self.lease_lost();
+        }
+    }
+
+    /// Computes the ring again after a change, and follows what it says.
+    pub(super) fn follow_ring(&mut self) {
+        let now = self.desk.now.mono;
+        let fleet = &mut self.desk.fleet;
+        if !fleet.listed {
+            return;
+        }
+        if std::mem::take(&mut fleet.changed) {
+            let pool = &self.desk.config.pool;
+            let weights = fleet
+                .members
+                .values()
+                .filter(|member| member.pool == *pool)
+                .map(|member| (member.agent.clone(), member.weight))
+                .collect();
+            fleet.ring = Ring::new(self.desk.config.ranges, &weights);
+            fleet.changed_at = now;
+        }
+        let me = self.desk.session.session();
+        for range in self.ranges.values_mut() {
+            let rank = self.desk.fleet.ring.rank(range.id, &self.desk.config.agent);
+            let wanted = match rank {
+                _ if range.busy() || range.claimed_by(me) => Interest::Whole,
+                Some(0) => Interest::Whole,
+                Some(_) => Interest::Claim,
+                None => Interest::Nothing,
+            };
+            if wanted != range.interest {
+                if range.interest == Interest::Whole {
+                    self.desk.store(StoreOp::DropRange { range: range.id });
+                }
+                range.interest = wanted;
+                range.forget_copy();
+                self.desk.effect(Effect::Follow { range: range.id, interest: wanted });
+            }
+        }
+        self.beat_for_all();
+    }
+
+    /// Keeps the common beat going when no coordinator does.
+    fn beat_for_all(&mut self) {
+        let now = self.desk.now.mono;
+        let (seen, at) = self.desk.fleet.beat;
+        let asked = self.desk.calls.values().any(|call| matches!(call, Call::CommonBeat));
+        if self.desk.session.session().is_some() && !asked && now.since(at) > COMMON_BEAT {
+            self.desk.fleet.beat.1 = now;
+            self.desk.share(Call::CommonBeat, ShareRequest::CommonBeat { seen });
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Handing a range on, and leaving. Stop starting, write a final ledger that lists everything and
+//! delete the claim in the same transaction; what runs goes on here and is settled when it ends.
+
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::desk::{Call, Desk};
+use crate::agent::effect::{Effect, Notice, SettleKey, ShareRequest};
+use crate::agent::range::{Hold, LeftRun, Phase, Range};
+use crate::agent::runs::settled_end;
+use crate::ids::Revision;
+use crate::ledger::{EntryState, Ledger};
+
+/// Ranges that are handed off at the same time.
+const AT_ONCE: usize = 16;
+/// Membership has to be quiet for this long before a range moves...
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Agent {
+    /// Ranges that the ring gives to another go there, a few at a time.
+    pub(super) fn hand_off(&mut self) {
+        let now = self.desk.now.mono;
+        let leaving = self.desk.leaving.is_some();
+        if !self.desk.fleet.known() || !leaving && now.since(self.desk.fleet.changed_at) < QUIET {
+            return;
+        }
+        let under_way =
+            self.ranges.values().filter(|r| matches!(r.hold, Hold::Leaving { .. })).count();
+        let mut places = AT_ONCE.saturating_sub(under_way);
+        for range in self.ranges.values_mut() {
+            if places == 0 {
+                break;
+            }
+            let Hold::Held { fence } = range.hold else { continue };
+            let owner = self.desk.fleet.ring.owner(range.id);
+            let mine = owner == Some(&self.desk.config.agent);
+            let elsewhere = owner.is_some() && !mine;
+            let ready = range.writer.answered.is_some()
+                && range.writer.phase == Phase::Idle
+                && range.hand_off_after <= now
+                && self.desk.clock.verified();
+            if (elsewhere || leaving) && ready {
+                range.hold = Hold::Leaving { fence, since: now };
+                places -= 1;
+            }
+        }
+    }
+
+    /// Asked to go: the ring leaves this agent out from now on.
+    pub(super) fn leave(&mut self, deadline: Duration) {
+        if self.desk.leaving.is_some() {
+            return;
+        }
+        self.desk.leaving = Some(self.desk.now.mono.plus(deadline));
+        self.desk.config.weight = 0;
+        if let Some((lease, session)) = self.desk.session.live() {
+            let request = ShareRequest::Reweigh { session, lease, weight: 0 };
+            self.desk.share(Call::Reweigh, request);
+        }
+    }
+
+    /// When the last range is gone and all that was left is settled, the session ends.
+    pub(super) fn leave_when_done(&mut self) {
+        let Some(deadline) = self.desk.leaving else { return };
+        if self.desk.session.live().is_none() {
+            // Nothing is held without a session; only what runs is waited for.
+            let idle = self.desk.running == 0 || self.desk.now.mono > deadline;
+            let asked = matches!(
+                self.desk.session.stage,
+                crate::agent::session::Stage::Revoking | crate::agent::session::Stage::Gone
+            );
+            if idle && !asked {
+                self.revoke();
+            }
+            return;
+        }
+        let late = self.desk.now.mono > deadline;
+        let held = self.ranges.values().any(|range| range.hold != Hold::No);
+        let running: Vec<_> = self.ranges.values().flat_map(Range::left_tickets).collect();
+        let owed = self.ranges.values().any(Range::owes_settles);
+        if late {
+            self.desk.wake_by(deadline.plus(Duration::from_secs(2)));
+            for ticket in running.iter().copied() {
+                self.desk.effect(Effect::Cancel { ticket });
+            }
+        }
+        let over = self.desk.now.mono > deadline.plus(Duration::from_secs(2));
+        if !held && running.is_empty() && !owed || over {
+            self.revoke();
+        }
+    }
+}
+
+impl Range {
+    /// The final ledger is answered.
+    pub(super) fn handed_off(&mut self, desk: &mut Desk, ledger: &Ledger, at: Revision) {
+        self.left_at = at;
+        // What ended after the snapshot is still listed as left running: its end has to be said.
+        for entry in &ledger.open {
+            let Some(run) = self.open.get(&entry.run) else { continue };
+            let end = run.attempts.last().and_then(|attempt| attempt.end.as_ref());
+            if let (EntryState::Held { .. }, Some(end)) = (entry.state, end)
+                && run.attempts.last().is_some_and(|attempt| attempt.attempt == entry.attempt)
+            {
+                let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };
+                self.left.insert(key, LeftRun::Ended(settled_end(end)));
+            }
+        }
+        desk.notice(Notice::HandedOff { range: self.id });
+        self.release(desk);
+    }
+
+    /// The watch shows the claim gone while a final ledger is under way: its answer, or the read
+    /// back, will say whether that was its doing; if another has it, nothing is left to wait for.
+    pub(super) fn left_seen(&mut self, desk: &mut Desk) {
+        if matches!(self.writer.phase, Phase::Idle | Phase::Syncing { .. }) {
+            self.lose(desk);
+        }
+    }
+
+    fn left_tickets(&self) -> impl Iterator<Item = crate::agent::effect::Ticket> + '_ {
+        self.left.values().filter_map(|left| match left {
+            LeftRun::Running(run) => run.ticket(),
+            LeftRun::Ended(_) => None,
+        })
+    }
+}

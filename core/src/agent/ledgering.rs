@@ -1,0 +1,430 @@
+//! Writing ledgers (L1 to L8): when a range has something to say, what its record then holds, and
+//! what the answers mean. A range has one write under way; ranges that write at the same moment
+//! share transactions; a range with nothing to say puts its claim again, which proves as much.
+
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::desk::{Call, Desk};
+use crate::agent::effect::{
+    Effect, Notice, RangeWrite, SettleKey, ShareRequest, StoreOp, WriteKind,
+};
+use crate::agent::input::{ReadBack, ShareAnswer, WriteOutcome};
+use crate::agent::open::OpenRun;
+use crate::agent::range::{Hold, Phase, Prepared, Range, Written};
+use crate::claim;
+use crate::ids::{Fence, RangeId, Revision, RunId};
+use crate::ledger::{Entry, EntryState, Ledger, Marks};
+use crate::limits;
+use crate::run::life::Stage;
+use crate::time::{Instant, Mono, Wall};
+
+/// How often a range with something due or open is written.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// How long a final ledger waits until it can cover all that was started.
+const FINAL_WAIT: Duration = Duration::from_millis(300);
+/// How soon an unknown outcome is read back.
+const READ_BACK: Duration = Duration::from_millis(50);
+/// Bytes of one entry, about: what L8's calm size is counted in.
+const ENTRY_BYTES: usize = 80;
+
+impl Agent {
+    /// Prepares the ledgers and beats whose time has come, and sends what is on disk.
+    pub(super) fn write_ledgers(&mut self) {
+        let Some(proof) = self.desk.session.proof else { return };
+        let mut beats = Vec::new();
+        for range in self.ranges.values_mut() {
+            let Some(fence) = range.fence() else { continue };
+            range.read_back(&mut self.desk);
+            if range.writer.phase != Phase::Idle {
+                continue;
+            }
+            match range.due_write(&mut self.desk, proof.ttl) {
+                DueWrite::Nothing => {}
+                DueWrite::Beat => beats.extend(range.beat(&mut self.desk, fence)),
+                DueWrite::Ledger => range.prepare(&mut self.desk, fence, false),
+                DueWrite::Final => range.prepare(&mut self.desk, fence, true),
+            }
+        }
+        self.send(beats);
+    }
+
+    /// A batch was answered: the ledgers that waited for it may be sent (L4).
+    pub(super) fn ledgers_synced(&mut self) {
+        let synced = self.desk.synced;
+        let mut writes = Vec::new();
+        for range in self.ranges.values_mut() {
+            let Some(fence) = range.fence() else { continue };
+            let Phase::Syncing { batch, prepared } = &range.writer.phase else { continue };
+            if *batch > synced {
+                continue;
+            }
+            let prepared = prepared.clone();
+            if let WriteKind::Ledger { ledger, .. } | WriteKind::Final { ledger, .. } =
+                &prepared.kind
+            {
+                range.writer.note_sent(Written::Ledger(ledger.number), self.desk.now);
+            }
+            let kind = prepared.kind.clone();
+            range.writer.phase = Phase::InFlight { prepared };
+            writes.push((range.holding, RangeWrite { range: range.id, fence, kind }));
+        }
+        self.send(writes);
+    }
+
+    /// Sends writes in as few transactions as L8 allows.
+    fn send(&mut self, writes: Vec<(u32, RangeWrite)>) {
+        let mut chunk: Vec<(u32, RangeWrite)> = Vec::new();
+        let mut bytes = 0;
+        for write in writes {
+            let size = size_of(&write.1.kind);
+            let full = chunk.len() == limits::LEDGER_RANGES_MAX;
+            if !chunk.is_empty() && (full || bytes + size > limits::TXN_BYTES_MAX) {
+                self.send_chunk(std::mem::take(&mut chunk));
+                bytes = 0;
+            }
+            bytes += size;
+            chunk.push(write);
+        }
+        if !chunk.is_empty() {
+            self.send_chunk(chunk);
+        }
+    }
+
+    fn send_chunk(&mut self, chunk: Vec<(u32, RangeWrite)>) {
+        let ranges = chunk.iter().map(|(holding, write)| (write.range, *holding)).collect();
+        let writes = chunk.into_iter().map(|(_, write)| write).collect();
+        self.desk.share(Call::Write(ranges), ShareRequest::Write(writes));
+    }
+
+    pub(super) fn wrote(&mut self, ranges: Vec<(RangeId, u32)>, answer: ShareAnswer) {
+        let mut outcomes = match answer {
+            ShareAnswer::Wrote(outcomes) => outcomes.into_iter().map(Some).collect(),
+            _ => Vec::new(),
+        };
+        outcomes.resize_with(ranges.len(), || None);
+        for ((id, holding), outcome) in ranges.into_iter().zip(outcomes) {
+            let Some(range) = self.ranges.get_mut(&id) else { continue };
+            if range.holding != holding && range.fence().is_none() {
+                continue;
+            }
+            match outcome {
+                Some(outcome) => range.write_answered(&mut self.desk, outcome),
+                None => range.write_unknown(self.desk.now.mono),
+            }
+        }
+    }
+
+    pub(super) fn did_read_back(&mut self, id: RangeId, holding: u32, answer: ShareAnswer) {
+        let Some(range) = self.ranges.get_mut(&id) else { return };
+        let _ = holding;
+        let Phase::ReadingBack { prepared } = range.writer.phase.clone() else { return };
+        match answer {
+            ShareAnswer::ReadBack(found) => range.found(&mut self.desk, prepared, found),
+            _ => {
+                let at = self.desk.now.mono.plus(READ_BACK * 4);
+                range.writer.phase = Phase::Unknown { at, prepared };
+            }
+        }
+    }
+}
+
+enum DueWrite {
+    Nothing,
+    Beat,
+    Ledger,
+    Final,
+}
+
+impl Range {
+    fn due_write(&mut self, desk: &mut Desk, ttl: Duration) -> DueWrite {
+        if let Hold::Leaving { since, .. } = self.hold {
+            return self.due_final(desk, since);
+        }
+        if self.writer.urgent {
+            return DueWrite::Ledger;
+        }
+        let since = desk.now.mono.since(self.writer.last_sent);
+        let has_news = self.writer.dirty || self.writer.entries > 0 || !self.open.is_empty();
+        let size = self.writer.entries * ENTRY_BYTES;
+        let calm = u32::try_from(size / limits::LEDGER_BYTES_CALM).unwrap_or(u32::MAX).max(1);
+        let every = if has_news { WRITE_EVERY } else { claim::beat_every(ttl) };
+        if since < every {
+            desk.wake_by(self.writer.last_sent.plus(every));
+            return DueWrite::Nothing;
+        }
+        let answered = self.writer.answered.is_some() && self.copy.listed;
+        if !has_news || !answered || since < (WRITE_EVERY * calm).min(claim::beat_every(ttl)) {
+            return DueWrite::Beat;
+        }
+        DueWrite::Ledger
+    }
+
+    /// A final ledger has to cover everything that was started, and marks go only as far as the
+    /// newest write that came back was sent (L5): so one more beat is sent after the last start,
+    /// and the final ledger when that has come back, a few milliseconds later.
+    fn due_final(&mut self, desk: &mut Desk, since: Mono) -> DueWrite {
+        if self.open.values().any(|run| matches!(run.stage, Stage::Opening { .. })) {
+            return DueWrite::Nothing;
+        }
+        let proved = self.writer.proof.map_or(Instant::MIN, |proof| proof.wall.instant());
+        if proved >= self.window.decided_to {
+            return DueWrite::Final;
+        }
+        let give_up = since.plus(FINAL_WAIT);
+        if give_up <= desk.now.mono {
+            // Better late than repeated: go on, and try again when the watch is quick.
+            if let Hold::Leaving { fence, .. } = self.hold {
+                self.hold = Hold::Held { fence };
+                self.hand_off_after = desk.now.mono.plus(FINAL_WAIT * 2);
+            }
+            return DueWrite::Nothing;
+        }
+        desk.wake_by(give_up);
+        match self.writer.last_sent < since {
+            true => DueWrite::Beat,
+            false => DueWrite::Nothing,
+        }
+    }
+
+    fn beat(&mut self, desk: &mut Desk, fence: Fence) -> Option<(u32, RangeWrite)> {
+        let (lease, session) = desk.session.live()?;
+        self.writer.beat += 1;
+        let beat = self.writer.beat;
+        let kind = WriteKind::Beat { session, lease, beat };
+        self.writer.note_sent(Written::Beat(beat), desk.now);
+        let prepared = Prepared { kind: kind.clone(), dropped: Vec::new() };
+        self.writer.phase = Phase::InFlight { prepared };
+        Some((self.holding, RangeWrite { range: self.id, fence, kind }))
+    }
+
+    /// Takes the snapshot and has it synced together with its number; `ledgers_synced` sends it.
+    fn prepare(&mut self, desk: &mut Desk, fence: Fence, last: bool) {
+        self.take_settles(desk);
+        let marks = self.marks(desk);
+        let number = desk.next_ledger_number();
+        let session = desk.session.session().unwrap_or_default();
+        let (mut open, mut dropped) = (Vec::new(), Vec::new());
+        for (id, run) in &self.open {
+            match listing(id, run, marks, desk.now.wall, last.then_some(session)) {
+                Listing::As(state) => {
+                    let entry =
+                        Entry { run: id.clone(), due: run.due, attempt: run.attempt, state };
+                    open.push(entry);
+                }
+                Listing::Leaves => dropped.push(id.clone()),
+                Listing::NotYet => {}
+            }
+        }
+        for entry in &open {
+            if let Some(run) = self.open.get_mut(&entry.run) {
+                run.listed = true;
+            }
+        }
+        self.writer.entries = open.len();
+        self.writer.marks = marks;
+        self.writer.dirty = false;
+        self.writer.urgent = false;
+        let ledger = Ledger { fence, number, marks, open };
+        let (seen, taken) = (self.writer.seen, self.taken(&ledger));
+        let kind = match last {
+            false => WriteKind::Ledger { seen, ledger, taken },
+            true => WriteKind::Final { seen, ledger, taken },
+        };
+        desk.store(StoreOp::LedgerNumber { range: self.id, number });
+        desk.store(StoreOp::Watermark { range: self.id, through: marks.through });
+        desk.sync_wanted = true;
+        let prepared = Prepared { kind, dropped };
+        self.writer.phase = Phase::Syncing { batch: desk.batch(), prepared };
+    }
+
+    /// How far the marks may go now (L5). They never go back.
+    fn marks(&self, desk: &Desk) -> Marks {
+        let before = self.writer.marks;
+        let ready = self.window.scanned && self.copy.listed && self.writer.answered.is_some();
+        let (true, true, Some(proof)) = (ready, desk.clock.verified(), self.writer.proof) else {
+            return before;
+        };
+        let mut through = self.window.decided_to.min(proof.wall.instant());
+        if !desk.config.rules.undecided {
+            through = desk.now.wall.instant();
+        }
+        if let Some(offset) = desk.clock.offset(desk.now) {
+            let theirs = Wall::from_micros(desk.now.wall.micros().saturating_add(offset));
+            through = through.min(theirs.plus(limits::CLOCK_OFFSET).instant());
+        }
+        let decided = self.decided_marks(desk.config.epoch);
+        Marks {
+            through: before.through.max(through),
+            incarnation: before.incarnation.max(decided.incarnation),
+        }
+    }
+
+    /// Settle keys that this ledger makes unneeded: those it took in, and those nobody waits for.
+    fn taken(&self, ledger: &Ledger) -> Vec<SettleKey> {
+        let held = |key: &SettleKey| {
+            ledger.open.iter().any(|entry| {
+                entry.run == key.run
+                    && entry.attempt == key.attempt
+                    && matches!(entry.state, EntryState::Held { .. })
+            })
+        };
+        let keys = self.copy.settles.keys().filter(|key| !held(key));
+        keys.take(limits::LEDGER_OPS_MAX - 4).cloned().collect()
+    }
+
+    fn write_answered(&mut self, desk: &mut Desk, outcome: WriteOutcome) {
+        let Phase::InFlight { prepared } = std::mem::replace(&mut self.writer.phase, Phase::Idle)
+        else {
+            return;
+        };
+        match outcome {
+            WriteOutcome::Written { revision } => self.written(desk, prepared, revision),
+            WriteOutcome::Differs(found) => self.found(desk, prepared, found),
+        }
+    }
+
+    fn write_unknown(&mut self, now: Mono) {
+        let at = now.plus(READ_BACK);
+        let phase = std::mem::replace(&mut self.writer.phase, Phase::Idle);
+        self.writer.phase = match phase {
+            // A beat says nothing that would have to be known.
+            Phase::InFlight { prepared } if matches!(prepared.kind, WriteKind::Beat { .. }) => {
+                Phase::Idle
+            }
+            Phase::InFlight { prepared } => Phase::Unknown { at, prepared },
+            other => other,
+        };
+    }
+
+    /// After an unknown outcome, before anything else: what is there? (L3)
+    fn read_back(&mut self, desk: &mut Desk) {
+        let Phase::Unknown { at, prepared } = &self.writer.phase else { return };
+        if *at > desk.now.mono {
+            desk.wake_by(*at);
+            return;
+        }
+        let prepared = prepared.clone();
+        self.writer.phase = Phase::ReadingBack { prepared };
+        let call = Call::ReadBack { range: self.id, holding: self.holding };
+        desk.share(call, ShareRequest::ReadBack { range: self.id });
+    }
+
+    /// A write of mine is answered: it happened at `revision`.
+    fn written(&mut self, desk: &mut Desk, prepared: Prepared, revision: Revision) {
+        desk.effect(Effect::ExpectWatch { range: self.id, revision });
+        match prepared.kind {
+            WriteKind::Beat { .. } => {}
+            WriteKind::Ledger { ledger, .. } => {
+                self.writer.seen = revision;
+                self.writer.answered = Some(ledger.marks);
+                for id in prepared.dropped {
+                    if self.open.get(&id).is_some_and(OpenRun::ended) {
+                        self.open.remove(&id);
+                    }
+                }
+            }
+            WriteKind::Final { ledger, .. } => self.handed_off(desk, &ledger, revision),
+        }
+    }
+
+    /// A compare failed, or an unknown outcome was read back.
+    fn found(&mut self, desk: &mut Desk, prepared: Prepared, found: ReadBack) {
+        self.writer.phase = Phase::Idle;
+        let mine = found.claim.as_ref().filter(|claim| Some(claim.fence) == self.fence());
+        let ledger = match &prepared.kind {
+            WriteKind::Beat { .. } => {
+                if mine.is_none() {
+                    self.lose(desk);
+                }
+                return;
+            }
+            WriteKind::Ledger { ledger, .. } | WriteKind::Final { ledger, .. } => ledger,
+        };
+        let there = found.ledger.as_ref().and_then(|seen| seen.ledger.as_ref().ok());
+        let revision = found.ledger.as_ref().map_or(Revision(0), |seen| seen.revision);
+        let it_is_there =
+            there.is_some_and(|l| l.fence == ledger.fence && l.number == ledger.number);
+        if it_is_there {
+            self.written(desk, prepared, revision);
+        } else if mine.is_none() {
+            self.lose(desk);
+        } else if revision == self.writer.seen {
+            // It did not happen; the next one says the same and more.
+            self.writer.dirty = true;
+            self.writer.urgent = true;
+            if let Hold::Leaving { fence, since } = self.hold
+                && desk.now.mono.since(since) > Duration::from_secs(1)
+            {
+                self.hold = Hold::Held { fence };
+                self.writer.answered = None;
+            }
+        } else if there.is_none_or(|there| Some(there.fence) != self.fence()) {
+            // My watch has lost a ledger: what I took up is not what there was.
+            self.release(desk);
+            self.fence_taken = Fence::default();
+            self.forget_copy();
+            desk.effect(Effect::Relist { range: self.id });
+        } else {
+            // Somebody writes under my fence, or my store is older than my ledgers.
+            desk.notice(Notice::Stranger { range: self.id });
+            desk.session.distrusted = true;
+        }
+    }
+}
+
+enum Listing {
+    As(EntryState),
+    /// Ended and covered: this ledger lets it go.
+    Leaves,
+    /// Not covered and not listed before: the marks say enough about it.
+    NotYet,
+}
+
+/// How a run stands in a ledger with these marks. `last`: a final ledger of this session.
+fn listing(
+    id: &RunId,
+    run: &OpenRun,
+    marks: Marks,
+    now: Wall,
+    last: Option<crate::ids::Session>,
+) -> Listing {
+    // An inherited run is passed on as it is until its task was seen: its key may still be there.
+    let own_key = run.key.is_some() || run.task.is_none();
+    let covered = !own_key && marks.cover(run.due, id.incarnation);
+    let must = run.listed || covered || last.is_some();
+    match run.stage {
+        Stage::Ended { .. } if own_key => match run.listed || last.is_some() {
+            true => Listing::As(EntryState::Ended),
+            false => Listing::NotYet,
+        },
+        Stage::Ended { .. } if covered || run.key.is_none() && !run.listed => Listing::Leaves,
+        Stage::Ended { .. } => Listing::As(EntryState::Ended),
+        Stage::Running { .. } => match last {
+            Some(session) => Listing::As(EntryState::Held { session }),
+            None if must || own_key => Listing::As(EntryState::Started),
+            None => Listing::NotYet,
+        },
+        Stage::Held { session, .. } => Listing::As(EntryState::Held { session }),
+        Stage::Waiting { at } if must || run.attempt.number > 0 => {
+            Listing::As(EntryState::Waiting { at })
+        }
+        _ if own_key && !run.listed && run.attempt.number == 0 => Listing::NotYet,
+        Stage::Queued | Stage::Opening { .. } | Stage::Behind | Stage::Waiting { .. } if must => {
+            match run.catch_up_last {
+                Some(last) => Listing::As(EntryState::CatchUp { at: now, last }),
+                None => Listing::As(EntryState::Waiting { at: run.due.wall() }),
+            }
+        }
+        _ => Listing::NotYet,
+    }
+}
+
+fn size_of(kind: &WriteKind) -> usize {
+    match kind {
+        WriteKind::Beat { .. } => 200,
+        WriteKind::Ledger { ledger, taken, .. } | WriteKind::Final { ledger, taken, .. } => {
+            200 + (ledger.open.len() + taken.len()) * ENTRY_BYTES * 2
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The tasks that matter now: those with an entry in the wheel or an instant decided lately. All
+//! others are in the store alone, so memory follows what is due soon, not how many tasks there are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{RangeId, TaskName, TaskNumber};
+use crate::schedule::{Timetable, jitter};
+use crate::task::Task;
+use crate::time::{Instant, Mono};
+
+/// How long a task without an entry is remembered: an edit that was under way while its instant
+/// was decided arrives well within it (the licence is shorter).
+const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// A task with the times it runs at.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    pub task: Arc<Task>,
+    pub timetable: Timetable,
+}
+
+impl Timed {
+    pub fn new(task: Arc<Task>) -> Timed {
+        let timetable = Timetable {
+            schedules: task.spec.schedules.clone(),
+            start: task.spec.start_at.map(|start| start.instant()),
+            end: task.spec.end_at.map(|end| end.instant()),
+            last: task.last_instant,
+            exclude: task.spec.exclude.clone(),
+        };
+        Timed { task, timetable }
+    }
+
+    /// The due of an instant of this task.
+    pub fn due(&self, instant: Instant) -> Instant {
+        if self.task.spec.jitter.is_zero() {
+            return instant;
+        }
+        let next = self.timetable.next_after(instant);
+        jitter::due(&self.task.spec.name, instant, next, self.task.spec.jitter).instant()
+    }
+
+    /// The first instant whose due is after `through`, and which itself is after `from`.
+    pub fn first_due_after(&self, through: Instant, from: Instant) -> Option<(Instant, Instant)> {
+        let mut after = through.minus(self.task.spec.jitter).max(from);
+        loop {
+            let instant = self.timetable.next_after(after)?;
+            let due = self.due(instant);
+            if due > through || through < from {
+                return Some((instant, due));
+            }
+            after = instant;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct NearTask {
+    pub timed: Arc<Timed>,
+    pub range: RangeId,
+    /// The due of its entry in the wheel or among the parked, with the instant it stands for.
+    pub queued: Option<(Instant, Instant)>,
+    /// The newest instant that was decided.
+    pub decided: Option<Instant>,
+    /// Superseded: instants after this belong to a newer version.
+    pub until: Option<Instant>,
+    pub touched: Mono,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct NearTasks {
+    tasks: BTreeMap<TaskNumber, NearTask>,
+    names: BTreeMap<(RangeId, TaskName), TaskNumber>,
+}
+
+impl NearTasks {
+    pub fn get(&self, number: TaskNumber) -> Option<&NearTask> {
+        self.tasks.get(&number)
+    }
+
+    pub fn get_mut(&mut self, number: TaskNumber) -> Option<&mut NearTask> {
+        self.tasks.get_mut(&number)
+    }
+
+    /// The present version of a task, if it is near.
+    pub fn named(&self, range: RangeId, name: &TaskName) -> Option<TaskNumber> {
+        self.names.get(&(range, name.clone())).copied()
+    }
+
+    pub fn insert(&mut self, number: TaskNumber, task: NearTask) {
+        let name = task.timed.task.spec.name.clone();
+        self.names.insert((task.range, name), number);
+        self.tasks.insert(number, task);
+    }
+
+    /// Forgets a version. Its entry, if it has one, is stale from now on.
+    pub fn remove(&mut self, number: TaskNumber) -> Option<NearTask> {
+        let task = self.tasks.remove(&number)?;
+        let key = (task.range, task.timed.task.spec.name.clone());
+        if self.names.get(&key) == Some(&number) {
+            self.names.remove(&key);
+        }
+        Some(task)
+    }
+
+    /// Takes a version's name away, so that a newer one can have it; its entries go on.
+    pub fn supersede(&mut self, number: TaskNumber, until: Instant) {
+        if let Some(task) = self.tasks.get_mut(&number) {
+            task.until = Some(until);
+            self.names.remove(&(task.range, task.timed.task.spec.name.clone()));
+        }
+    }
+
+    pub fn remove_range(&mut self, range: RangeId) {
+        self.tasks.retain(|_, task| task.range != range);
+        self.names.retain(|(at, _), _| *at != range);
+    }
+
+    /// Forgets what has no entry and was not touched lately.
+    pub fn sweep(&mut self, now: Mono) {
+        let stale: Vec<TaskNumber> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.queued.is_none() && now.since(task.touched) > REMEMBERED)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in stale {
+            self.remove(number);
+        }
+    }
+}

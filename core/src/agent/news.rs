@@ -1,0 +1,226 @@
+//! What the watch of a range says, taken in event by event: the claim and the ledger, tasks,
+//! triggers and settle keys. Every task goes to the store; it is looked at here only while the
+//! range is held.
+
+use std::sync::Arc;
+
+use crate::agent::Agent;
+use crate::agent::desk::Desk;
+use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
+use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
+use crate::agent::range::{Hold, Range, Written};
+use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
+use crate::run::{RunState, life};
+use crate::task::Task;
+
+impl Agent {
+    pub(super) fn range_news(&mut self, id: RangeId, news: RangeNews) {
+        let desk = &mut self.desk;
+        let Some(range) = self.ranges.get_mut(&id) else { return };
+        if range.interest == Interest::Nothing {
+            return;
+        }
+        match news {
+            RangeNews::ListBegan { sent } => range.list_began(desk, sent),
+            RangeNews::ListEnded { revision } => range.list_ended(desk, revision),
+            RangeNews::Delivered { revision } => {
+                range.copy.delivered = range.copy.delivered.max(revision);
+            }
+            RangeNews::Claim(claim) => range.claim_seen(desk, claim),
+            RangeNews::Ledger(ledger) => range.ledger_seen(desk, ledger),
+            RangeNews::TaskPut { task, raw } => range.task_put(desk, task, raw),
+            RangeNews::TaskUnreadable { name, error } => {
+                let key = name.to_string();
+                desk.notice(Notice::Quarantined { range: id, key, error });
+                range.copy.unseen.remove(&RunKeyName::Task(name));
+            }
+            RangeNews::TriggerPut(trigger) => {
+                let key = (trigger.task.clone(), trigger.ulid);
+                range.copy.unseen.remove(&RunKeyName::Trigger(key.0.clone(), key.1));
+                range.copy.triggers.insert(key, *trigger);
+            }
+            RangeNews::Gone { key, revision } => range.key_gone(desk, &key, revision),
+            RangeNews::SettlePut { key, session, end } => {
+                range.copy.settles.insert(key, (session, end));
+                range.writer.dirty = true;
+            }
+            RangeNews::SettleGone { key } => {
+                range.copy.settles.remove(&key);
+            }
+        }
+    }
+}
+
+impl Range {
+    fn list_began(&mut self, desk: &mut Desk, sent: crate::time::Now) {
+        let decided = self.window.decided_to;
+        self.copy.listed = false;
+        self.copy.list_sent = sent;
+        self.copy.stamp = desk.next_stamp();
+        self.copy.triggers.clear();
+        self.copy.settles.clear();
+        self.copy.unseen =
+            self.open.values().filter_map(|run| run.key.as_ref()).map(|k| k.name.clone()).collect();
+        let recurring = self.open.keys().map(|id| RunKeyName::Task(id.task.clone()));
+        self.copy.unseen.extend(recurring);
+        self.copy.claim = None;
+        self.copy.ledger = None;
+        if self.fence().is_some() {
+            self.restart_window(desk, decided);
+            desk.store(StoreOp::ClearDue { range: self.id });
+        }
+    }
+
+    fn list_ended(&mut self, desk: &mut Desk, revision: Revision) {
+        if self.interest == Interest::Whole {
+            desk.store(StoreOp::Sweep { range: self.id, stamp: self.copy.stamp });
+        }
+        for key in std::mem::take(&mut self.copy.unseen) {
+            self.key_gone(desk, &key, revision);
+        }
+        self.copy.listed = true;
+        self.copy.delivered = revision;
+        match self.copy.claim.clone() {
+            Some(claim) => {
+                self.claim_seen(desk, Some(claim.clone()));
+                if self.fence() == Some(claim.fence) {
+                    self.list_proves(&claim);
+                }
+            }
+            None => self.claim_seen(desk, None),
+        }
+    }
+
+    /// A linearizable list that shows my claim proves as much as a write that came back.
+    fn list_proves(&mut self, claim: &ClaimSeen) {
+        let sent = self.copy.list_sent;
+        self.writer.delivered(Written::Beat(claim.beat));
+        if self.writer.proof.is_none_or(|proof| proof.mono < sent.mono) {
+            self.writer.proof = Some(sent);
+        }
+        self.writer.dirty = true;
+    }
+
+    fn claim_seen(&mut self, desk: &mut Desk, claim: Option<ClaimSeen>) {
+        let now = desk.now.mono;
+        let mine = claim.as_ref().filter(|c| Some(c.session) == desk.session.session()).cloned();
+        self.copy.vacant_since = match claim {
+            None => Some(self.copy.vacant_since.unwrap_or(now)),
+            Some(_) => None,
+        };
+        self.copy.claim = claim;
+        if !self.copy.listed && self.interest == Interest::Whole {
+            return;
+        }
+        match (self.fence(), mine) {
+            (Some(fence), Some(mine)) if mine.fence == fence => {
+                self.writer.delivered(Written::Beat(mine.beat));
+            }
+            // The claim was made anew, or is another's, or gone. If a final ledger of mine did it,
+            // its answer has said so already, or the read back will find nothing to save.
+            (Some(_), _) => match self.hold {
+                Hold::Leaving { .. } => self.left_seen(desk),
+                _ => self.lose(desk),
+            },
+            (None, _) => {}
+        }
+    }
+
+    fn ledger_seen(&mut self, desk: &mut Desk, ledger: Option<LedgerSeen>) {
+        if let Some(LedgerSeen { ledger: Err(error), .. }) = &ledger {
+            let (range, key) = (self.id, "ledger".to_owned());
+            desk.notice(Notice::Quarantined { range, key, error: error.clone() });
+        }
+        if let Some(LedgerSeen { ledger: Ok(ledger), .. }) = &ledger
+            && Some(ledger.fence) == self.fence()
+        {
+            self.writer.delivered(Written::Ledger(ledger.number));
+        }
+        self.copy.ledger = ledger;
+    }
+
+    fn task_put(&mut self, desk: &mut Desk, task: Arc<Task>, raw: Arc<[u8]>) {
+        let name = task.spec.name.clone();
+        self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
+        let number = desk.next_task_number();
+        let fresh_one_shot =
+            task.spec.one_shot_at().is_some() && task.incarnation.revision == task.revision;
+        desk.store(StoreOp::PutTask {
+            range: self.id,
+            number,
+            name: name.clone(),
+            revision: task.revision,
+            stamp: self.copy.stamp,
+            request: task.request.filter(|_| fresh_one_shot && self.fence().is_some()),
+            raw,
+        });
+        if self.fence().is_none() {
+            return;
+        }
+        self.note_fresh(name, task.revision);
+        self.update_open(desk, &task);
+        self.replace_near(desk, number, task);
+    }
+
+    /// Remembers that a name changed, while a read of the store may show it as it was.
+    fn note_fresh(&mut self, name: TaskName, revision: Revision) {
+        if self.window.asked_to.is_some() || self.window.scanning {
+            self.fresh.insert(name, revision);
+        }
+    }
+
+    /// What starts, retries included, starts with the present action and policies.
+    fn update_open(&mut self, desk: &mut Desk, task: &Arc<Task>) {
+        let ids: Vec<_> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
+        for id in ids.iter().filter(|id| id.is_of(task.incarnation)) {
+            let Some(run) = self.open.get_mut(id) else { continue };
+            run.task = Some(task.clone());
+            if let Some(key) = run.key.as_mut().filter(|k| matches!(k.name, RunKeyName::Task(_))) {
+                key.revision = task.revision;
+                if let life::Stage::Ended { batch } = run.stage {
+                    desk.done.push_back((batch, self.id, id.clone()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn key_gone(&mut self, desk: &mut Desk, key: &RunKeyName, revision: Revision) {
+        match key {
+            RunKeyName::Task(name) => {
+                desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
+                self.note_fresh(name.clone(), revision);
+                if let Some(number) = desk.near.named(self.id, name) {
+                    desk.near.remove(number);
+                }
+                let ids: Vec<_> = self.runs_of(name).map(|(id, _)| id.clone()).collect();
+                let ended_life = |id: &&RunId| {
+                    matches!(id.run, RunKey::Instant(_)) && id.incarnation.revision <= revision
+                };
+                for id in ids.iter().filter(ended_life) {
+                    self.run_key_gone(desk, id);
+                }
+            }
+            RunKeyName::Trigger(name, ulid) => {
+                self.copy.triggers.remove(&(name.clone(), *ulid));
+                self.run_key_gone(desk, &RunId::manual(name.clone(), *ulid));
+            }
+        }
+    }
+
+    /// The key behind a run is gone: an ended one is settled, what has not started never starts,
+    /// what runs ends by itself.
+    fn run_key_gone(&mut self, desk: &mut Desk, id: &RunId) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        run.key = None;
+        run.catch_up_last = None;
+        run.last_attempt = true;
+        self.writer.dirty = true;
+        match run.stage {
+            life::Stage::Ended { .. } => {
+                self.open.remove(id);
+            }
+            life::Stage::Running { .. } | life::Stage::Held { .. } => {}
+            _ => self.end_run(desk, id, RunState::Cancelled, Some("its task was deleted")),
+        }
+    }
+}

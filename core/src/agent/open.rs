@@ -1,0 +1,114 @@
+//! A run that is open at its holder, and the records that are made of it.
+
+use std::sync::Arc;
+
+use crate::agent::desk::Desk;
+use crate::agent::effect::{RunKeyName, Ticket};
+use crate::ids::{Attempt, Fence, Revision, RunId};
+use crate::run::life::Stage;
+use crate::run::{AttemptRecord, RunRecord, RunState};
+use crate::task::Task;
+use crate::time::{Instant, Wall};
+
+/// The key whose deletion settles a one-shot or a trigger (L7).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OwnKey {
+    pub name: RunKeyName,
+    /// The newest version that the watch delivered.
+    pub revision: Revision,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OpenRun {
+    /// `None`: inherited, and its task not seen yet.
+    pub task: Option<Arc<Task>>,
+    pub instant: Instant,
+    pub due: Instant,
+    pub stage: Stage,
+    /// The newest attempt that was started; number 0: none yet.
+    pub attempt: Attempt,
+    pub attempts: Vec<AttemptRecord>,
+    /// One-shots and triggers.
+    pub key: Option<OwnKey>,
+    pub payload: Option<Arc<str>>,
+    /// In a ledger that was sent or inherited: it leaves by L6 only.
+    pub listed: bool,
+    pub waited_by_policy: bool,
+    /// Instants after its own, up to here, are to be made up for.
+    pub catch_up_last: Option<Instant>,
+    /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
+    pub last_attempt: bool,
+}
+
+impl OpenRun {
+    pub fn new(task: Arc<Task>, instant: Instant, due: Instant) -> OpenRun {
+        OpenRun {
+            task: Some(task),
+            instant,
+            due,
+            stage: Stage::Queued,
+            attempt: Attempt { fence: Fence::default(), number: 0 },
+            attempts: Vec::new(),
+            key: None,
+            payload: None,
+            listed: false,
+            waited_by_policy: false,
+            catch_up_last: None,
+            last_attempt: false,
+        }
+    }
+
+    pub fn ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended { .. })
+    }
+
+    /// Holds its task's place: counts for overlap.
+    pub fn active(&self) -> bool {
+        !matches!(self.stage, Stage::Ended { .. } | Stage::Behind)
+    }
+
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self.stage {
+            Stage::Running { ticket } => Some(ticket),
+            _ => None,
+        }
+    }
+
+    pub fn lateness_micros(&self) -> Option<i64> {
+        let first = self.attempts.iter().find_map(|attempt| attempt.started_at)?;
+        let first_ever = self.attempts.first().is_some_and(|a| a.attempt.number == 1);
+        first_ever.then(|| first.micros_since(self.due.wall()))
+    }
+
+    pub fn record(&self, desk: &Desk, id: &RunId, fence: Fence, state: RunState) -> RunRecord {
+        RunRecord {
+            id: id.clone(),
+            state,
+            reason: None,
+            instant: self.instant,
+            due: self.due.wall(),
+            agent: desk.config.agent.clone(),
+            fence,
+            attempts: self.attempts.clone(),
+            lateness_micros: self.lateness_micros(),
+            waited_by_policy: self.waited_by_policy,
+            provisional: true,
+            span: None,
+            request: self.key.as_ref().and(self.task.as_ref()).and_then(|task| task.request),
+        }
+    }
+
+    pub fn open_state(&self) -> RunState {
+        match self.stage {
+            Stage::Running { .. } | Stage::Held { .. } => RunState::Running,
+            Stage::Waiting { .. } if self.attempt.number > 0 => RunState::WaitingRetry,
+            _ => RunState::Queued,
+        }
+    }
+
+    pub fn deadline_passed(&self, now: Wall) -> bool {
+        let deadline = self.task.as_ref().and_then(|task| task.spec.start_deadline);
+        self.attempt.number == 0
+            && deadline.is_some_and(|deadline| now > self.due.wall().plus(deadline))
+    }
+}

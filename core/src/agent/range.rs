@@ -1,0 +1,373 @@
+//! One range as an agent sees it: what its watch says (`Copy`), whether it is held and what was
+//! written about it (`Writer`), what is due, what is open, and what was left behind elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::agent::desk::Desk;
+use crate::agent::effect::{
+    BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
+};
+use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
+use crate::agent::open::OpenRun;
+use crate::claim;
+use crate::due::wheel::NearEntry;
+use crate::ids::{Epoch, Fence, Incarnation, LedgerNumber, RangeId, Revision, RunId, RunKey};
+use crate::ids::{Session, TaskName};
+use crate::ledger::Marks;
+use crate::run::RunRecord;
+use crate::run::life::Stage;
+use crate::time::{Instant, Mono, Now};
+
+/// What the range's watch has told.
+#[derive(Debug, Default)]
+pub(crate) struct Copy {
+    /// A list is complete and the watch goes on from it.
+    pub listed: bool,
+    pub list_sent: Now,
+    pub stamp: u64,
+    pub delivered: Revision,
+    pub claim: Option<ClaimSeen>,
+    pub ledger: Option<LedgerSeen>,
+    pub vacant_since: Option<Mono>,
+    pub triggers: BTreeMap<(TaskName, u128), Trigger>,
+    pub settles: BTreeMap<SettleKey, (Session, SettledEnd)>,
+    /// Keys of open runs that the list under way has not named yet.
+    pub unseen: BTreeSet<RunKeyName>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Hold {
+    No,
+    Claiming,
+    Held {
+        fence: Fence,
+    },
+    /// A final ledger is being written; nothing starts.
+    Leaving {
+        fence: Fence,
+        since: Mono,
+    },
+}
+
+/// Which of my writes it was, for finding it again in the watch.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Written {
+    Beat(u64),
+    Ledger(LedgerNumber),
+}
+
+/// A write that is under way. One at a time (L3).
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Prepared {
+    pub kind: WriteKind,
+    /// Runs that it lets go, once it is answered.
+    pub dropped: Vec<RunId>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Phase {
+    Idle,
+    /// Waits until the store has it on disk (L4).
+    Syncing {
+        batch: BatchNumber,
+        prepared: Prepared,
+    },
+    InFlight {
+        prepared: Prepared,
+    },
+    /// The outcome is unknown: read back before anything else.
+    Unknown {
+        at: Mono,
+        prepared: Prepared,
+    },
+    ReadingBack {
+        prepared: Prepared,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub phase: Phase,
+    /// The ledger's revision as I last saw it; 0: there is none.
+    pub seen: Revision,
+    pub beat: u64,
+    /// My writes that the watch has not brought yet, with when they were sent.
+    pub sent: VecDeque<(Written, Now)>,
+    /// When the newest write of mine that the watch has brought was sent.
+    pub proof: Option<Now>,
+    /// The marks of my newest answered ledger. Nothing starts before there is one (L1).
+    pub answered: Option<Marks>,
+    /// The highest marks of any ledger I sent or inherited.
+    pub marks: Marks,
+    pub last_sent: Mono,
+    /// Something happened that a ledger should say.
+    pub dirty: bool,
+    /// It should say so at once.
+    pub urgent: bool,
+    /// The size of the newest ledger, in entries.
+    pub entries: usize,
+}
+
+impl Writer {
+    pub fn new() -> Writer {
+        Writer {
+            phase: Phase::Idle,
+            seen: Revision(0),
+            beat: 0,
+            sent: VecDeque::new(),
+            proof: None,
+            answered: None,
+            marks: Marks::NONE,
+            last_sent: Mono::default(),
+            dirty: false,
+            urgent: false,
+            entries: 0,
+        }
+    }
+
+    /// The watch brought a write of mine.
+    pub fn delivered(&mut self, written: Written) {
+        let Some(at) = self.sent.iter().position(|(sent, _)| *sent == written) else { return };
+        let sent = self.sent[at].1;
+        self.sent.drain(..=at);
+        if self.proof.is_none_or(|proof| proof.mono < sent.mono) {
+            self.proof = Some(sent);
+        }
+    }
+
+    pub fn note_sent(&mut self, written: Written, now: Now) {
+        const REMEMBERED: usize = 64;
+        if self.sent.len() == REMEMBERED {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((written, now));
+        self.last_sent = now.mono;
+    }
+}
+
+/// How far the range's due entries are loaded and decided.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// Every task of the store has its due entry.
+    pub scanned: bool,
+    pub scanning: bool,
+    /// Entries up to here are in the wheel.
+    pub loaded_to: Instant,
+    /// A load up to here is under way.
+    pub asked_to: Option<Instant>,
+    /// Everything due up to here is decided, unless it is parked.
+    pub decided_to: Instant,
+}
+
+/// A run that executes here, or did, while its range is no longer mine.
+#[derive(Debug)]
+pub(crate) enum LeftRun {
+    Running(Box<OpenRun>),
+    Ended(SettledEnd),
+}
+
+#[derive(Debug)]
+pub(crate) struct Range {
+    pub id: RangeId,
+    pub interest: Interest,
+    pub copy: Copy,
+    pub hold: Hold,
+    /// The newest fence that was taken up: a process takes each up once, since its copy may show
+    /// a claim for a moment after it was handed on.
+    pub fence_taken: Fence,
+    /// A hand-off was given up; not again before this.
+    pub hand_off_after: Mono,
+    /// Counts holdings and restarts of the window: what belongs to an earlier one is stale.
+    pub holding: u32,
+    pub writer: Writer,
+    pub open: BTreeMap<RunId, OpenRun>,
+    /// Entries that are due and could not be decided yet.
+    pub parked: BTreeSet<NearEntry>,
+    pub window: Window,
+    /// Names that changed while a read of the store was under way.
+    pub fresh: BTreeMap<TaskName, Revision>,
+    pub left: BTreeMap<SettleKey, LeftRun>,
+    /// The revision of my final ledger: one before it does not know yet what was left.
+    pub left_at: Revision,
+    pub full: bool,
+    /// Runs that wait behind others may have their turn now.
+    pub turns: bool,
+}
+
+impl Range {
+    pub fn new(id: RangeId) -> Range {
+        Range {
+            id,
+            interest: Interest::Nothing,
+            copy: Copy::default(),
+            hold: Hold::No,
+            fence_taken: Fence::default(),
+            hand_off_after: Mono::default(),
+            holding: 0,
+            writer: Writer::new(),
+            open: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            window: Window {
+                scanned: false,
+                scanning: false,
+                loaded_to: Instant::MIN,
+                asked_to: None,
+                decided_to: Instant::MIN,
+            },
+            fresh: BTreeMap::new(),
+            left: BTreeMap::new(),
+            left_at: Revision(0),
+            full: false,
+            turns: false,
+        }
+    }
+
+    pub fn fence(&self) -> Option<Fence> {
+        match self.hold {
+            Hold::Held { fence } | Hold::Leaving { fence, .. } => Some(fence),
+            Hold::No | Hold::Claiming => None,
+        }
+    }
+
+    /// Needs the whole range watched, whatever the ring says.
+    pub fn busy(&self) -> bool {
+        self.hold != Hold::No || !self.left.is_empty()
+    }
+
+    /// The watch shows a claim of this session, whatever became of the answer to it.
+    pub fn claimed_by(&self, me: Option<Session>) -> bool {
+        let claim = self.copy.claim.as_ref().filter(|claim| claim.fence > self.fence_taken);
+        me.is_some() && claim.is_some_and(|claim| Some(claim.session) == me)
+    }
+
+    /// The watch begins anew with another interest: what it said counts no more.
+    pub fn forget_copy(&mut self) {
+        let stamp = self.copy.stamp;
+        self.copy = Copy { stamp, ..Copy::default() };
+    }
+
+    /// Whether a run of this range may start now (L0, L1).
+    pub fn may_start(&self, desk: &Desk) -> bool {
+        let held = matches!(self.hold, Hold::Held { .. });
+        held && self.window.scanned
+            && self.copy.listed
+            && (self.writer.answered.is_some() || !desk.config.rules.first_ledger)
+            && desk.clock.verified()
+            && self.licence(desk) > desk.now.mono
+    }
+
+    pub fn licence(&self, desk: &Desk) -> Mono {
+        if !desk.config.rules.licence {
+            return Mono::from_micros(u64::MAX);
+        }
+        let proof = self.writer.proof.map(|proof| proof.mono);
+        desk.session.proof.map_or(Mono::default(), |lease| claim::licence(lease, proof))
+    }
+
+    /// Lets go of a claim that is lost: nothing starts, what runs goes on as left behind.
+    pub fn lose(&mut self, desk: &mut Desk) {
+        if self.fence().is_some() {
+            desk.notice(Notice::LostClaim { range: self.id });
+        }
+        self.release(desk);
+    }
+
+    /// Forgets everything of a holding. What executes here goes on and is reported when it ends.
+    pub fn release(&mut self, desk: &mut Desk) {
+        let open = std::mem::take(&mut self.open);
+        for (id, run) in open {
+            match run.stage {
+                Stage::Queued => {
+                    let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
+                    desk.ready.remove(priority, run.due, self.id, &id);
+                }
+                Stage::Waiting { at } => {
+                    desk.timers.remove(&(at, self.id, id));
+                }
+                Stage::Opening { .. } => desk.running -= 1,
+                Stage::Running { .. } => {
+                    let key = SettleKey { run: id, attempt: run.attempt };
+                    self.left.insert(key, LeftRun::Running(Box::new(run)));
+                }
+                Stage::Behind | Stage::Held { .. } | Stage::Ended { .. } => {}
+            }
+        }
+        self.hold = Hold::No;
+        self.writer = Writer::new();
+        self.restart_window(desk, Instant::MIN);
+        desk.store(StoreOp::ClearDue { range: self.id });
+    }
+
+    /// Starts the window again at `from`: due entries are derived anew.
+    pub fn restart_window(&mut self, desk: &mut Desk, from: Instant) {
+        self.holding += 1;
+        self.parked.clear();
+        self.fresh.clear();
+        self.full = false;
+        desk.near.remove_range(self.id);
+        self.window = Window {
+            scanned: false,
+            scanning: false,
+            loaded_to: Instant::MIN,
+            asked_to: None,
+            decided_to: from,
+        };
+    }
+
+    /// The marks that everything decided so far would allow.
+    pub fn decided_marks(&self, epoch: Epoch) -> Marks {
+        let incarnation = Incarnation { epoch, revision: self.copy.delivered };
+        Marks { through: self.window.decided_to, incarnation }
+    }
+
+    pub fn oldest_parked(&self) -> Option<Instant> {
+        self.parked.first().map(|entry| entry.due)
+    }
+
+    /// Open runs of one task.
+    pub fn runs_of<'a>(
+        &'a self,
+        task: &'a TaskName,
+    ) -> impl Iterator<Item = (&'a RunId, &'a OpenRun)> + 'a {
+        let first = RunId {
+            task: task.clone(),
+            incarnation: Incarnation::default(),
+            run: RunKey::Instant(Instant::MIN),
+        };
+        self.open.range(first..).take_while(move |(id, _)| id.task == *task)
+    }
+
+    /// Whether a record of a run of this range is not settled.
+    pub fn unsettled(&self, record: &RunRecord) -> bool {
+        if let Some(run) = self.open.get(&record.id) {
+            return !run.ended() || run.listed || run.key.is_some();
+        }
+        match (self.fence(), self.writer.answered) {
+            (Some(fence), Some(marks)) if record.fence == fence => {
+                let recurring = matches!(record.id.run, RunKey::Instant(_));
+                recurring
+                    && !marks.cover(record.due.instant(), record.id.incarnation)
+                    && record.request.is_none()
+            }
+            _ => false,
+        }
+    }
+
+    pub fn open_records<'a>(&'a self, desk: &'a Desk) -> impl Iterator<Item = RunRecord> + 'a {
+        let fence = self.fence().unwrap_or_default();
+        let here = self.open.iter().filter(|(_, run)| !run.ended());
+        let here = here.map(move |(id, run)| run.record(desk, id, fence, run.open_state()));
+        let left = self.left.iter().filter_map(move |(key, left)| match left {
+            LeftRun::Running(run) => {
+                Some(run.record(desk, &key.run, key.attempt.fence, run.open_state()))
+            }
+            LeftRun::Ended(_) => None,
+        });
+        here.chain(left)
+    }
+
+    /// Runs that a ledger must be able to list.
+    pub fn listable(&self) -> usize {
+        self.open.values().filter(|run| !run.ended() || run.listed).count()
+    }
+}

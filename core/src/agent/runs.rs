@@ -1,0 +1,467 @@
+//! Open runs at work: waiting for a place, being written down, started, finished, tried again,
+//! cancelled, ended. Every change of stage goes through `life::step`.
+
+use std::sync::Arc;
+
+use crate::agent::Agent;
+use crate::agent::desk::{Desk, Load};
+use crate::agent::effect::{
+    BatchNumber, Effect, LoadRequest, RunKeyName, SettledEnd, Start, StoreOp, Ticket,
+};
+use crate::agent::input::Committed;
+use crate::agent::near::Timed;
+use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::range::{LeftRun, Range};
+use crate::agent::take::run_id;
+use crate::ids::{Attempt, RunId, RunKey, TaskNumber};
+use crate::limits;
+use crate::run::life::{self, Event, Stage};
+use crate::run::{AttemptEnd, AttemptRecord, Finished, RunState, retry};
+use crate::task::{Overlap, Task};
+use crate::time::Wall;
+
+impl Agent {
+    /// Retries and others whose time has come.
+    pub(super) fn wake_waiting(&mut self) {
+        let now = self.desk.now.wall;
+        while let Some((at, range, id)) = self.desk.timers.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.desk.timers.remove(&(at, range, id.clone()));
+            if let Some(range) = self.ranges.get_mut(&range)
+                && range.step(&id, Event::Due)
+            {
+                range.requeue(&mut self.desk, &id);
+            }
+        }
+    }
+
+    /// Fills the free places: the starts are written down in this step's batch.
+    pub(super) fn open_ready(&mut self) {
+        let places = self.desk.config.running_max.saturating_sub(self.desk.running);
+        if places == 0 || self.desk.ready.len() == 0 {
+            return;
+        }
+        let mut ready = std::mem::take(&mut self.desk.ready);
+        let chosen = ready.take(places, |id| {
+            self.ranges.get(&id).is_some_and(|range| range.may_start(&self.desk))
+        });
+        self.desk.ready = ready;
+        for (id, run) in chosen {
+            if let Some(range) = self.ranges.get_mut(&id) {
+                range.open_run(&mut self.desk, &run);
+            }
+        }
+    }
+
+    pub(super) fn committed(&mut self, committed: &Committed) {
+        if committed.synced {
+            self.desk.synced = self.desk.synced.max(committed.batch);
+        }
+        for (number, earlier) in &committed.duplicates {
+            self.end_duplicate(*number, earlier);
+        }
+        let opened = self.desk.opening.remove(&committed.batch).unwrap_or_default();
+        for (id, run) in opened {
+            if let Some(range) = self.ranges.get_mut(&id) {
+                range.start_run(&mut self.desk, &run);
+            }
+        }
+        self.ledgers_synced();
+    }
+
+    /// The same create was sent before, and its one-shot has run: this one ends at once.
+    fn end_duplicate(&mut self, number: TaskNumber, earlier: &RunId) {
+        let id = self.desk.config.ranges.range_of(&earlier.task);
+        let Some(range) = self.ranges.get_mut(&id) else { return };
+        let open = range
+            .runs_of(&earlier.task)
+            .find(|(id, run)| *id != earlier && !run.ended() && run.ticket().is_none())
+            .map(|(id, _)| id.clone());
+        if let Some(open) = open {
+            let reason = format!("duplicate_of {earlier}");
+            range.end_run(&mut self.desk, &open, RunState::Skipped, Some(&reason));
+        } else if let Some(near) = self.desk.near.remove(number) {
+            range.end_as_duplicate(&mut self.desk, &near.timed.task, earlier);
+        } else {
+            let load = Load::Duplicate { range: id, earlier: earlier.clone() };
+            let name = earlier.task.clone();
+            self.desk.load(load, LoadRequest::Task { range: id, name });
+        }
+    }
+
+    pub(super) fn finished(&mut self, ticket: Ticket, finished: Finished) {
+        let Some((range, id)) = self.desk.tickets.remove(&ticket) else { return };
+        self.desk.running -= 1;
+        let Some(range) = self.ranges.get_mut(&range) else { return };
+        let here = range.open.get(&id).is_some_and(|run| run.ticket() == Some(ticket));
+        if here {
+            range.attempt_over(&mut self.desk, &id, finished);
+        } else {
+            range.left_over(&mut self.desk, &id, ticket, finished);
+        }
+    }
+
+    /// The executor looked at the licence last, and it had run out.
+    pub(super) fn unstarted(&mut self, ticket: Ticket) {
+        let Some((range, id)) = self.desk.tickets.remove(&ticket) else { return };
+        self.desk.running -= 1;
+        let Some(range) = self.ranges.get_mut(&range) else { return };
+        let here = range.open.get(&id).is_some_and(|run| run.ticket() == Some(ticket));
+        if here && range.step(&id, Event::Unlicensed) {
+            if let Some(run) = range.open.get_mut(&id) {
+                run.attempts.pop();
+                run.attempt.number -= 1;
+            }
+            range.requeue(&mut self.desk, &id);
+        } else {
+            range.left.retain(|key, left| match left {
+                LeftRun::Running(run) => key.run != id || run.ticket() != Some(ticket),
+                LeftRun::Ended(_) => true,
+            });
+        }
+    }
+
+    pub(super) fn cancel_run(&mut self, id: &RunId) {
+        let range = self.desk.config.ranges.range_of(&id.task);
+        let Some(range) = self.ranges.get_mut(&range) else { return };
+        if range.open.contains_key(id) {
+            range.cancel(&mut self.desk, id, "cancelled on request");
+        } else {
+            range.cancel_left(&mut self.desk, id);
+        }
+    }
+}
+
+impl Range {
+    /// Moves a run on in its life. What the machine does not allow is this crate's own mistake.
+    pub(super) fn step(&mut self, id: &RunId, event: Event) -> bool {
+        let Some(run) = self.open.get_mut(id) else { return false };
+        match life::step(run.stage, event) {
+            Ok(stage) => {
+                run.stage = stage;
+                true
+            }
+            Err(illegal) => {
+                assert!(run.ended(), "{id:?}: {illegal}");
+                false
+            }
+        }
+    }
+
+    pub(super) fn queue_run(&mut self, desk: &mut Desk, id: RunId, mut run: OpenRun) {
+        run.stage = Stage::Queued;
+        self.open.insert(id.clone(), run);
+        self.requeue(desk, &id);
+    }
+
+    fn requeue(&self, desk: &mut Desk, id: &RunId) {
+        if let Some(run) = self.open.get(id) {
+            let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
+            desk.ready.put(priority, run.due, self.id, id.clone());
+        }
+    }
+
+    fn open_run(&mut self, desk: &mut Desk, id: &RunId) {
+        let (Some(run), Some(fence)) = (self.open.get(id), self.fence()) else { return };
+        if run.deadline_passed(desk.now.wall) {
+            let reason = "it could not start before its start deadline";
+            self.end_run(desk, id, RunState::Missed, Some(reason));
+            return;
+        }
+        let attempt = Attempt { fence, number: run.attempt.number + 1 };
+        let batch = desk.batch();
+        if self.step(id, Event::Open { batch }) {
+            desk.store(StoreOp::OpenRun { range: self.id, run: id.clone(), attempt });
+            desk.opening.entry(batch).or_default().push((self.id, id.clone()));
+            desk.running += 1;
+        }
+    }
+
+    /// Its start is written down: it starts, if the licence still holds.
+    fn start_run(&mut self, desk: &mut Desk, id: &RunId) {
+        let may = self.may_start(desk);
+        let (Some(fence), Some(session)) = (self.fence(), desk.session.session()) else { return };
+        let Some(run) = self.open.get(id) else { return };
+        if !matches!(run.stage, Stage::Opening { .. }) {
+            return;
+        }
+        let Some(task) = run.task.clone().filter(|_| may) else {
+            if self.step(id, Event::Unlicensed) {
+                desk.running -= 1;
+                self.requeue(desk, id);
+            }
+            return;
+        };
+        let ticket = desk.next_ticket();
+        let until = self.licence(desk);
+        self.step(id, Event::Start { ticket });
+        let agent = desk.config.agent.clone();
+        let Some(run) = self.open.get_mut(id) else { return };
+        run.attempt = Attempt { fence, number: run.attempt.number + 1 };
+        let attempt = run.attempt;
+        run.attempts.push(AttemptRecord {
+            attempt,
+            agent,
+            session,
+            started_at: Some(desk.now.wall),
+            finished_at: None,
+            end: None,
+            code: None,
+        });
+        let start = Start {
+            ticket,
+            run: id.clone(),
+            attempt,
+            instant: run.instant,
+            due: run.due.wall(),
+            action: Arc::new(task.spec.action.clone()),
+            payload: run.payload.clone(),
+            timeout: task.spec.timeout,
+            until,
+        };
+        let record = run.record(desk, id, fence, RunState::Running);
+        desk.tickets.insert(ticket, (self.id, id.clone()));
+        desk.effect(Effect::Start(Box::new(start)));
+        desk.report(record);
+    }
+
+    /// An attempt of an open run is over: the run ends, or is tried again.
+    fn attempt_over(&mut self, desk: &mut Desk, id: &RunId, finished: Finished) {
+        let output = finished.output.clone();
+        let now = desk.now.wall;
+        let Some(run) = self.open.get_mut(id) else { return };
+        note_end(run, &finished);
+        let attempt = run.attempt;
+        if output != Default::default() {
+            desk.store(StoreOp::Output { run: id.clone(), attempt, output });
+        }
+        let retry = run.task.as_ref().map(|task| task.spec.retry);
+        let again = retry.filter(|_| !run.last_attempt && may_retry(&finished.end));
+        let wait = again.and_then(|retry| retry::wait_after(&retry, id, attempt.number));
+        match wait {
+            Some(wait) => self.retry_at(desk, id, now.plus(wait)),
+            None => {
+                let (state, reason) = end_of(&finished.end);
+                self.end_run(desk, id, state, reason.as_deref());
+            }
+        }
+    }
+
+    pub(super) fn retry_at(&mut self, desk: &mut Desk, id: &RunId, at: Wall) {
+        if !self.step(id, Event::Retry { at }) {
+            return;
+        }
+        desk.timers.insert((at, self.id, id.clone()));
+        self.writer.dirty = true;
+        let fence = self.fence().unwrap_or_default();
+        if let Some(run) = self.open.get(id) {
+            let record = run.record(desk, id, fence, RunState::WaitingRetry);
+            desk.report(record);
+        }
+    }
+
+    /// Ends a run for good, in whatever stage it is: history, report, and the turn of others.
+    pub(super) fn end_run(
+        &mut self,
+        desk: &mut Desk,
+        id: &RunId,
+        state: RunState,
+        reason: Option<&str>,
+    ) {
+        let Some(run) = self.open.get(id) else { return };
+        let (stage, due) = (run.stage, run.due);
+        let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
+        let batch = desk.batch();
+        if !self.step(id, Event::End { batch }) {
+            return;
+        }
+        match stage {
+            Stage::Queued => desk.ready.remove(priority, due, self.id, id),
+            Stage::Waiting { at } => {
+                desk.timers.remove(&(at, self.id, id.clone()));
+            }
+            Stage::Opening { .. } => desk.running -= 1,
+            _ => {}
+        }
+        let fence = self.fence().unwrap_or_default();
+        let Some(run) = self.open.get(id) else { return };
+        let mut record = run.record(desk, id, fence, state);
+        record.reason = reason.map(str::to_owned);
+        desk.store(StoreOp::History(Box::new(record.clone())));
+        desk.store(StoreOp::CloseRun { range: self.id, run: id.clone() });
+        desk.report(record);
+        self.writer.dirty = true;
+        self.turns = true;
+        self.after_end(desk, id, batch);
+    }
+
+    /// What stays of an ended run: its place in the list, its key to delete, the next of a series.
+    pub(super) fn after_end(&mut self, desk: &mut Desk, id: &RunId, batch: BatchNumber) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        let series = run.catch_up_last.take().zip(run.task.clone());
+        if run.key.is_some() {
+            desk.done.push_back((batch, self.id, id.clone()));
+        } else if !run.listed {
+            self.open.remove(id);
+        }
+        let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) else {
+            return;
+        };
+        let timed = Timed::new(task.clone());
+        let Some(next) = timed.timetable.next_after(instant).filter(|next| *next <= last) else {
+            return;
+        };
+        let mut run = OpenRun::new(task.clone(), next, timed.due(next));
+        run.stage = Stage::Behind;
+        run.waited_by_policy = true;
+        run.catch_up_last = (next < last).then_some(last);
+        self.open.entry(run_id(&task, next)).or_insert(run);
+    }
+
+    /// Lets those go on that waited for others of their task, catch-ups at a bounded rate.
+    pub(super) fn take_turns(&mut self, desk: &mut Desk) {
+        if !std::mem::take(&mut self.turns) {
+            return;
+        }
+        let behind: Vec<RunId> = self
+            .open
+            .iter()
+            .filter(|(_, run)| run.stage == Stage::Behind && run.task.is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in behind {
+            let Some(run) = self.open.get(&id) else { continue };
+            // Its former holder's clock was ahead of mine.
+            if run.due.wall() > desk.now.wall {
+                let ahead = run.due.wall().since(desk.now.wall);
+                desk.wake_by(desk.now.mono.plus(ahead));
+                self.turns = true;
+                continue;
+            }
+            let overlap = run.task.as_ref().map(|task| task.spec.overlap);
+            let alone = !self.runs_of(&id.task).any(|(_, other)| other.active());
+            let free = overlap == Some(Overlap::Allow) && run.catch_up_last.is_none();
+            if !alone && !free {
+                continue;
+            }
+            if run.waited_by_policy && !desk.allow_catch_up() {
+                self.turns = true;
+                break;
+            }
+            if self.step(&id, Event::Turn) {
+                self.requeue(desk, &id);
+            }
+        }
+    }
+
+    pub(super) fn cancel(&mut self, desk: &mut Desk, id: &RunId, reason: &str) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        run.last_attempt = true;
+        match run.stage {
+            Stage::Running { ticket } => desk.effect(Effect::Cancel { ticket }),
+            // It runs elsewhere, where the request goes as well.
+            Stage::Held { .. } | Stage::Ended { .. } => {}
+            _ => self.end_run(desk, id, RunState::Cancelled, Some(reason)),
+        }
+    }
+
+    pub(super) fn cancel_left(&mut self, desk: &mut Desk, id: &RunId) {
+        for (key, left) in &mut self.left {
+            if let LeftRun::Running(run) = left
+                && key.run == *id
+            {
+                run.last_attempt = true;
+                if let Some(ticket) = run.ticket() {
+                    desk.effect(Effect::Cancel { ticket });
+                }
+            }
+        }
+    }
+
+    /// A run that executes here for a range that is no longer mine is over: the record stays here,
+    /// and the holder is told through the settle key.
+    fn left_over(&mut self, desk: &mut Desk, id: &RunId, ticket: Ticket, finished: Finished) {
+        let key = self.left.iter().find_map(|(key, left)| match left {
+            LeftRun::Running(run) if key.run == *id && run.ticket() == Some(ticket) => {
+                Some(key.clone())
+            }
+            _ => None,
+        });
+        let Some(key) = key else { return };
+        let Some(LeftRun::Running(mut run)) = self.left.remove(&key) else { return };
+        note_end(&mut run, &finished);
+        if finished.output != Default::default() {
+            let (run, attempt) = (id.clone(), key.attempt);
+            desk.store(StoreOp::Output { run, attempt, output: finished.output.clone() });
+        }
+        let (state, reason) = end_of(&finished.end);
+        let mut record = run.record(desk, id, key.attempt.fence, state);
+        record.reason = reason;
+        desk.store(StoreOp::History(Box::new(record.clone())));
+        desk.store(StoreOp::CloseRun { range: self.id, run: id.clone() });
+        desk.sync_wanted = true;
+        desk.report(record);
+        self.left.insert(key, LeftRun::Ended(settled_end(&finished.end)));
+    }
+
+    pub(super) fn end_as_duplicate(&mut self, desk: &mut Desk, task: &Arc<Task>, earlier: &RunId) {
+        let Some(at) = task.spec.one_shot_at().filter(|_| self.fence().is_some()) else { return };
+        let id = run_id(task, at);
+        let mut run = OpenRun::new(task.clone(), at, at);
+        let name = RunKeyName::Task(task.spec.name.clone());
+        run.key = Some(OwnKey { name, revision: task.revision });
+        run.stage = Stage::Behind;
+        self.open.entry(id.clone()).or_insert(run);
+        let reason = format!("duplicate_of {earlier}");
+        self.end_run(desk, &id, RunState::Skipped, Some(&reason));
+    }
+}
+
+impl Desk {
+    /// Whether one more catch-up may start within this second.
+    pub(super) fn allow_catch_up(&mut self) -> bool {
+        let (left, since) = self.catch_up_left;
+        let second = std::time::Duration::from_secs(1);
+        let (left, since) = match self.now.mono.since(since) >= second {
+            true => (limits::CATCH_UP_STARTS_PER_S, self.now.mono),
+            false => (left, since),
+        };
+        self.catch_up_left = (left.saturating_sub(1), since);
+        left > 0
+    }
+}
+
+fn note_end(run: &mut OpenRun, finished: &Finished) {
+    if let Some(attempt) = run.attempts.last_mut() {
+        attempt.started_at = finished.started_at;
+        attempt.finished_at = Some(finished.finished_at);
+        attempt.end = Some(finished.end.clone());
+        attempt.code = finished.code;
+    }
+}
+
+fn may_retry(end: &AttemptEnd) -> bool {
+    matches!(end, AttemptEnd::Failed { .. } | AttemptEnd::TimedOut { .. })
+}
+
+fn end_of(end: &AttemptEnd) -> (RunState, Option<String>) {
+    match end {
+        AttemptEnd::Succeeded => (RunState::Succeeded, None),
+        AttemptEnd::Failed { reason } => (RunState::Failed, Some(reason.clone())),
+        AttemptEnd::TimedOut { after } => {
+            (RunState::TimedOut, Some(format!("it ran longer than its timeout of {after:?}")))
+        }
+        AttemptEnd::Cancelled => (RunState::Cancelled, Some("cancelled".to_owned())),
+    }
+}
+
+pub(super) fn settled_end(end: &AttemptEnd) -> SettledEnd {
+    match end {
+        AttemptEnd::Succeeded => SettledEnd::Succeeded,
+        AttemptEnd::Failed { .. } => SettledEnd::Failed,
+        AttemptEnd::TimedOut { .. } => SettledEnd::TimedOut,
+        AttemptEnd::Cancelled => SettledEnd::Cancelled,
+    }
+}

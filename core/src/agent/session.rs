@@ -1,0 +1,222 @@
+//! One lease and one session: how an agent comes, stays and goes. Losing the lease is a normal
+//! path: everything held is let go and the agent comes again as a new session.
+
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::desk::Call;
+use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest};
+use crate::agent::input::ShareAnswer;
+use crate::claim::{self, LeaseProof};
+use crate::ids::{LeaseId, Session};
+use crate::time::Mono;
+
+const RETRY: Duration = Duration::from_millis(200);
+/// How long a name that another session has is waited for, beyond a TTL.
+const NAME_WAIT: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Stage {
+    /// Nothing yet, or again: ask for a lease at this time.
+    None {
+        at: Mono,
+    },
+    Granting,
+    /// There is a lease; ask for the session key at this time.
+    Leased {
+        lease: LeaseId,
+        at: Mono,
+    },
+    Registering {
+        lease: LeaseId,
+    },
+    Live {
+        lease: LeaseId,
+        session: Session,
+    },
+    /// Left, or leaving: the lease is being revoked.
+    Revoking,
+    Gone,
+}
+
+#[derive(Debug)]
+pub(crate) struct SessionWatch {
+    pub stage: Stage,
+    pub proof: Option<LeaseProof>,
+    keep_alive_sent: Mono,
+    keeping_alive: bool,
+    name_taken_since: Option<Mono>,
+    /// Somebody writes with my identity, or my store is older than my ledgers.
+    pub distrusted: bool,
+}
+
+impl SessionWatch {
+    pub fn new() -> SessionWatch {
+        SessionWatch {
+            stage: Stage::None { at: Mono::default() },
+            proof: None,
+            keep_alive_sent: Mono::default(),
+            keeping_alive: false,
+            name_taken_since: None,
+            distrusted: false,
+        }
+    }
+
+    pub fn live(&self) -> Option<(LeaseId, Session)> {
+        match self.stage {
+            Stage::Live { lease, session } => Some((lease, session)),
+            _ => None,
+        }
+    }
+
+    pub fn session(&self) -> Option<Session> {
+        self.live().map(|(_, session)| session)
+    }
+
+    fn lease(&self) -> Option<LeaseId> {
+        match self.stage {
+            Stage::Leased { lease, .. }
+            | Stage::Registering { lease }
+            | Stage::Live { lease, .. } => Some(lease),
+            _ => None,
+        }
+    }
+}
+
+impl Agent {
+    pub(super) fn keep_session(&mut self) {
+        let now = self.desk.now.mono;
+        if std::mem::take(&mut self.desk.session.distrusted) {
+            self.come_as_stranger();
+        }
+        match self.desk.session.stage {
+            Stage::None { at } if at <= now => {
+                self.desk.session.stage = Stage::Granting;
+                let ttl = self.desk.config.ttl;
+                self.desk.share(Call::Grant { sent: now }, ShareRequest::GrantLease { ttl });
+            }
+            Stage::Leased { lease, at } if at <= now => {
+                self.desk.session.stage = Stage::Registering { lease };
+                let weight = self.desk.config.weight;
+                self.desk.share(Call::Register, ShareRequest::Register { lease, weight });
+            }
+            Stage::None { at } | Stage::Leased { at, .. } => self.desk.wake_by(at),
+            _ => {}
+        }
+        self.keep_alive();
+    }
+
+    fn keep_alive(&mut self) {
+        let now = self.desk.now.mono;
+        let (Some(lease), Some(proof)) = (self.desk.session.lease(), self.desk.session.proof)
+        else {
+            return;
+        };
+        let next = self.desk.session.keep_alive_sent.plus(claim::keep_alive_every(proof.ttl));
+        if self.desk.session.keeping_alive || now < next {
+            self.desk.wake_by(next);
+            return;
+        }
+        self.desk.session.keep_alive_sent = now;
+        self.desk.session.keeping_alive = true;
+        self.desk.share(Call::KeepAlive { sent: now }, ShareRequest::KeepAlive { lease });
+    }
+
+    pub(super) fn granted(&mut self, sent: Mono, answer: ShareAnswer) {
+        let now = self.desk.now.mono;
+        match answer {
+            ShareAnswer::Lease { lease, ttl } => {
+                self.desk.session.proof = Some(LeaseProof { sent, ttl });
+                self.desk.session.keep_alive_sent = sent;
+                self.desk.session.keeping_alive = false;
+                self.desk.session.stage = Stage::Leased { lease, at: now };
+            }
+            _ => self.desk.session.stage = Stage::None { at: now.plus(RETRY) },
+        }
+    }
+
+    pub(super) fn kept_alive(&mut self, sent: Mono, answer: ShareAnswer) {
+        self.desk.session.keeping_alive = false;
+        match answer {
+            ShareAnswer::KeptAlive { ttl } if self.desk.session.lease().is_some() => {
+                self.desk.session.proof = Some(LeaseProof { sent, ttl });
+            }
+            ShareAnswer::NoLease => self.lease_lost(),
+            // Unanswered: the licence runs out by itself; try again at once rather than in TTL/3.
+            _ => {
+                let retry = self.desk.now.mono.plus(RETRY);
+                if let Some(proof) = self.desk.session.proof {
+                    let every = claim::keep_alive_every(proof.ttl);
+                    self.desk.session.keep_alive_sent = retry.minus(every);
+                }
+            }
+        }
+    }
+
+    pub(super) fn registered(&mut self, answer: ShareAnswer) {
+        let Stage::Registering { lease } = self.desk.session.stage else { return };
+        let now = self.desk.now.mono;
+        let retry = Stage::Leased { lease, at: now.plus(RETRY) };
+        match answer {
+            ShareAnswer::Registered { session } => {
+                self.desk.session.name_taken_since = None;
+                self.desk.session.stage = Stage::Live { lease, session };
+                self.desk.notice(Notice::Registered { session });
+            }
+            ShareAnswer::NameTaken { holder } => {
+                let since = match self.desk.session.name_taken_since {
+                    Some(since) => since,
+                    None => {
+                        self.desk.notice(Notice::NameTaken { holder });
+                        *self.desk.session.name_taken_since.insert(now)
+                    }
+                };
+                self.desk.session.stage = retry;
+                if now.since(since) > self.desk.config.ttl + NAME_WAIT {
+                    self.desk.effect(Effect::Exit { reason: ExitReason::NameTaken });
+                    self.desk.session.stage = Stage::Gone;
+                }
+            }
+            ShareAnswer::NoLease => self.lease_lost(),
+            _ => self.desk.session.stage = retry,
+        }
+    }
+
+    /// The lease or the session key is gone: stop starting, let everything go, come again.
+    pub(super) fn lease_lost(&mut self) {
+        if matches!(self.desk.session.stage, Stage::Revoking | Stage::Gone) {
+            return;
+        }
+        self.desk.notice(Notice::LeaseLost);
+        self.desk.session.proof = None;
+        self.desk.session.keeping_alive = false;
+        self.desk.session.stage = Stage::None { at: self.desk.now.mono };
+        for range in self.ranges.values_mut() {
+            range.lose(&mut self.desk);
+        }
+    }
+
+    /// Gives the session up at once and begins a new one, which trusts nothing of the old (L3).
+    fn come_as_stranger(&mut self) {
+        if let Some(lease) = self.desk.session.lease() {
+            self.desk.share(Call::Drop, ShareRequest::RevokeLease { lease });
+        }
+        self.lease_lost();
+    }
+
+    /// Ends the session for good.
+    pub(super) fn revoke(&mut self) {
+        let Some(lease) = self.desk.session.lease() else {
+            self.gone();
+            return;
+        };
+        self.desk.session.stage = Stage::Revoking;
+        self.desk.share(Call::Revoke, ShareRequest::RevokeLease { lease });
+    }
+
+    /// The lease is revoked, or will run out by itself.
+    pub(super) fn gone(&mut self) {
+        self.desk.session.stage = Stage::Gone;
+        self.desk.effect(Effect::Exit { reason: ExitReason::Left });
+    }
+}

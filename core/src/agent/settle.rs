@@ -1,0 +1,237 @@
+//! Settling: how attempts ended that were left with an earlier holder, and the keys of one-shots
+//! and triggers that are done (L7).
+
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::desk::{Call, Desk};
+use crate::agent::effect::{
+    BatchNumber, KeyDelete, SettleKey, SettlePut, SettledEnd, ShareRequest,
+};
+use crate::agent::input::ShareAnswer;
+use crate::agent::range::{LeftRun, Range};
+use crate::ids::{RangeId, RunId};
+use crate::ledger::EntryState;
+use crate::limits;
+use crate::run::life::{Event, Stage};
+use crate::run::{RunState, retry};
+
+/// Deletes that are under way at the same time.
+const CALLS_MAX: usize = 8;
+/// The store is synced at least this often while ended one-shots wait for it.
+const SYNC_EVERY: Duration = Duration::from_millis(20);
+
+impl Agent {
+    pub(super) fn settle(&mut self) {
+        let Some(session) = self.desk.session.session() else { return };
+        let asked = self.desk.calls.values().any(|call| matches!(call, Call::Settle));
+        let mut puts = Vec::new();
+        for range in self.ranges.values_mut() {
+            range.ask_abandoned(&mut self.desk);
+            if !asked && puts.len() < limits::DELETES_MAX {
+                range.owed_settles(session, &mut puts);
+            }
+        }
+        puts.truncate(limits::DELETES_MAX);
+        if !puts.is_empty() {
+            let request = ShareRequest::Settle { session, settles: puts };
+            self.desk.share(Call::Settle, request);
+        }
+    }
+
+    pub(super) fn settle_read(
+        &mut self,
+        range: RangeId,
+        holding: u32,
+        run: &RunId,
+        answer: ShareAnswer,
+    ) {
+        let Some(range) = self.ranges.get_mut(&range) else { return };
+        if range.holding != holding {
+            return;
+        }
+        let Some(open) = range.open.get_mut(run) else { return };
+        let Stage::Held { session, .. } = open.stage else { return };
+        match answer {
+            ShareAnswer::Settle(Some(end)) => range.settled(&mut self.desk, run, end),
+            ShareAnswer::Settle(None) => range.abandoned(&mut self.desk, run),
+            _ => open.stage = Stage::Held { session, asked: false },
+        }
+    }
+
+    /// Deletes the keys of ended one-shots and triggers whose end is on disk.
+    pub(super) fn delete_done(&mut self) {
+        if self.desk.done.is_empty() || self.desk.session.session().is_none() {
+            return;
+        }
+        let mut calls =
+            self.desk.calls.values().filter(|call| matches!(call, Call::Delete(_))).count();
+        while calls < CALLS_MAX {
+            let mut deletes = Vec::new();
+            while deletes.len() < limits::DELETES_MAX {
+                let synced = self.desk.synced;
+                let Some((batch, range, id)) = self.desk.done.front().cloned() else { break };
+                if batch > synced {
+                    self.want_sync(batch);
+                    break;
+                }
+                self.desk.done.pop_front();
+                deletes.extend(self.ranges.get(&range).and_then(|range| range.delete_of(&id)));
+            }
+            if deletes.is_empty() {
+                return;
+            }
+            calls += 1;
+            let request = ShareRequest::Delete(deletes.clone());
+            self.desk.share(Call::Delete(deletes), request);
+        }
+    }
+
+    fn want_sync(&mut self, _batch: BatchNumber) {
+        let at = self.desk.last_sync.plus(SYNC_EVERY);
+        if at <= self.desk.now.mono {
+            self.desk.sync_wanted = true;
+        } else {
+            self.desk.wake_by(at);
+        }
+    }
+
+    /// What was not deleted was edited meanwhile, and the watch brings the newer version; what is
+    /// unknown is tried again.
+    pub(super) fn deleted(&mut self, deletes: Vec<KeyDelete>, answer: &ShareAnswer) {
+        if matches!(answer, ShareAnswer::Deleted(_)) {
+            return;
+        }
+        for delete in deletes {
+            let Some(range) = self.ranges.get(&delete.range) else { continue };
+            let id = range
+                .open
+                .iter()
+                .find(|(_, run)| run.key.as_ref().is_some_and(|key| key.name == delete.key))
+                .map(|(id, _)| id.clone());
+            if let Some(id) = id {
+                self.desk.done.push_back((self.desk.batch(), delete.range, id));
+            }
+        }
+    }
+}
+
+impl Range {
+    fn delete_of(&self, id: &RunId) -> Option<KeyDelete> {
+        let run = self.open.get(id).filter(|run| run.ended())?;
+        let key = run.key.as_ref().filter(|_| self.fence().is_some())?;
+        Some(KeyDelete { range: self.id, key: key.name.clone(), at: key.revision })
+    }
+
+    /// What the range's ledger lists as held by this session while it does not run here, and what
+    /// has not been said yet. Also forgets what no ledger asks for any more.
+    fn owed_settles(&mut self, session: crate::ids::Session, puts: &mut Vec<SettlePut>) {
+        if self.fence().is_some() || !self.copy.listed {
+            return;
+        }
+        let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
+        let Some(Ok(ledger)) = seen.map(|seen| seen.ledger.clone()) else { return };
+        let mut listed = std::collections::BTreeSet::new();
+        for entry in &ledger.open {
+            if entry.state != (EntryState::Held { session }) {
+                continue;
+            }
+            let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };
+            listed.insert(key.clone());
+            let end = match self.left.get(&key) {
+                Some(LeftRun::Running(_)) => continue,
+                Some(LeftRun::Ended(end)) => *end,
+                None => SettledEnd::Gone,
+            };
+            if !self.copy.settles.contains_key(&key) {
+                puts.push(SettlePut { range: self.id, key, end });
+            }
+        }
+        self.left.retain(|key, left| matches!(left, LeftRun::Running(_)) || listed.contains(key));
+    }
+
+    /// Whether something that ended here has not been said to the range's holder yet.
+    pub(super) fn owes_settles(&self) -> bool {
+        self.left.iter().any(|(key, left)| {
+            matches!(left, LeftRun::Ended(_)) && !self.copy.settles.contains_key(key)
+        })
+    }
+
+    /// Runs that were left with a session that is gone: its settle key decides, read linearizably.
+    fn ask_abandoned(&mut self, desk: &mut Desk) {
+        if self.fence().is_none() || !self.window.scanned || !desk.fleet.known() {
+            return;
+        }
+        let gone: Vec<RunId> = self
+            .open
+            .iter()
+            .filter(|(_, run)| match run.stage {
+                Stage::Held { session, asked } => !asked && !desk.fleet.alive(session),
+                _ => false,
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            self.step(&id, Event::Ask);
+            let Some(run) = self.open.get(&id) else { continue };
+            let (range, holding, attempt) = (self.id, self.holding, run.attempt);
+            let call = Call::ReadSettle { range, holding, run: id.clone() };
+            desk.share(call, ShareRequest::ReadSettle { range, run: id, attempt });
+        }
+    }
+
+    /// Takes in what former holders have said about runs that this ledger lists as held.
+    pub(super) fn take_settles(&mut self, desk: &mut Desk) {
+        if self.copy.settles.is_empty() || !self.window.scanned {
+            return;
+        }
+        let said: Vec<(RunId, SettledEnd)> = self
+            .open
+            .iter()
+            .filter_map(|(id, run)| {
+                let Stage::Held { session, .. } = run.stage else { return None };
+                let key = SettleKey { run: id.clone(), attempt: run.attempt };
+                let (by, end) = self.copy.settles.get(&key)?;
+                (*by == session).then(|| (id.clone(), *end))
+            })
+            .collect();
+        for (id, end) in said {
+            self.settled(desk, &id, end);
+        }
+    }
+
+    /// An attempt that was left with another has ended there.
+    fn settled(&mut self, desk: &mut Desk, id: &RunId, end: SettledEnd) {
+        let Some(run) = self.open.get(id) else { return };
+        let retry = run.task.as_ref().map(|task| task.spec.retry).filter(|_| !run.last_attempt);
+        let failed = matches!(end, SettledEnd::Failed | SettledEnd::TimedOut);
+        let wait =
+            retry.filter(|_| failed).and_then(|r| retry::wait_after(&r, id, run.attempt.number));
+        if end == SettledEnd::Gone {
+            self.abandoned(desk, id);
+        } else if let Some(wait) = wait {
+            let at = desk.now.wall.plus(wait);
+            self.retry_at(desk, id, at);
+        } else {
+            // Its record is with the one who ran it.
+            let batch = desk.batch();
+            if self.step(id, Event::End { batch }) {
+                self.writer.dirty = true;
+                self.turns = true;
+                self.after_end(desk, id, batch);
+            }
+        }
+    }
+
+    /// Nobody knows how it ended: as a run that was started by a holder that died.
+    fn abandoned(&mut self, desk: &mut Desk, id: &RunId) {
+        let known = self.open.get(id).is_some_and(|run| run.task.is_some() && !run.last_attempt);
+        if !known {
+            self.end_run(desk, id, RunState::Cancelled, Some("its task was deleted"));
+        } else if self.step(id, Event::Abandoned)
+            && let Some(run) = self.open.remove(id)
+        {
+            self.queue_run(desk, id.clone(), run);
+        }
+    }
+}

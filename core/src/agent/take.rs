@@ -1,0 +1,424 @@
+//! Taking ranges: claiming what is vacant, taking up a claim that the watch delivered by the
+//! takeover table, and deriving the due entries of all its tasks.
+
+use std::sync::Arc;
+
+use crate::agent::Agent;
+use crate::agent::desk::{Call, Desk, Load};
+use crate::agent::effect::{
+    Interest, KeyDelete, LoadRequest, Notice, RunKeyName, ShareRequest, StoreOp,
+};
+use crate::agent::input::Trigger;
+use crate::agent::near::{NearTask, Timed};
+use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::range::{Hold, Range, Written};
+use crate::due::wheel::NearEntry;
+use crate::ids::{Fence, RunId, RunKey, TaskNumber};
+use crate::ledger::takeover::{self, Verdict};
+use crate::ledger::{Entry, Ledger, Marks};
+use crate::run::RunState;
+use crate::run::life::Stage;
+use crate::task::Task;
+use crate::time::Instant;
+
+/// Tasks in one page of a scan.
+const SCAN_PAGE: usize = 1_000;
+
+impl Agent {
+    pub(super) fn take_ranges(&mut self) {
+        let desk = &mut self.desk;
+        let Some((lease, session)) = desk.session.live() else { return };
+        for range in self.ranges.values_mut() {
+            let claim = range.copy.claim.as_ref().filter(|_| range.copy.listed);
+            match (range.hold, claim) {
+                (Hold::No | Hold::Claiming, Some(claim))
+                    if claim.session == session
+                        && claim.fence > range.fence_taken
+                        && range.interest == Interest::Whole =>
+                {
+                    let fence = claim.fence;
+                    range.take_up(desk, fence);
+                }
+                (Hold::Claiming, Some(claim)) if claim.session == session => {}
+                (Hold::Claiming, Some(_)) => range.hold = Hold::No,
+                (Hold::No, None) if range.vacant_for_me(desk) => {
+                    range.hold = Hold::Claiming;
+                    range.writer.note_sent(Written::Beat(0), desk.now);
+                    let call = Call::Claim { range: range.id };
+                    let range = range.id;
+                    desk.share(call, ShareRequest::Claim { range, session, lease });
+                }
+                _ => {}
+            }
+            range.scan(desk);
+            range.want_triggers(desk);
+        }
+    }
+}
+
+impl Range {
+    /// Nobody holds it, and it is my turn: the owner claims at once, others wait longer by rank.
+    fn vacant_for_me(&self, desk: &mut Desk) -> bool {
+        let ready = self.copy.listed && desk.fleet.known() && desk.leaving.is_none();
+        let (true, Some(since)) = (ready, self.copy.vacant_since) else { return false };
+        let Some(rank) = desk.fleet.ring.rank(self.id, &desk.config.agent) else { return false };
+        if rank == 0 {
+            return true;
+        }
+        let seconds = 1 + u64::try_from(rank).unwrap_or(u64::MAX);
+        let at = since.plus(std::time::Duration::from_secs(seconds));
+        desk.wake_by(at);
+        at <= desk.now.mono
+    }
+
+    /// The claim is mine and delivered: decide by the table, on my own records of nothing (a new
+    /// session is a stranger), and owe the first ledger (L1).
+    fn take_up(&mut self, desk: &mut Desk, fence: Fence) {
+        let ledger = match &self.copy.ledger {
+            None => None,
+            // What cannot be read must not be overwritten: the range stays as it is.
+            Some(seen) if seen.ledger.is_err() => return,
+            Some(seen) => seen.ledger.as_ref().ok().map(|ledger| (ledger.clone(), seen.revision)),
+        };
+        self.restart_window(desk, Instant::MIN);
+        desk.store(StoreOp::ClearDue { range: self.id });
+        self.hold = Hold::Held { fence };
+        self.fence_taken = fence;
+        self.writer.beat = self.copy.claim.as_ref().map_or(0, |claim| claim.beat);
+        self.writer.delivered(Written::Beat(self.writer.beat));
+        if self.writer.proof.is_none() && self.copy.list_sent.mono > Default::default() {
+            self.writer.proof = Some(self.copy.list_sent);
+        }
+        self.writer.dirty = true;
+        self.writer.urgent = true;
+        desk.notice(Notice::Claimed { range: self.id, fence });
+        let Some((ledger, revision)) = ledger else { return };
+        self.writer.seen = revision;
+        self.writer.marks = ledger.marks;
+        self.window.decided_to = ledger.marks.through;
+        self.inherit(desk, &ledger);
+    }
+
+    fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
+        let sessions = desk.fleet.sessions();
+        for entry in &ledger.open {
+            let verdict = takeover::verdict(entry, &sessions);
+            if let Some(run) = self.inherited(entry, verdict) {
+                self.open.insert(entry.run.clone(), run);
+            }
+        }
+    }
+
+    /// `None`: the trigger's key is gone, so it is settled or was cancelled by its delete.
+    fn inherited(&self, entry: &Entry, verdict: Verdict) -> Option<OpenRun> {
+        let key = match entry.run.run {
+            RunKey::Instant(_) => None,
+            RunKey::Manual(ulid) => {
+                let trigger = self.copy.triggers.get(&(entry.run.task.clone(), ulid))?;
+                Some(own_trigger(trigger))
+            }
+        };
+        let (stage, catch_up_last) = match verdict {
+            Verdict::Done => (Stage::Ended { batch: Default::default() }, None),
+            Verdict::Again => (Stage::Behind, None),
+            // What was never tried waits for its turn, not for a time.
+            Verdict::WaitUntil(_) if entry.attempt.number == 0 => (Stage::Behind, None),
+            Verdict::WaitUntil(at) => (Stage::Waiting { at }, None),
+            Verdict::CatchUp { last, .. } => (Stage::Behind, Some(last)),
+            Verdict::Leave(session) => (Stage::Held { session, asked: false }, None),
+            Verdict::Ask(session) => (Stage::Held { session, asked: false }, None),
+        };
+        let instant = match entry.run.run {
+            RunKey::Instant(instant) => instant,
+            RunKey::Manual(_) => entry.due,
+        };
+        Some(OpenRun {
+            task: None,
+            instant,
+            due: entry.due,
+            stage,
+            attempt: entry.attempt,
+            attempts: Vec::new(),
+            key,
+            payload: None,
+            listed: true,
+            waited_by_policy: catch_up_last.is_some(),
+            catch_up_last,
+            last_attempt: false,
+        })
+    }
+
+    /// Asks for the next page of the range's tasks, as long as not all of them were seen.
+    fn scan(&mut self, desk: &mut Desk) {
+        let held = self.fence().is_some() && self.copy.listed;
+        if held && !self.window.scanned && !self.window.scanning {
+            self.window.scanning = true;
+            self.scan_page(desk, None);
+        }
+    }
+
+    fn scan_page(&mut self, desk: &mut Desk, after: Option<TaskNumber>) {
+        let (range, holding) = (self.id, self.holding);
+        desk.load(
+            Load::Scan { range, holding },
+            LoadRequest::Scan { range, after, limit: SCAN_PAGE },
+        );
+    }
+
+    /// A page of the scan: attach inherited runs to their tasks, derive every task's due entry.
+    pub(super) fn scanned(
+        &mut self,
+        desk: &mut Desk,
+        tasks: Vec<(TaskNumber, Arc<Task>)>,
+        more: bool,
+    ) {
+        let last = tasks.last().map(|(number, _)| *number);
+        for (number, task) in tasks {
+            let newer = self.fresh.get(&task.spec.name).is_some_and(|at| *at > task.revision);
+            if !newer {
+                self.attach(desk, &task);
+                self.admit(desk, number, task);
+            }
+        }
+        if more {
+            self.scan_page(desk, last);
+            return;
+        }
+        self.window.scanning = false;
+        self.window.scanned = true;
+        self.fresh.clear();
+        self.drop_unattached(desk);
+        self.turns = true;
+        if let Some(fence) = self.fence() {
+            desk.notice(Notice::Holding { range: self.id, fence });
+        }
+    }
+
+    fn attach(&mut self, desk: &mut Desk, task: &Arc<Task>) {
+        let one_shot = task.spec.one_shot_at().is_some();
+        let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
+        for id in ids.into_iter().filter(|id| id.is_of(task.incarnation)) {
+            let Some(run) = self.open.get_mut(&id) else { continue };
+            run.task = Some(task.clone());
+            if one_shot && matches!(id.run, RunKey::Instant(_)) {
+                let name = RunKeyName::Task(task.spec.name.clone());
+                run.key = Some(OwnKey { name, revision: task.revision });
+                if let Stage::Ended { batch } = run.stage {
+                    desk.done.push_back((batch, self.id, id.clone()));
+                }
+            }
+            if let Stage::Waiting { at } = run.stage {
+                desk.timers.insert((at, self.id, id));
+            }
+        }
+    }
+
+    /// Inherited runs whose task is gone, or made anew: settled, or cancelled by the delete.
+    fn drop_unattached(&mut self, desk: &mut Desk) {
+        let gone: Vec<RunId> = self
+            .open
+            .iter()
+            .filter(|(id, run)| run.task.is_none() && matches!(id.run, RunKey::Instant(_)))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            if self.open.get(&id).is_some_and(|run| !run.ended()) {
+                self.end_run(desk, &id, RunState::Cancelled, Some("its task was deleted"));
+            }
+            self.open.remove(&id);
+        }
+    }
+
+    /// Puts a task's first undecided instant into the index.
+    fn admit(&mut self, desk: &mut Desk, number: TaskNumber, task: Arc<Task>) {
+        let marks = self.writer.marks;
+        let decided = Marks { through: self.window.decided_to.max(marks.through), ..marks };
+        let timed = Arc::new(Timed::new(task));
+        let (task, effective) = (&timed.task, timed.task.effective_from.instant());
+        let edited = task.revision > marks.incarnation.revision
+            && task.incarnation <= marks.incarnation
+            && task.spec.one_shot_at().is_none();
+        if edited && effective < marks.through {
+            self.end_edited_late(desk, &timed, effective, marks.through);
+        }
+        if let Some((instant, due)) = self.first_undecided(&timed, decided) {
+            self.queue_instant(desk, number, &timed, instant, due);
+        }
+    }
+
+    /// Instant and due of the first run of this version that is not decided under `marks`.
+    fn first_undecided(&self, timed: &Timed, marks: Marks) -> Option<(Instant, Instant)> {
+        let task = &timed.task;
+        if let Some(at) = task.spec.one_shot_at() {
+            let waits = task.spec.paused || self.open.contains_key(&run_id(task, at));
+            return (!waits).then(|| (at, timed.due(at)));
+        }
+        let from = task.effective_from.instant();
+        let through = match task.incarnation <= marks.incarnation {
+            true => marks.through,
+            false => Instant::MIN,
+        };
+        timed.first_due_after(through, from)
+    }
+
+    /// A version of a task was delivered while the range is held: instants up to its
+    /// `effective_from` belong to the version before, later ones to it.
+    pub(super) fn replace_near(&mut self, desk: &mut Desk, number: TaskNumber, task: Arc<Task>) {
+        let effective = task.effective_from.instant();
+        let before = desk.near.named(self.id, &task.spec.name);
+        let mut decided = Instant::MIN;
+        if let Some(before) = before
+            && let Some(near) = desk.near.get(before)
+        {
+            let same_life = near.timed.task.incarnation == task.incarnation;
+            decided = near.decided.filter(|_| same_life).unwrap_or(Instant::MIN);
+            let owes = near.queued.is_some_and(|(_, instant)| instant <= effective);
+            if same_life && owes && task.spec.one_shot_at().is_none() {
+                desk.near.supersede(before, effective);
+            } else {
+                desk.near.remove(before);
+            }
+        }
+        let timed = Arc::new(Timed::new(task));
+        let first = if !self.window.scanned {
+            let marks = self.writer.marks;
+            let through = self.window.decided_to.max(marks.through);
+            self.first_undecided(&timed, Marks { through, ..marks })
+        } else if timed.task.spec.one_shot_at().is_some() {
+            self.first_undecided(&timed, Marks::NONE)
+        } else {
+            let mut from = effective.max(decided);
+            let marks = self.writer.marks;
+            if timed.task.incarnation <= marks.incarnation && from < marks.through {
+                self.end_edited_late(desk, &timed, from, marks.through);
+                from = marks.through;
+            }
+            timed.timetable.next_after(from).map(|i| (i, timed.due(i)))
+        };
+        if let Some((instant, due)) = first {
+            self.queue_instant(desk, number, &timed, instant, due);
+        }
+    }
+
+    /// Writes a due entry down, and takes it into the wheel if its time is loaded already.
+    pub(super) fn queue_instant(
+        &mut self,
+        desk: &mut Desk,
+        number: TaskNumber,
+        timed: &Arc<Timed>,
+        instant: Instant,
+        due: Instant,
+    ) {
+        desk.store(StoreOp::PutDue { range: self.id, due, instant, number });
+        let loaded = self.window.asked_to.unwrap_or(Instant::MIN).max(self.window.loaded_to);
+        if self.window.scanned && due <= loaded && desk.wheel.reaches(due) {
+            self.take_near(desk, number, timed, instant, due);
+        }
+    }
+
+    /// Takes an entry into memory. One that is overdue lowers what counts as decided.
+    pub(super) fn take_near(
+        &mut self,
+        desk: &mut Desk,
+        number: TaskNumber,
+        timed: &Arc<Timed>,
+        instant: Instant,
+        due: Instant,
+    ) {
+        let queued = Some((due, instant));
+        match desk.near.get_mut(number) {
+            Some(near) if near.queued.is_some() => return,
+            Some(near) => near.queued = queued,
+            None => {
+                let touched = desk.now.mono;
+                let timed = timed.clone();
+                let (decided, until) = (None, None);
+                let near = NearTask { timed, range: self.id, queued, decided, until, touched };
+                desk.near.insert(number, near);
+            }
+        }
+        let entry = NearEntry { due, number, range: self.id, hold: self.holding };
+        if due <= self.window.decided_to || due <= desk.now.wall.instant() {
+            let before = due.minus(std::time::Duration::from_millis(1));
+            self.window.decided_to = self.window.decided_to.min(before);
+            self.parked.insert(entry);
+        } else {
+            desk.wheel.put(entry);
+        }
+    }
+
+    /// Triggers that have no run yet, or whose run was inherited without its task: read the task.
+    fn want_triggers(&mut self, desk: &mut Desk) {
+        if self.copy.triggers.is_empty() || !self.may_start(desk) {
+            return;
+        }
+        let asked: Vec<RunId> = desk
+            .loads
+            .values()
+            .filter_map(|load| match load {
+                Load::Trigger { run, .. } => Some(run.clone()),
+                _ => None,
+            })
+            .collect();
+        for trigger in self.copy.triggers.values() {
+            let name = trigger.task.clone();
+            let id = RunId::manual(name.clone(), trigger.ulid);
+            let known = self.open.get(&id).is_some_and(|run| run.task.is_some());
+            if !known && !asked.contains(&id) {
+                let (range, holding) = (self.id, self.holding);
+                let load = Load::Trigger { range, holding, run: id };
+                desk.load(load, LoadRequest::Task { range, name });
+            }
+        }
+    }
+
+    /// The task of a trigger was read: its run opens, or, without a task, its key is deleted.
+    pub(super) fn trigger_task(
+        &mut self,
+        desk: &mut Desk,
+        id: RunId,
+        found: Option<(TaskNumber, Arc<Task>)>,
+    ) {
+        let RunKey::Manual(ulid) = id.run else { return };
+        let Some(trigger) = self.copy.triggers.get(&(id.task.clone(), ulid)).cloned() else {
+            return;
+        };
+        let Some((_, task)) = found else {
+            // Its task was deleted while it was made: the key is nobody's.
+            self.copy.triggers.remove(&(id.task.clone(), ulid));
+            self.open.remove(&id);
+            let key = RunKeyName::Trigger(id.task, ulid);
+            let delete = vec![KeyDelete { range: self.id, key, at: trigger.revision }];
+            desk.share(Call::Delete(delete.clone()), ShareRequest::Delete(delete));
+            return;
+        };
+        let range = self.id;
+        if let Some(run) = self.open.get_mut(&id) {
+            run.task = Some(task);
+            run.payload = trigger.payload.clone();
+            match run.stage {
+                Stage::Waiting { at } => {
+                    desk.timers.insert((at, range, id));
+                }
+                Stage::Ended { batch } => desk.done.push_back((batch, range, id)),
+                _ => self.turns = true,
+            }
+            return;
+        }
+        let mut run = OpenRun::new(task, trigger.asked_at, trigger.asked_at);
+        run.key = Some(own_trigger(&trigger));
+        run.payload = trigger.payload.clone();
+        self.meet_others(desk, id, run);
+    }
+}
+
+fn own_trigger(trigger: &Trigger) -> OwnKey {
+    OwnKey {
+        name: RunKeyName::Trigger(trigger.task.clone(), trigger.ulid),
+        revision: trigger.revision,
+    }
+}
+
+pub(super) fn run_id(task: &Task, instant: Instant) -> RunId {
+    RunId::scheduled(task.spec.name.clone(), task.incarnation, instant)
+}

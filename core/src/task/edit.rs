@@ -1,0 +1,497 @@
+//! What an edit may change, and from when on (ledger.md, "Tasks that change").
+//!
+//! A run is named by (task, incarnation, instant), and a holder starts each name once, whichever
+//! version of the task it came from. So an edit must not make instants come again, hide what was
+//! due, or change a one-shot that may be running. Three ideas keep it so:
+//! - a version has `effective_from`: instants up to it belong to the version before. It never goes
+//!   back, and stays where it is while an edit leaves the instants alone;
+//! - a one-shot is frozen from its instant on: only delete it, or resume it if it was paused;
+//! - a change of pool is a delete and a create: the version says `moved`, and lives a new life.
+//!
+//! `max_runs` counts instants over the whole incarnation. Counting at each start would need shared
+//! state, so the last instant allowed is found here, once, when a version is written.
+
+use super::spec::{Spec, Task};
+use super::validate::{FieldError, check, check_future, timetable};
+use crate::ids::{Incarnation, Revision};
+use crate::limits;
+use crate::time::{Instant, Wall};
+
+/// A version of a task that is to be written. Incarnation and revision come from the store.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewVersion {
+    pub spec: Spec,
+    pub created_at: Wall,
+    pub updated_at: Wall,
+    pub effective_from: Wall,
+    pub last_instant: Option<Instant>,
+    pub request: Option<u128>,
+    /// Its pool changed: delete the old key and create another, a new incarnation.
+    pub moved: bool,
+}
+
+/// Why an edit was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EditError {
+    #[error(
+        "the task is a one-shot whose instant, {at:?}, has come (it is now {now:?}): it cannot be \
+         changed any more; delete it and create another"
+    )]
+    AlreadyDue { at: Instant, now: Wall },
+    #[error("the task is not valid")]
+    Invalid(Vec<FieldError>),
+}
+
+impl EditError {
+    /// The same edit may succeed later.
+    pub fn retryable(&self) -> bool {
+        false
+    }
+}
+
+impl NewVersion {
+    /// The task that is in the store once this version is.
+    pub fn written(self, incarnation: Incarnation, revision: Revision) -> Task {
+        Task {
+            spec: self.spec,
+            incarnation,
+            revision,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            effective_from: self.effective_from,
+            last_instant: self.last_instant,
+            request: self.request,
+        }
+    }
+}
+
+/// The first version of a new task, or everything that is wrong with it.
+pub fn create(spec: Spec, now: Wall, request: Option<u128>) -> Result<NewVersion, Vec<FieldError>> {
+    let mut errors = check(&spec);
+    if errors.is_empty() {
+        errors.extend(check_future(&spec, now, None));
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(first_version(spec, now, request))
+}
+
+/// `spec` in the place of `current`. `None`: it says the same, and nothing is to be written.
+pub fn replace(current: &Task, spec: Spec, now: Wall) -> Result<Option<NewVersion>, EditError> {
+    assert_eq!(current.spec.name, spec.name, "an edit is of one task");
+    if (Spec { paused: spec.paused, ..current.spec.clone() }) == spec {
+        return match spec.paused {
+            true => pause(current, now),
+            false => Ok(resume(current, now)),
+        };
+    }
+    refuse_if_due(current, now)?;
+    let errors = check(&spec);
+    if !errors.is_empty() {
+        return Err(EditError::Invalid(errors));
+    }
+    if current.spec.pool != spec.pool {
+        future_of_edit(&spec, now, None)?;
+        return Ok(Some(NewVersion { moved: true, ..first_version(spec, now, None) }));
+    }
+    let same_instants = same_instants(&current.spec, &spec);
+    let wakes = current.spec.paused && !spec.paused;
+    let effective_from = match same_instants && !wakes {
+        true => current.effective_from,
+        false => now.max(current.effective_from),
+    };
+    let last_instant = match same_instants {
+        true => current.last_instant,
+        false => last_after_edit(current, &spec, effective_from),
+    };
+    if !same_instants {
+        future_of_edit(&spec, now, last_instant)?;
+    }
+    Ok(Some(NewVersion { effective_from, last_instant, ..next_version(current, spec, now) }))
+}
+
+/// The task, paused: what has not started never starts. `None`: it is paused already.
+pub fn pause(current: &Task, now: Wall) -> Result<Option<NewVersion>, EditError> {
+    if current.spec.paused {
+        return Ok(None);
+    }
+    refuse_if_due(current, now)?;
+    let spec = Spec { paused: true, ..current.spec.clone() };
+    Ok(Some(next_version(current, spec, now)))
+}
+
+/// The task, running again. `None`: it was not paused.
+///
+/// A recurring task goes on with the instants from now on: those of the pause stay skipped. A
+/// one-shot whose instant came meanwhile is left to its catch-up policy.
+pub fn resume(current: &Task, now: Wall) -> Option<NewVersion> {
+    if !current.spec.paused {
+        return None;
+    }
+    let spec = Spec { paused: false, ..current.spec.clone() };
+    let effective_from = now.max(current.effective_from);
+    Some(NewVersion { effective_from, ..next_version(current, spec, now) })
+}
+
+fn refuse_if_due(current: &Task, now: Wall) -> Result<(), EditError> {
+    match current.spec.one_shot_at() {
+        Some(at) if at.wall() <= now => Err(EditError::AlreadyDue { at, now }),
+        _ => Ok(()),
+    }
+}
+
+/// As [`check_future`], but an edit may not move a one-shot into the past at all.
+fn future_of_edit(spec: &Spec, now: Wall, last: Option<Instant>) -> Result<(), EditError> {
+    let error = match spec.one_shot_at() {
+        Some(at) if at.wall() <= now => Some(FieldError::new(
+            "schedules[0].at",
+            format!(
+                "{at:?} is over, it is now {now:?}; an edit may only move `at` into the future"
+            ),
+        )),
+        _ => check_future(spec, now, last),
+    };
+    match error {
+        Some(error) => Err(EditError::Invalid(vec![error])),
+        None => Ok(()),
+    }
+}
+
+fn first_version(spec: Spec, now: Wall, request: Option<u128>) -> NewVersion {
+    let last_instant = match (spec.one_shot_at(), spec.max_runs) {
+        (None, Some(max_runs)) => timetable(&spec, None).last_of(now.instant(), max_runs),
+        _ => None,
+    };
+    NewVersion {
+        spec,
+        created_at: now,
+        updated_at: now,
+        effective_from: now,
+        last_instant,
+        request,
+        moved: false,
+    }
+}
+
+fn next_version(current: &Task, spec: Spec, now: Wall) -> NewVersion {
+    NewVersion {
+        spec,
+        created_at: current.created_at,
+        updated_at: now.max(current.updated_at),
+        effective_from: current.effective_from,
+        last_instant: current.last_instant,
+        request: current.request,
+        moved: false,
+    }
+}
+
+fn same_instants(old: &Spec, new: &Spec) -> bool {
+    old.schedules == new.schedules
+        && old.start_at == new.start_at
+        && old.end_at == new.end_at
+        && old.max_runs == new.max_runs
+        && old.exclude == new.exclude
+}
+
+/// The last instant that `max_runs` allows after an edit: what the incarnation has used up to
+/// `from` counts.
+fn last_after_edit(current: &Task, spec: &Spec, from: Wall) -> Option<Instant> {
+    let max_runs = match (spec.one_shot_at(), spec.max_runs) {
+        (None, Some(max_runs)) => max_runs,
+        _ => return None,
+    };
+    let left = max_runs.saturating_sub(used(current, from, max_runs));
+    match left {
+        // Nothing may come any more: an end at the border itself.
+        0 => Some(from.instant()),
+        left => timetable(spec, None).last_of(from.instant(), left),
+    }
+}
+
+/// Instants that the incarnation had up to `from`, at most `cap`.
+///
+/// A task with `max_runs` knows how many are left of it, whatever versions it went through; without
+/// it the present schedule is taken as the one since the beginning.
+fn used(current: &Task, from: Wall, cap: u64) -> u64 {
+    if current.spec.one_shot_at().is_some() {
+        return 0;
+    }
+    let table = timetable(&current.spec, current.last_instant);
+    match (current.spec.max_runs, current.last_instant) {
+        (Some(max_runs), Some(last)) => {
+            let max_runs = max_runs.min(limits::RUNS_MAX);
+            max_runs.saturating_sub(table.count_between(from.instant(), last, max_runs)).min(cap)
+        }
+        _ => {
+            let cap = cap.min(limits::RUNS_MAX);
+            table.count_between(current.created_at.instant(), from.instant(), cap)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use crate::ids::{Epoch, Incarnation, PoolName, Revision, TaskName};
+    use crate::schedule::{Every, Schedule};
+    use crate::task::{
+        Action, CatchUp, CatchUpPolicy, Command, EditError, Http, NewVersion, Overlap, Program,
+        Retry, Spec, Task, check, create, pause, replace, resume,
+    };
+    use crate::time::{Instant, Wall};
+
+    const NOW: Wall = Wall::MIN;
+
+    fn second(second: i64) -> Wall {
+        NOW.plus(Duration::from_secs(u64::try_from(1_000_000 + second).unwrap()))
+    }
+
+    fn recurring(every_s: u64) -> Spec {
+        let every = Every::new(Duration::from_secs(every_s), Duration::ZERO).unwrap();
+        Spec {
+            name: TaskName::parse("default/a").unwrap(),
+            description: String::new(),
+            labels: BTreeMap::new(),
+            schedules: vec![Schedule::Every(every)],
+            start_at: None,
+            end_at: None,
+            max_runs: None,
+            jitter: Duration::ZERO,
+            exclude: BTreeSet::new(),
+            action: Action::Noop,
+            pool: PoolName::parse("default").unwrap(),
+            catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) },
+            overlap: Overlap::Skip,
+            retry: Retry::default(),
+            timeout: None,
+            start_deadline: None,
+            priority: 0,
+            paused: false,
+        }
+    }
+
+    fn once(at: Wall) -> Spec {
+        Spec { schedules: vec![Schedule::At(at.instant())], ..recurring(10) }
+    }
+
+    fn stored(version: NewVersion) -> Task {
+        let incarnation = Incarnation { epoch: Epoch(1), revision: Revision(5) };
+        version.written(incarnation, Revision(7))
+    }
+
+    fn task(spec: Spec, now: Wall) -> Task {
+        stored(create(spec, now, Some(1)).unwrap())
+    }
+
+    fn paths(spec: &Spec) -> Vec<String> {
+        check(spec).into_iter().map(|error| error.path).collect()
+    }
+
+    #[test]
+    fn every_broken_rule_is_reported_with_its_path() {
+        let command = Command {
+            program: Program::Argv(vec![String::new(), "a\0".into()]),
+            env: BTreeMap::from([
+                ("A=B".into(), "x".into()),
+                ("TOCKTOWER_RUN_ID".into(), "".into()),
+            ]),
+            cwd: Some("here".into()),
+            user: Some(String::new()),
+            stdin: None,
+            success_codes: vec![0, 256],
+        };
+        let spec = Spec {
+            labels: BTreeMap::from([("-a".into(), "b".into())]),
+            schedules: vec![Schedule::At(Instant::MAX), Schedule::At(Instant::MAX)],
+            start_at: Some(second(5)),
+            end_at: Some(second(5)),
+            max_runs: Some(0),
+            retry: Retry { max_attempts: 0, factor: f64::NAN, jitter: 2.0, ..Retry::default() },
+            timeout: Some(Duration::ZERO),
+            action: Action::Command(command),
+            ..recurring(10)
+        };
+        assert_eq!(
+            paths(&spec),
+            [
+                "labels.-a",
+                "schedules[0].at",
+                "schedules[1].at",
+                "end_at",
+                "max_runs",
+                "timeout",
+                "retry.max_attempts",
+                "retry.factor",
+                "retry.jitter",
+                "action.command.argv",
+                "action.command.argv[1]",
+                "action.command.env.A=B",
+                "action.command.env.TOCKTOWER_RUN_ID",
+                "action.command.cwd",
+                "action.command.user",
+                "action.command.success_codes[1]",
+            ]
+        );
+        assert!(paths(&recurring(10)).is_empty());
+        assert_eq!(paths(&Spec { schedules: Vec::new(), ..recurring(10) }), ["schedules"]);
+    }
+
+    #[test]
+    fn a_call_needs_a_url_and_headers_that_can_be_sent() {
+        let http = |url: &str, header: (&str, &str)| Spec {
+            action: Action::Http(Http {
+                method: "POST".into(),
+                url: url.into(),
+                headers: BTreeMap::from([(header.0.into(), header.1.into())]),
+                body: None,
+                success_status: vec![(200, 299)],
+            }),
+            ..recurring(10)
+        };
+        for url in ["http://a", "https://a.b:8080/c?d=e#f", "HTTPS://a/", "http://[::1]/x"] {
+            assert!(paths(&http(url, ("X-A", "b"))).is_empty(), "{url}");
+        }
+        for url in
+            ["", "a", "ftp://a", "http://", "http:///x", "http://:80", "http://a b", "http://ä"]
+        {
+            assert_eq!(paths(&http(url, ("X-A", "b"))), ["action.http.url"], "{url}");
+        }
+        for header in [("", "b"), ("X A", "b"), ("X-A", "b\r\nC: d"), ("Tocktower-Task", "b")] {
+            let found = paths(&http("http://a", header));
+            assert_eq!(found, [format!("action.http.headers.{}", header.0)], "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_task_needs_something_left_to_run() {
+        let now = second(10_000);
+        let path = |spec: Spec| match create(spec, now, None) {
+            Ok(_) => None,
+            Err(errors) => Some(errors.first().unwrap().path.clone()),
+        };
+        let ended = Spec { end_at: Some(second(5_000)), ..recurring(10) };
+        assert_eq!(path(ended).as_deref(), Some("schedules"));
+        // A reminder that an outage held up is still taken, within its window and no further.
+        assert_eq!(path(once(second(10_000 - 3_600))), None);
+        assert_eq!(path(once(second(10_000 - 3_601))).as_deref(), Some("schedules[0].at"));
+        let never = CatchUp { policy: CatchUpPolicy::None, window: Duration::from_secs(3_600) };
+        let strict = |at| Spec { catch_up: never, ..once(at) };
+        assert_eq!(path(strict(second(9_995))), None);
+        assert_eq!(path(strict(second(9_980))).as_deref(), Some("schedules[0].at"));
+        let ruled_out = Spec { start_at: Some(second(30_000)), ..once(second(20_000)) };
+        assert_eq!(path(ruled_out).as_deref(), Some("schedules[0].at"));
+    }
+
+    #[test]
+    fn max_runs_becomes_the_last_instant() {
+        let created = create(Spec { max_runs: Some(3), ..recurring(10) }, second(0), None).unwrap();
+        assert_eq!(created.last_instant, Some(second(30).instant()));
+        let endless = create(recurring(10), second(0), None).unwrap();
+        assert_eq!(endless.last_instant, None);
+    }
+
+    #[test]
+    fn max_runs_counts_over_edits() {
+        let created = task(Spec { max_runs: Some(10), ..recurring(10) }, second(0));
+        // Four instants have passed: six are left, at the new pace.
+        let edit = Spec { max_runs: Some(10), ..recurring(100) };
+        let edited = replace(&created, edit, second(45)).unwrap().unwrap();
+        assert_eq!(edited.last_instant, Some(second(600).instant()));
+        // Lowering it below what has run leaves nothing, which is refused.
+        let less = Spec { max_runs: Some(4), ..recurring(10) };
+        assert!(matches!(replace(&created, less, second(45)), Err(EditError::Invalid(_))));
+        // A task that had no bound has used what it had since it was made.
+        let unbound = task(recurring(10), second(0));
+        let bound = Spec { max_runs: Some(6), ..recurring(10) };
+        let edited = replace(&unbound, bound, second(45)).unwrap().unwrap();
+        assert_eq!(edited.last_instant, Some(second(60).instant()));
+    }
+
+    #[test]
+    fn an_edit_takes_effect_when_it_is_made_and_never_before_the_one_it_replaces() {
+        let first = task(recurring(10), second(100));
+        let edited = replace(&first, recurring(20), second(200)).unwrap().unwrap();
+        assert_eq!(edited.effective_from, second(200));
+        // A coordinator whose clock is behind.
+        let again = replace(&stored(edited), recurring(30), second(150)).unwrap().unwrap();
+        assert_eq!(again.effective_from, second(200));
+        assert_eq!(again.created_at, second(100));
+        assert_eq!(again.updated_at, second(200));
+    }
+
+    #[test]
+    fn an_edit_that_leaves_the_instants_alone_hides_none() {
+        let first = task(recurring(10), second(100));
+        let renamed = Spec { description: "b".into(), ..recurring(10) };
+        let edited = replace(&first, renamed, second(200)).unwrap().unwrap();
+        assert_eq!(edited.effective_from, second(100));
+        assert_eq!(edited.updated_at, second(200));
+    }
+
+    #[test]
+    fn the_same_again_writes_nothing() {
+        let first = task(recurring(10), second(100));
+        assert_eq!(replace(&first, recurring(10), second(200)), Ok(None));
+        let due = task(once(second(150)), second(100));
+        assert_eq!(replace(&due, once(second(150)), second(200)), Ok(None));
+    }
+
+    #[test]
+    fn a_one_shot_is_frozen_from_its_instant_on() {
+        let first = task(once(second(150)), second(100));
+        let later = |now| replace(&first, once(second(300)), now);
+        assert!(later(second(149)).is_ok());
+        assert!(matches!(later(second(150)), Err(EditError::AlreadyDue { .. })));
+        assert!(matches!(pause(&first, second(150)), Err(EditError::AlreadyDue { .. })));
+        let described = Spec { description: "b".into(), ..once(second(150)) };
+        assert!(matches!(
+            replace(&first, described, second(151)),
+            Err(EditError::AlreadyDue { .. })
+        ));
+    }
+
+    #[test]
+    fn no_edit_moves_a_one_shot_into_the_past() {
+        let first = task(once(second(150)), second(100));
+        let error = replace(&first, once(second(90)), second(120)).unwrap_err();
+        let EditError::Invalid(errors) = error else { panic!("{error}") };
+        assert_eq!(errors.first().unwrap().path, "schedules[0].at");
+    }
+
+    #[test]
+    fn a_paused_one_shot_may_be_resumed_after_its_instant() {
+        let first = task(once(second(150)), second(100));
+        let paused = stored(pause(&first, second(120)).unwrap().unwrap());
+        assert!(paused.spec.paused);
+        assert_eq!(pause(&paused, second(130)), Ok(None));
+        let resumed = resume(&paused, second(200)).unwrap();
+        assert!(!resumed.spec.paused);
+        // Also by a PUT that changes nothing else.
+        assert!(replace(&paused, once(second(150)), second(200)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_resumed_task_goes_on_from_now() {
+        let first = task(recurring(10), second(100));
+        let paused = stored(pause(&first, second(120)).unwrap().unwrap());
+        assert_eq!(paused.effective_from, second(100));
+        let resumed = resume(&paused, second(500)).unwrap();
+        assert_eq!(resumed.effective_from, second(500));
+        assert_eq!(resume(&first, second(500)), None);
+    }
+
+    #[test]
+    fn another_pool_is_another_life() {
+        let first = task(Spec { max_runs: Some(5), ..recurring(10) }, second(100));
+        let pool = PoolName::parse("edge").unwrap();
+        let moved = Spec { pool, max_runs: Some(5), ..recurring(10) };
+        let edited = replace(&first, moved, second(140)).unwrap().unwrap();
+        assert!(edited.moved);
+        assert_eq!(edited.created_at, second(140));
+        assert_eq!(edited.last_instant, Some(second(190).instant()));
+        assert_eq!(edited.request, None);
+    }
+}

@@ -1,0 +1,56 @@
+//! Walks seeds of the simulator and prints what broke.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tocktower_tests::sim::{self, Break};
+
+/// Simulate a fleet under faults: `sim --seeds 2000`, or one walk again: `sim --first 17 --seeds 1`.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds to walk.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Break a rule on purpose; the walk of each seed that notices is printed.
+    #[arg(long)]
+    broken: Option<String>,
+    /// Print what happened, lines with this text only.
+    #[arg(long)]
+    trace: Option<String>,
+}
+
+#[expect(clippy::print_stdout, reason = "the program's whole purpose is its report")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let broken = match arguments.broken.as_deref() {
+        None => None,
+        Some(name) => match Break::ALL.into_iter().find(|rule| format!("{rule:?}") == name) {
+            Some(rule) => Some(rule),
+            None => {
+                println!("no rule {name:?}; there are {:?}", Break::ALL);
+                return ExitCode::from(2);
+            }
+        },
+    };
+    let (mut bad, mut starts) = (0, 0);
+    for seed in arguments.first..arguments.first + arguments.seeds {
+        let report = sim::walk_noted(seed, broken, arguments.trace.is_some());
+        let wanted = arguments.trace.as_deref().unwrap_or_default();
+        for line in report.trace.iter().filter(|line| line.contains(wanted)) {
+            println!("{line}");
+        }
+        starts += report.starts;
+        if !report.violations.is_empty() {
+            bad += 1;
+            println!("seed {seed} ({:?}): {} violations", report.class, report.violations.len());
+            for violation in report.violations.iter().take(8) {
+                println!("  {violation}");
+            }
+        }
+    }
+    println!("{} seeds, {starts} starts, {bad} with violations", arguments.seeds);
+    if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

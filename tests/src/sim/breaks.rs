@@ -1,0 +1,56 @@
+//! Rules that are broken on purpose: a checker that cannot fail is not one.
+
+use tocktower_cluster::port::{Compare, Op, Request, Txn};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Break {
+    /// L1.
+    StartBeforeLedger,
+    /// L3.
+    NoFenceCompare,
+    /// L4.
+    LedgerBeforeSync,
+    /// L5.
+    MarksPastUndecided,
+    /// L0.
+    StartPastLicence,
+}
+
+impl Break {
+    pub const ALL: [Break; 5] = [
+        Break::StartBeforeLedger,
+        Break::NoFenceCompare,
+        Break::LedgerBeforeSync,
+        Break::MarksPastUndecided,
+        Break::StartPastLicence,
+    ];
+}
+
+/// The request as an agent would send it that compares neither fence nor ledger.
+pub fn without_fence(request: Request) -> Request {
+    match request {
+        Request::Txn(txn) => Request::Txn(stripped(txn)),
+        other => other,
+    }
+}
+
+fn stripped(txn: Txn) -> Txn {
+    let ledger = |op: &Op| matches!(op, Op::Put { key, .. } if key.ends_with(b"/ledger"));
+    let when = match txn.then.iter().any(ledger) {
+        true => Vec::new(),
+        false => txn.when,
+    };
+    let kept = |compare: &Compare| match compare {
+        Compare::Created { .. } | Compare::Modified { .. } => true,
+    };
+    let when = when.into_iter().filter(kept).collect();
+    let then = txn
+        .then
+        .into_iter()
+        .map(|op| match op {
+            Op::Txn(nested) => Op::Txn(stripped(nested)),
+            other => other,
+        })
+        .collect();
+    Txn { when, then, otherwise: txn.otherwise }
+}

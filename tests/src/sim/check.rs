@@ -1,0 +1,286 @@
+//! The checkers that look at a whole walk (testing.md): no loss, no phantom, multiplicity, covered
+//! means decided, and durability. They count instants from the tasks' own versions, so a scheduler
+//! that forgets one cannot hide it.
+
+use std::collections::BTreeMap;
+
+use tocktower_core::ids::{Incarnation, RunId, RunKey, TaskName};
+use tocktower_core::ledger::{EntryState, Ledger};
+use tocktower_core::schedule::jitter;
+use tocktower_core::task::{Task, timetable};
+use tocktower_core::time::{Instant, Wall};
+
+use super::truth::Life;
+use super::world::{SECOND, World};
+
+/// An instant that must have come to something.
+struct Expected {
+    run: RunId,
+    due: Wall,
+    /// Close to an edit or an end: an outage then may have hidden it (see the README's note).
+    uncertain: bool,
+}
+
+impl World {
+    /// Holds the walk against its rules. `calm`: nothing was disturbed, so nothing may be late,
+    /// repeated or uncertain. `quiet_us`: the true time from which on nothing is judged any more.
+    pub fn check(&mut self, calm: bool, quiet_us: u64) {
+        let expected = self.expected(calm, quiet_us);
+        self.check_loss(&expected);
+        self.check_phantoms();
+        self.check_multiplicity(calm);
+        self.check_marks(&expected);
+        self.check_durable();
+    }
+
+    fn true_us(&self, wall: Wall) -> u64 {
+        let base = self.wall().micros() - i64::try_from(self.now).expect("short");
+        u64::try_from(wall.micros() - base).unwrap_or(0)
+    }
+
+    fn expected(&self, calm: bool, quiet_us: u64) -> Vec<Expected> {
+        let mut expected = Vec::new();
+        let end = self.wall().micros() - i64::try_from(self.now - quiet_us).expect("short");
+        let end = Wall::from_micros(end).instant();
+        for ((name, incarnation), life) in &self.truth.lives {
+            for index in 0..life.versions.len() {
+                let instants = instants_of(life, index, end);
+                for (instant, due) in instants {
+                    let uncertain = self.uncertain(life, index, instant, due, calm);
+                    let run = RunId::scheduled(name.clone(), *incarnation, instant);
+                    expected.push(Expected { run, due, uncertain });
+                }
+            }
+        }
+        expected
+    }
+
+    /// Whether an edit, or the end of the task, came so close that nobody may have decided it.
+    fn uncertain(
+        &self,
+        life: &Life,
+        index: usize,
+        instant: Instant,
+        due: Wall,
+        calm: bool,
+    ) -> bool {
+        let slack = if calm { SECOND } else { 30 * SECOND };
+        let due_us = self.true_us(due);
+        let deleted = life.deleted.is_some_and(|at| at < due_us + slack);
+        let next = life.versions.get(index + 1);
+        let edited = next.is_some_and(|(at, next)| {
+            // In calm an edit takes effect after the old schedule was decided up to it.
+            let effective = self.true_us(next.effective_from);
+            !calm && due_us + slack > *at.max(&effective) || instant.wall() > next.effective_from
+        });
+        // A version that came late may find its first instants covered, or past.
+        let (put_at, _) = &life.versions[index];
+        let late = due_us < put_at + if calm { 0 } else { slack };
+        let one_shot_moved = next.is_some() && life.versions[index].1.spec.one_shot_at().is_some();
+        deleted && life.versions[index].1.spec.one_shot_at().is_none()
+            || edited
+            || one_shot_moved
+            || late && index > 0
+            || deleted && !self.settled_by_run(life, index)
+    }
+
+    /// A one-shot's key is deleted by its holder once it has run.
+    fn settled_by_run(&self, life: &Life, index: usize) -> bool {
+        let task = &life.versions[index].1;
+        task.spec.one_shot_at().is_some_and(|at| {
+            let run = RunId::scheduled(task.spec.name.clone(), task.incarnation, at);
+            self.truth.ends.contains_key(&run)
+        })
+    }
+
+    fn came_to(&self, run: &RunId, by: u64) -> bool {
+        let RunKey::Instant(instant) = run.run else { return true };
+        let truth = &self.truth;
+        let ended = truth.ends.get(run).is_some_and(|ends| ends.iter().any(|(_, at)| *at <= by));
+        ended
+            || truth.starts.iter().any(|start| start.run == *run && start.at <= by)
+            || truth.spans.iter().any(|span| {
+                span.task == run.task
+                    && span.incarnation == run.incarnation
+                    && span.first <= instant
+                    && instant <= span.until
+                    && span.at <= by
+            })
+    }
+
+    /// Whether the newest ledger lists it: it waits for its turn.
+    fn waits(&self, run: &RunId) -> bool {
+        let range = self.keys.ranges().range_of(&run.task);
+        let ledgers = self.truth.ledgers.get(&range).and_then(|ledgers| ledgers.last());
+        ledgers.is_some_and(|(_, ledger)| listed(ledger, run))
+    }
+
+    /// Checker 1: every instant of every task came to a start or a named end.
+    fn check_loss(&mut self, expected: &[Expected]) {
+        let lost: Vec<String> = expected
+            .iter()
+            .filter(|e| !e.uncertain && !self.came_to(&e.run, u64::MAX) && !self.waits(&e.run))
+            .map(|e| format!("{} was due at {:?} and came to nothing", e.run, e.due))
+            .collect();
+        for text in lost {
+            self.truth.violation(self.now, text);
+        }
+    }
+
+    /// Checker 2: every start belongs to an instant of a task, and none comes long after a delete.
+    fn check_phantoms(&mut self) {
+        let mut phantoms = Vec::new();
+        for start in &self.truth.starts {
+            let RunKey::Instant(instant) = start.run.run else { continue };
+            let key = (start.run.task.clone(), start.run.incarnation);
+            let Some(life) = self.truth.lives.get(&key) else {
+                phantoms.push((start.at, format!("{} is of no task", start.run)));
+                continue;
+            };
+            let known = life.versions.iter().any(|(_, task)| {
+                let before = Instant::from_millis(instant.millis() - 1);
+                timetable(&task.spec, task.last_instant).next_after(before) == Some(instant)
+            });
+            if !known {
+                phantoms.push((start.at, format!("{} is no instant of its task", start.run)));
+            }
+            let late = life.deleted.is_some_and(|at| start.at > at + 3 * SECOND + SECOND / 10);
+            if late {
+                phantoms.push((start.at, format!("{} started after its delete", start.run)));
+            }
+        }
+        for (at, text) in phantoms {
+            self.truth.violation(at, text);
+        }
+    }
+
+    /// Checker 3: a run that succeeded starts again only if the host that ran it was disturbed.
+    fn check_multiplicity(&mut self, calm: bool) {
+        let mut repeats = Vec::new();
+        let mut names: BTreeMap<(RunId, u32, i64), usize> = BTreeMap::new();
+        for start in &self.truth.starts {
+            let fence = start.attempt.fence.revision.0;
+            *names.entry((start.run.clone(), start.attempt.number, fence)).or_default() += 1;
+            if let Some((attempt, host)) = self.truth.succeeded.get(&start.run)
+                && start.attempt > *attempt
+                && (calm || !self.hosts[*host].disturbed)
+            {
+                repeats.push((start.at, format!("{} ran again after it succeeded", start.run)));
+            }
+        }
+        for ((run, number, fence), count) in names {
+            if count > 1 {
+                let text = format!("attempt {number} of {run} under {fence} started {count} times");
+                repeats.push((self.now, text));
+            }
+        }
+        for (at, text) in repeats {
+            self.truth.violation(at, text);
+        }
+    }
+
+    /// L5: what an accepted ledger covers had been decided by then, or is listed in it.
+    fn check_marks(&mut self, expected: &[Expected]) {
+        let mut wrong = Vec::new();
+        for (range, ledgers) in &self.truth.ledgers {
+            for e in expected.iter().filter(|e| !e.uncertain) {
+                if self.keys.ranges().range_of(&e.run.task) != *range {
+                    continue;
+                }
+                let key = (e.run.task.clone(), e.run.incarnation);
+                let one_shot = self.truth.lives.get(&key).is_none_or(|life| {
+                    life.versions.iter().any(|(_, task)| task.spec.one_shot_at().is_some())
+                });
+                let covering = ledgers
+                    .iter()
+                    .find(|(_, ledger)| ledger.marks.cover(e.due.instant(), e.run.incarnation));
+                let Some((at, ledger)) = covering.filter(|_| !one_shot) else { continue };
+                if !self.came_to(&e.run, *at) && !listed(ledger, &e.run) {
+                    wrong.push((*at, format!("a ledger covered {}, which was undecided", e.run)));
+                }
+            }
+        }
+        for (at, text) in wrong {
+            self.truth.violation(at, text);
+        }
+    }
+
+    /// L4: a run that the newest ledger covers and does not list has its end on some disk.
+    fn check_durable(&mut self) {
+        let mut lost = Vec::new();
+        for start in &self.truth.starts {
+            let key = (start.run.task.clone(), start.run.incarnation);
+            let Some(life) = self.truth.lives.get(&key).filter(|life| life.deleted.is_none())
+            else {
+                continue;
+            };
+            let one_shot = life.versions.iter().any(|(_, task)| task.spec.one_shot_at().is_some());
+            // An edit soon after it can hide it from a successor, as the README says.
+            let hidden = life.versions.iter().skip(1).any(|(at, _)| {
+                *at > start.at.saturating_sub(SECOND) && *at < start.at + 30 * SECOND
+            });
+            if one_shot || hidden {
+                continue;
+            }
+            let range = self.keys.ranges().range_of(&start.run.task);
+            let newest = self.truth.ledgers.get(&range).and_then(|ledgers| ledgers.last());
+            let Some((_, newest)) = newest else { continue };
+            let covered = newest.marks.cover(start.due.instant(), start.run.incarnation);
+            let kept = self
+                .hosts
+                .iter()
+                .any(|host| host.store.history().iter().any(|row| row.id == start.run));
+            if covered && !listed(newest, &start.run) && !kept {
+                lost.push((self.now, format!("the end of {} is on no disk", start.run)));
+            }
+        }
+        lost.dedup();
+        for (at, text) in lost {
+            self.truth.violation(at, text);
+        }
+    }
+}
+
+fn listed(ledger: &Ledger, run: &RunId) -> bool {
+    ledger.open.iter().any(|entry| {
+        entry.run == *run
+            || match (entry.state, entry.run.run, run.run) {
+                (EntryState::CatchUp { last, .. }, RunKey::Instant(first), RunKey::Instant(at)) => {
+                    same(&entry.run, &run.task, run.incarnation) && first <= at && at <= last
+                }
+                _ => false,
+            }
+    })
+}
+
+fn same(run: &RunId, task: &TaskName, incarnation: Incarnation) -> bool {
+    run.task == *task && run.incarnation == incarnation
+}
+
+/// Instants and dues of one version: after it took effect, up to the next version or the end.
+fn instants_of(life: &Life, index: usize, end: Instant) -> Vec<(Instant, Wall)> {
+    let (_, task) = &life.versions[index];
+    if let Some(at) = task.spec.one_shot_at() {
+        let due = due(task, at, None);
+        return if due.instant() <= end && !task.spec.paused {
+            vec![(at, due)]
+        } else {
+            Vec::new()
+        };
+    }
+    let until = life.versions.get(index + 1).map(|(_, next)| next.effective_from.instant());
+    let until = until.map_or(end, |until| until.min(end));
+    let table = timetable(&task.spec, task.last_instant);
+    let mut instants = Vec::new();
+    let mut at = task.effective_from.instant();
+    while let Some(next) = table.next_after(at).filter(|next| *next <= until) {
+        instants.push((next, due(task, next, table.next_after(next))));
+        at = next;
+    }
+    instants.retain(|(_, due)| due.instant() <= end);
+    instants
+}
+
+fn due(task: &Task, instant: Instant, next: Option<Instant>) -> Wall {
+    jitter::due(&task.spec.name, instant, next, task.spec.jitter)
+}

@@ -1,0 +1,146 @@
+//! The client of the simulated world: it creates, edits, pauses, deletes and triggers tasks, with
+//! the same operations that coordinators use, straight against etcd.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tocktower_cluster::port::Request;
+use tocktower_cluster::records::Trigger;
+use tocktower_cluster::tasks::{self, Create};
+use tocktower_cluster::triggers;
+use tocktower_core::ids::{Epoch, PoolName, TaskName};
+use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
+use tocktower_core::task::{
+    self, Action, CatchUp, CatchUpPolicy, NewVersion, Overlap, Retry, Spec, Task,
+};
+use tocktower_core::time::Wall;
+
+use super::world::World;
+
+const EPOCH: Epoch = Epoch(1);
+
+impl World {
+    pub(super) fn client_acts(&mut self) {
+        let living: Vec<Task> = self.truth.living();
+        match self.rng.between(0, 10) {
+            0..5 => self.create(),
+            5 => self.edit(&living),
+            6 => self.pause_or_resume(&living),
+            7 => self.delete(&living),
+            _ => self.trigger(&living),
+        }
+    }
+
+    fn create(&mut self) {
+        let name = format!("s/t{}", self.rng.between(0, 60));
+        let name = TaskName::parse(&name).expect("a good name");
+        let spec = self.spec(name);
+        let now = self.wall();
+        let request = self.rng.chance(300).then(|| u128::from(self.rng.next()));
+        let Ok(version) = task::create(spec, now, request) else { return };
+        let Ok(create) = Create::new(&version, EPOCH) else { return };
+        let txn = tasks::create(&self.keys, &[create]);
+        let _ = self.etcd.call(&Request::Txn(txn), self.now);
+    }
+
+    fn spec(&mut self, name: TaskName) -> Spec {
+        let now = self.wall();
+        let schedules = vec![self.schedule(now)];
+        let one_shot = matches!(schedules[0], Schedule::At(_));
+        let overlaps = [Overlap::Skip, Overlap::Allow, Overlap::Queue, Overlap::CancelRunning];
+        let policies = [CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All];
+        let policy = match one_shot {
+            true => CatchUpPolicy::All,
+            false => *self.rng.pick(&policies).expect("there are some"),
+        };
+        Spec {
+            name,
+            description: String::new(),
+            labels: BTreeMap::new(),
+            schedules,
+            start_at: None,
+            end_at: None,
+            max_runs: None,
+            jitter: Duration::from_millis(if self.rng.chance(200) { 700 } else { 0 }),
+            exclude: Default::default(),
+            action: Action::Noop,
+            pool: PoolName::parse("default").expect("a good name"),
+            catch_up: CatchUp { policy, window: Duration::from_secs(3_600) },
+            overlap: *self.rng.pick(&overlaps).expect("there are some"),
+            retry: Retry {
+                max_attempts: if self.rng.chance(500) { 3 } else { 1 },
+                ..Retry::default()
+            },
+            timeout: None,
+            start_deadline: None,
+            priority: 0,
+            paused: false,
+        }
+    }
+
+    fn schedule(&mut self, now: Wall) -> Schedule {
+        match self.rng.between(0, 10) {
+            0..5 => {
+                Schedule::At(now.plus(Duration::from_millis(self.rng.between(0, 15_000))).instant())
+            }
+            5..9 => {
+                let every = Duration::from_secs(self.rng.between(1, 8));
+                let phase = Duration::from_millis(self.rng.between(0, 1_000));
+                Schedule::Every(Every::new(every, phase).expect("at least a second"))
+            }
+            _ => {
+                let text = format!("*/{} * * * * *", self.rng.between(2, 20));
+                let cron =
+                    Cron::parse(&text, Dialect::Crontab, Zone::UTC, Gap::After, Fold::First, 0);
+                Schedule::Cron(cron.expect("a good expression"))
+            }
+        }
+    }
+
+    fn replace(&mut self, current: &Task, version: &NewVersion) {
+        if let Ok(txn) = tasks::replace(&self.keys, current, version, EPOCH, &[]) {
+            let _ = self.etcd.call(&Request::Txn(txn), self.now);
+        }
+    }
+
+    fn edit(&mut self, living: &[Task]) {
+        let Some(current) = self.rng.pick(living).cloned() else { return };
+        let mut spec = self.spec(current.spec.name.clone());
+        spec.paused = current.spec.paused;
+        let was = current.spec.one_shot_at().is_some();
+        if spec.one_shot_at().is_some() != was {
+            return;
+        }
+        if let Ok(Some(version)) = task::replace(&current, spec, self.wall()) {
+            self.replace(&current, &version);
+        }
+    }
+
+    fn pause_or_resume(&mut self, living: &[Task]) {
+        let Some(current) = self.rng.pick(living).cloned() else { return };
+        let now = self.wall();
+        let version = match current.spec.paused {
+            true => task::resume(&current, now),
+            false => task::pause(&current, now).ok().flatten(),
+        };
+        if let Some(version) = version {
+            self.replace(&current, &version);
+        }
+    }
+
+    fn delete(&mut self, living: &[Task]) {
+        let Some(current) = self.rng.pick(living).cloned() else { return };
+        let ulids = self.truth.pending_triggers(&current.spec.name);
+        let txn = tasks::delete(&self.keys, &current, &ulids);
+        let _ = self.etcd.call(&Request::Txn(txn), self.now);
+    }
+
+    fn trigger(&mut self, living: &[Task]) {
+        let Some(current) = self.rng.pick(living).cloned() else { return };
+        let ulid = u128::from(self.rng.next()) << 16;
+        let trigger = Trigger { payload: None, created_at: self.wall(), request: None };
+        if let Ok(txn) = triggers::create(&self.keys, &current, ulid, &trigger) {
+            let _ = self.etcd.call(&Request::Txn(txn), self.now);
+        }
+    }
+}

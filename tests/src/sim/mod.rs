@@ -1,0 +1,143 @@
+//! The simulator: the real core, the real operations on the shared state and the real driver, in a
+//! world of models, on one thread, with time moved by hand. One seed is one walk, byte for byte.
+//!
+//! A walk has a busy part with tasks and faults, then everything is healed, then it is checked.
+//! The class of a seed says what may go wrong in it, so that calm walks are held to calm rules.
+
+mod breaks;
+mod check;
+mod client;
+mod etcd;
+mod rng;
+mod store;
+mod truth;
+mod world;
+
+pub use breaks::Break;
+use rng::Rng;
+use world::{Fault, SECOND, World};
+
+const HOSTS: usize = 4;
+const BUSY: u64 = 40 * SECOND;
+const HEALED: u64 = 45 * SECOND;
+const END: u64 = 75 * SECOND;
+
+/// What a walk came to.
+#[derive(Debug)]
+pub struct Report {
+    pub seed: u64,
+    pub class: Class,
+    pub starts: usize,
+    pub violations: Vec<String>,
+    /// A hash of everything that happened: the same for the same seed.
+    pub digest: u64,
+    pub trace: Vec<String>,
+}
+
+/// What may go wrong in a walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    Calm,
+    /// Agents come and go by hand-off.
+    Moves,
+    Crashes,
+    Cuts,
+    Everything,
+}
+
+impl Class {
+    fn of(seed: u64) -> Class {
+        match seed % 5 {
+            0 => Class::Calm,
+            1 => Class::Moves,
+            2 => Class::Crashes,
+            3 => Class::Cuts,
+            _ => Class::Everything,
+        }
+    }
+}
+
+/// Walks one seed.
+pub fn walk(seed: u64, broken: Option<Break>) -> Report {
+    walk_noted(seed, broken, false)
+}
+
+/// As [`walk`], with what happened noted for people if `trace`.
+pub fn walk_noted(seed: u64, broken: Option<Break>, trace: bool) -> Report {
+    let class = Class::of(seed);
+    let mut world = World::new(seed, HOSTS, broken);
+    world.truth.trace = trace.then(Vec::new);
+    for host in 0..HOSTS - 1 {
+        world.start_host(host, u64::try_from(host).expect("few") * SECOND / 10);
+    }
+    for (at, fault) in faults(&mut Rng::new(seed ^ 0x00fa_0175), class) {
+        world.add_fault(at, fault);
+    }
+    world.run_clients(BUSY);
+    world.run(END);
+    let calm = matches!(class, Class::Calm | Class::Moves);
+    world.check(calm, END - 15 * SECOND);
+    let digest = world.digest();
+    let violations = std::mem::take(&mut world.truth.violations);
+    let trace = world.truth.trace.take().unwrap_or_default();
+    Report { seed, class, starts: world.truth.starts.len(), violations, digest, trace }
+}
+
+fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let count = match class {
+        Class::Calm => 0,
+        Class::Moves => 3,
+        Class::Crashes | Class::Cuts => 5,
+        Class::Everything => 10,
+    };
+    for _ in 0..count {
+        let at = rng.between(5 * SECOND, BUSY);
+        faults.push((at, fault(rng, class)));
+    }
+    // Whatever was down or away comes back.
+    for host in 0..HOSTS {
+        if class != Class::Calm {
+            faults.push((HEALED, Fault::Join { host }));
+        }
+    }
+    faults
+}
+
+fn fault(rng: &mut Rng, class: Class) -> Fault {
+    let host = usize::try_from(rng.between(0, 4)).expect("few");
+    let back_after = rng.between(SECOND / 10, 8 * SECOND);
+    let for_us = rng.between(SECOND / 10, 9 * SECOND);
+    match (class, rng.between(0, 10)) {
+        (Class::Calm, _) => unreachable!("calm walks have no faults"),
+        (Class::Moves, 0..6) => Fault::Leave { host, back_after: back_after + 5 * SECOND },
+        (Class::Moves, _) => Fault::Join { host },
+        (Class::Crashes, 0..7) => Fault::Crash { host, back_after, power: rng.chance(500) },
+        (Class::Crashes, _) => Fault::Leave { host, back_after },
+        (Class::Cuts, 0..4) => Fault::Pause { host, for_us },
+        (Class::Cuts, 4..7) => Fault::Cut { host, for_us },
+        (Class::Cuts, _) => Fault::Deaf { host, for_us },
+        (Class::Everything, kind) => match kind {
+            0 => Fault::Crash { host, back_after, power: rng.chance(500) },
+            1 => Fault::Pause { host, for_us },
+            2 => Fault::Cut { host, for_us },
+            3 => Fault::Leave { host, back_after },
+            4 => Fault::Compact,
+            5 => Fault::RevokeLease,
+            6 => Fault::LeaderChange,
+            7 => Fault::EndWatches { host },
+            8 => Fault::EtcdDown { for_us },
+            _ => {
+                let by = i64::try_from(rng.between(0, 6 * SECOND)).expect("small");
+                Fault::ClockJump { host, by_us: by - 3_000_000 }
+            }
+        },
+    }
+}
+
+impl World {
+    fn digest(&self) -> u64 {
+        let text = format!("{:?}{:?}{:?}", self.truth.starts, self.truth.ends, self.truth.ledgers);
+        tocktower_core::hash::hash_parts(&[text.as_bytes()])
+    }
+}

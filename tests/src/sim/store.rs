@@ -1,0 +1,174 @@
+//! A model of an agent's store: what was synced survives a power cut, what was only written
+//! survives a crash of the process, and reads see every batch before them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
+use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer};
+use tocktower_core::ids::{RangeId, RunId, TaskName, TaskNumber};
+use tocktower_core::run::RunRecord;
+use tocktower_core::task::Task;
+use tocktower_core::time::Instant;
+use tocktower_proto::convert::decode_task_row;
+
+#[derive(Clone, Debug)]
+struct Row {
+    name: TaskName,
+    stamp: u64,
+    task: Arc<Task>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    tasks: BTreeMap<(RangeId, TaskNumber), Row>,
+    names: BTreeMap<(RangeId, TaskName), TaskNumber>,
+    due: BTreeMap<(RangeId, Instant, TaskNumber), Instant>,
+    watermarks: BTreeMap<RangeId, Instant>,
+    history: Vec<RunRecord>,
+    requests: BTreeMap<u128, RunId>,
+}
+
+#[derive(Debug, Default)]
+pub struct Store {
+    tables: Tables,
+    /// As of the last sync: all that a power cut leaves. Only history matters to a stranger.
+    synced_rows: usize,
+    pub process: u64,
+    /// Duplicates of batches whose answer has not been given.
+    pub pending: Vec<(TaskNumber, RunId)>,
+}
+
+impl Store {
+    pub fn apply(&mut self, batch: &Batch) -> Committed {
+        let mut duplicates = Vec::new();
+        for op in &batch.ops {
+            self.one(batch.number, op, &mut duplicates);
+        }
+        Committed { batch: batch.number, synced: batch.sync, duplicates }
+    }
+
+    /// A sync that was asked for when there were `rows` has come through.
+    pub fn sync(&mut self, rows: usize) {
+        self.synced_rows = self.synced_rows.max(rows);
+    }
+
+    pub fn power_cut(&mut self) {
+        self.tables.history.truncate(self.synced_rows);
+        let history = std::mem::take(&mut self.tables.history);
+        self.tables = Tables { history, ..Tables::default() };
+    }
+
+    pub fn history(&self) -> &[RunRecord] {
+        &self.tables.history
+    }
+
+    fn one(
+        &mut self,
+        _batch: BatchNumber,
+        op: &StoreOp,
+        duplicates: &mut Vec<(TaskNumber, RunId)>,
+    ) {
+        let tables = &mut self.tables;
+        match op {
+            StoreOp::PutTask { range, number, name, stamp, request, raw, .. } => {
+                let task = decode_task_row(raw).expect("the driver encoded it");
+                let key = (*range, name.clone());
+                if let Some(before) = tables.names.insert(key, *number) {
+                    tables.tasks.remove(&(*range, before));
+                }
+                let row = Row { name: name.clone(), stamp: *stamp, task: Arc::new(task) };
+                tables.tasks.insert((*range, *number), row);
+                if let Some(run) = request.and_then(|request| tables.requests.get(&request)) {
+                    duplicates.push((*number, run.clone()));
+                }
+            }
+            StoreOp::DeleteTask { range, name } => {
+                if let Some(number) = tables.names.remove(&(*range, name.clone())) {
+                    tables.tasks.remove(&(*range, number));
+                }
+            }
+            StoreOp::Sweep { range, stamp } => {
+                let stale: Vec<_> = tables
+                    .tasks
+                    .iter()
+                    .filter(|((at, _), row)| at == range && row.stamp < *stamp)
+                    .map(|(key, row)| (*key, row.name.clone()))
+                    .collect();
+                for (key, name) in stale {
+                    tables.tasks.remove(&key);
+                    tables.names.remove(&(*range, name));
+                }
+            }
+            StoreOp::DropRange { range } => {
+                tables.tasks.retain(|(at, _), _| at != range);
+                tables.names.retain(|(at, _), _| at != range);
+                tables.due.retain(|(at, ..), _| at != range);
+            }
+            StoreOp::ClearDue { range } => {
+                tables.due.retain(|(at, ..), _| at != range);
+                tables.watermarks.remove(range);
+            }
+            StoreOp::PutDue { range, due, instant, number } => {
+                tables.due.insert((*range, *due, *number), *instant);
+            }
+            StoreOp::Watermark { range, through } => {
+                tables.watermarks.insert(*range, *through);
+                tables.due.retain(|(at, due, _), _| at != range || due > through);
+            }
+            StoreOp::History(record) => {
+                if let Some(request) = record.request {
+                    tables.requests.insert(request, record.id.clone());
+                }
+                tables.history.push((**record).clone());
+            }
+            StoreOp::OpenRun { .. }
+            | StoreOp::CloseRun { .. }
+            | StoreOp::Output { .. }
+            | StoreOp::LedgerNumber { .. } => {}
+        }
+    }
+
+    pub fn load(&self, request: &LoadRequest) -> LoadAnswer {
+        let tables = &self.tables;
+        match request {
+            LoadRequest::Due { range, after, through, limit } => {
+                let first = (*range, *after, TaskNumber(u64::MAX));
+                let last = (*range, *through, TaskNumber(u64::MAX));
+                let mut entries = Vec::new();
+                let mut reached = *through;
+                for ((_, due, number), instant) in tables.due.range(first..=last) {
+                    if entries.len() >= *limit
+                        && entries.last().is_some_and(|e: &DueLoaded| e.due < *due)
+                    {
+                        reached = entries.last().map_or(*through, |entry| entry.due);
+                        break;
+                    }
+                    if let Some(row) = tables.tasks.get(&(*range, *number)) {
+                        let (due, instant, number) = (*due, *instant, *number);
+                        entries.push(DueLoaded { due, instant, number, task: row.task.clone() });
+                    }
+                }
+                LoadAnswer::Due { entries, through: reached }
+            }
+            LoadRequest::Scan { range, after, limit } => {
+                let first = (*range, after.map_or(TaskNumber(0), |after| TaskNumber(after.0 + 1)));
+                let last = (*range, TaskNumber(u64::MAX));
+                let mut rows = tables.tasks.range(first..=last);
+                let tasks: Vec<_> = rows
+                    .by_ref()
+                    .take(*limit)
+                    .map(|((_, number), row)| (*number, row.task.clone()))
+                    .collect();
+                LoadAnswer::Scan { tasks, more: rows.next().is_some() }
+            }
+            LoadRequest::Task { range, name } => {
+                let number = tables.names.get(&(*range, name.clone()));
+                LoadAnswer::Task(number.and_then(|number| {
+                    let row = tables.tasks.get(&(*range, *number))?;
+                    Some((*number, row.task.clone()))
+                }))
+            }
+        }
+    }
+}

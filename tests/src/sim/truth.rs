@@ -1,0 +1,261 @@
+//! What truly happened in a walk, seen from outside: every version of every task, every start,
+//! every reported end, every ledger that etcd accepted. The checks that need the moment itself are
+//! made here as it happens; `check` holds the rest against it at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tocktower_cluster::keys::{Key, Keys};
+use tocktower_cluster::ledgers;
+use tocktower_cluster::port::Event;
+use tocktower_cluster::records::read_task;
+use tocktower_core::ids::{Attempt, Epoch, Fence, Incarnation, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::ledger::Ledger;
+use tocktower_core::run::{RunRecord, RunState};
+use tocktower_core::task::{Overlap, Task};
+use tocktower_core::time::{Instant, Wall};
+
+use super::etcd::Etcd;
+use super::world::{SECOND, TTL};
+
+/// One life of a task: its versions in the order of their writing, and its end.
+#[derive(Debug, Default)]
+pub struct Life {
+    pub versions: Vec<(u64, Arc<Task>)>,
+    pub deleted: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub run: RunId,
+    pub attempt: Attempt,
+    pub host: usize,
+    pub at: u64,
+    /// By the host's own clock.
+    pub wall: Wall,
+    pub due: Wall,
+}
+
+/// Instants that were reported as one.
+#[derive(Debug)]
+pub struct SpanEnd {
+    pub task: TaskName,
+    pub incarnation: Incarnation,
+    pub first: Instant,
+    pub until: Instant,
+    pub at: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Truth {
+    pub lives: BTreeMap<(TaskName, Incarnation), Life>,
+    pub triggers: BTreeMap<(TaskName, u128), (u64, Option<u64>)>,
+    pub starts: Vec<Started>,
+    pub ends: BTreeMap<RunId, Vec<(RunState, u64)>>,
+    pub spans: Vec<SpanEnd>,
+    pub ledgers: BTreeMap<RangeId, Vec<(u64, Arc<Ledger>)>>,
+    pub violations: Vec<String>,
+    /// What happened, for people, if it was asked for.
+    pub trace: Option<Vec<String>>,
+    claims: BTreeMap<RangeId, Vec<(u64, Option<Fence>)>>,
+    running: BTreeMap<(TaskName, RunId), (Fence, usize)>,
+    pub succeeded: BTreeMap<RunId, (Attempt, usize)>,
+}
+
+impl Truth {
+    pub fn violation(&mut self, at: u64, what: String) {
+        let seconds = at / SECOND;
+        self.violations.push(format!("{seconds}.{:06}s: {what}", at % SECOND));
+    }
+
+    pub fn note(&mut self, at: u64, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{}.{:06}s {}", at / SECOND, at % SECOND, what()));
+        }
+    }
+
+    /// The newest version of every task that is there.
+    pub fn living(&self) -> Vec<Task> {
+        let living = self.lives.values().filter(|life| life.deleted.is_none());
+        living.filter_map(|life| life.versions.last()).map(|(_, task)| (**task).clone()).collect()
+    }
+
+    pub fn pending_triggers(&self, task: &TaskName) -> Vec<u128> {
+        let of = self.triggers.range((task.clone(), 0)..=(task.clone(), u128::MAX));
+        of.filter(|(_, (_, gone))| gone.is_none()).map(|((_, ulid), _)| *ulid).collect()
+    }
+
+    /// What etcd has accepted.
+    pub fn shared(&mut self, events: &[Event], keys: &Keys, now: u64) {
+        for event in events {
+            self.note(now, || {
+                let key = String::from_utf8_lossy(event.key()).into_owned();
+                let kind = if matches!(event, Event::Put(_)) { "put" } else { "deleted" };
+                format!("etcd {} {key} {kind}", event.revision().0)
+            });
+            let Some(key) = keys.parse(event.key()) else { continue };
+            match (key, event) {
+                (Key::Task(pool, name), Event::Put(item)) => {
+                    let task = read_task(pool, name.clone(), item).expect("a task we wrote");
+                    let life = self.lives.entry((name, task.incarnation)).or_default();
+                    life.versions.push((now, Arc::new(task)));
+                }
+                (Key::Task(_, name), Event::Delete { .. }) => {
+                    let lives = self.lives.iter_mut().rev();
+                    let life = lives.filter(|((at, _), _)| *at == name).map(|(_, life)| life);
+                    if let Some(life) = life.into_iter().find(|life| life.deleted.is_none()) {
+                        life.deleted = Some(now);
+                    }
+                }
+                (Key::Trigger(_, name, ulid), Event::Put(_)) => {
+                    self.triggers.insert((name, ulid), (now, None));
+                }
+                (Key::Trigger(_, name, ulid), Event::Delete { .. }) => {
+                    if let Some(trigger) = self.triggers.get_mut(&(name, ulid)) {
+                        trigger.1 = Some(now);
+                    }
+                }
+                (Key::Claim(_, range), event) => {
+                    let fence = match event {
+                        Event::Put(item) => {
+                            Some(Fence { epoch: Epoch(1), revision: item.create_revision })
+                        }
+                        Event::Delete { .. } => None,
+                    };
+                    self.claims.entry(range).or_default().push((now, fence));
+                }
+                (Key::Ledger(_, range), Event::Put(item)) => {
+                    let ledger = ledgers::decode(&item.value).expect("a ledger we wrote");
+                    self.ledger(range, ledger, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Checker 5: fences of accepted ledgers grow, and marks never go back (L3, L5).
+    fn ledger(&mut self, range: RangeId, ledger: Ledger, now: u64) {
+        self.note(now, || format!("ledger {range:?} {ledger:?}"));
+        let before = self.ledgers.entry(range).or_default();
+        let problem = before.last().and_then(|(_, before)| {
+            let back = ledger.marks.through < before.marks.through
+                || ledger.marks.incarnation < before.marks.incarnation;
+            if ledger.fence < before.fence {
+                Some(format!("a ledger of an earlier fence was accepted in {range:?}"))
+            } else if back {
+                Some(format!("marks went back in {range:?}"))
+            } else {
+                None
+            }
+        });
+        before.push((now, Arc::new(ledger)));
+        if let Some(problem) = problem {
+            self.violation(now, problem);
+        }
+    }
+
+    pub fn started(&mut self, started: Started, etcd: &Etcd, keys: &Keys) {
+        let _ = etcd;
+        let range = keys.ranges().range_of(&started.run.task);
+        let (now, run) = (started.at, started.run.clone());
+        self.note(now, || format!("start {run} {started:?}"));
+        if started.wall < started.due && !matches!(run.run, RunKey::Manual(_)) {
+            self.violation(now, format!("{run} started before its due"));
+        }
+        self.check_owner(range, &started);
+        let wrote = self.ledgers.get(&range).is_some_and(|ledgers| {
+            ledgers.iter().any(|(_, ledger)| ledger.fence == started.attempt.fence)
+        });
+        if !wrote {
+            self.violation(now, format!("{run} started before its holder wrote a ledger"));
+        }
+        self.check_overlap(&started);
+        let key = (run.task.clone(), run);
+        self.running.insert(key, (started.attempt.fence, started.host));
+        self.starts.push(started);
+    }
+
+    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0).
+    fn check_owner(&mut self, range: RangeId, started: &Started) {
+        let ttl = u64::try_from(TTL.as_micros()).expect("short");
+        let claims = self.claims.get(&range).map_or(&[][..], Vec::as_slice);
+        let mine = |claim: &Option<Fence>| *claim == Some(started.attempt.fence);
+        let Some(last) = claims.iter().rposition(|(_, claim)| mine(claim)) else {
+            self.violation(started.at, format!("{} started without a claim", started.run));
+            return;
+        };
+        if let Some((ended, _)) = claims.get(last + 1)
+            && started.at > ended + ttl
+        {
+            let late = (started.at - ended) / 1_000;
+            let run = &started.run;
+            self.violation(started.at, format!("{run} started {late} ms after its claim ended"));
+        }
+    }
+
+    /// Checker 4: `skip` and `queue` never run two at a time under one fence.
+    fn check_overlap(&mut self, started: &Started) {
+        let task = &started.run.task;
+        let newest = self.lives.get(&(task.clone(), started.run.incarnation));
+        let Some((_, newest)) = newest.and_then(|life| life.versions.last()) else { return };
+        let once = life_long(newest, self.lives.get(&(task.clone(), newest.incarnation)));
+        if !once || matches!(started.run.run, RunKey::Manual(_)) {
+            return;
+        }
+        let other = self.running.iter().find(|((at, run), (fence, _))| {
+            at == task
+                && *run != started.run
+                && run.incarnation == started.run.incarnation
+                && *fence == started.attempt.fence
+        });
+        if let Some(((_, other), _)) = other {
+            let text = format!("{} started while {other} ran under the same fence", started.run);
+            self.violation(started.at, text);
+        }
+    }
+
+    pub fn vanished(&mut self, run: &RunId, host: usize, _now: u64) {
+        let key = (run.task.clone(), run.clone());
+        if self.running.get(&key).is_some_and(|(_, at)| *at == host) {
+            self.running.remove(&key);
+        }
+    }
+
+    pub fn reported(&mut self, record: &RunRecord, now: u64) {
+        self.note(now, || {
+            format!(
+                "report {} {:?} {:?} by {}",
+                record.id, record.state, record.reason, record.agent
+            )
+        });
+        let over = record.state.is_end() || record.state == RunState::WaitingRetry;
+        if over {
+            self.running.remove(&(record.id.task.clone(), record.id.clone()));
+        }
+        if !record.state.is_end() {
+            return;
+        }
+        if let Some(last) = record.attempts.last()
+            && record.state == RunState::Succeeded
+        {
+            let host = usize::from_str_radix(&last.agent.as_str()[1..], 10).unwrap_or(0);
+            self.succeeded.entry(record.id.clone()).or_insert((last.attempt, host));
+        }
+        self.ends.entry(record.id.clone()).or_default().push((record.state, now));
+        if let (Some(span), RunKey::Instant(first)) = (record.span, record.id.run) {
+            self.spans.push(SpanEnd {
+                task: record.id.task.clone(),
+                incarnation: record.id.incarnation,
+                first,
+                until: span.until,
+                at: now,
+            });
+        }
+    }
+}
+
+/// Whether all versions of a life forbid two runs at a time.
+fn life_long(newest: &Task, life: Option<&Life>) -> bool {
+    let forbids = |task: &Task| matches!(task.spec.overlap, Overlap::Skip | Overlap::Queue);
+    forbids(newest) && life.is_some_and(|life| life.versions.iter().all(|(_, task)| forbids(task)))
+}

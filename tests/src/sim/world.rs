@@ -1,0 +1,618 @@
+//! The simulated world: hosts with their drivers, one etcd, a network between them, a client, and
+//! faults. One thread, one queue of events in the order of their times; every delay, loss and fault
+//! comes from the seed, so that one seed is one walk, byte for byte.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use tocktower_agent::driver::{Driver, DriverEffect, DriverInput, PortCall};
+use tocktower_cluster::agents::{AgentOps, Identity};
+use tocktower_cluster::keys::{Keys, PREFIX};
+use tocktower_cluster::port::{
+    Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
+};
+use tocktower_core::agent::effect::{BatchNumber, Start, Ticket};
+use tocktower_core::agent::input::Committed;
+use tocktower_core::agent::{Config, Rules};
+use tocktower_core::hash::RangeCount;
+use tocktower_core::ids::{AgentName, Epoch, PoolName, Revision, RunId};
+use tocktower_core::run::{AttemptEnd, Finished};
+use tocktower_core::time::{Mono, Now, Wall};
+
+use super::Break;
+use super::etcd::Etcd;
+use super::rng::Rng;
+use super::store::Store;
+use super::truth::{Started, Truth};
+
+/// When the simulation's clock starts: a day with nothing special about it.
+const EPOCH_US: i64 = 1_795_478_400_000_000;
+pub const TTL: Duration = Duration::from_secs(3);
+pub const SECOND: u64 = 1_000_000;
+
+/// What happens to a host or to etcd, and when.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    Crash {
+        host: usize,
+        back_after: u64,
+        power: bool,
+    },
+    Pause {
+        host: usize,
+        for_us: u64,
+    },
+    Cut {
+        host: usize,
+        for_us: u64,
+    },
+    /// Answers are lost, requests arrive.
+    Deaf {
+        host: usize,
+        for_us: u64,
+    },
+    ClockJump {
+        host: usize,
+        by_us: i64,
+    },
+    Leave {
+        host: usize,
+        back_after: u64,
+    },
+    Join {
+        host: usize,
+    },
+    Compact,
+    RevokeLease,
+    LeaderChange,
+    EndWatches {
+        host: usize,
+    },
+    EtcdDown {
+        for_us: u64,
+    },
+}
+
+#[derive(Debug)]
+enum Event {
+    Step { host: usize, life: u32 },
+    Input { host: usize, life: u32, input: Box<DriverInput> },
+    Call { host: usize, life: u32, call: PortCall, request: Request },
+    Committed { host: usize, life: u32, batch: BatchNumber, sync: bool, rows: usize },
+    Push { host: usize, life: u32 },
+    Expire,
+    Client,
+    Fault(Fault),
+    Start { host: usize },
+}
+
+struct Watcher {
+    range: KeyRange,
+    next: Revision,
+    opened: bool,
+}
+
+pub struct Host {
+    pub name: AgentName,
+    pub life: u32,
+    pub driver: Option<Driver>,
+    pub store: Store,
+    /// This host had a fault: what ran on it may be repeated.
+    pub disturbed: bool,
+    skew_us: i64,
+    inbox: Vec<DriverInput>,
+    paused_until: u64,
+    cut_until: u64,
+    deaf_until: u64,
+    step_at: u64,
+    watchers: BTreeMap<WatcherId, Watcher>,
+    push_at: u64,
+    running: BTreeMap<Ticket, RunId>,
+    disk_at: u64,
+    back_after: Option<u64>,
+}
+
+pub struct World {
+    pub now: u64,
+    pub rng: Rng,
+    pub etcd: Etcd,
+    pub hosts: Vec<Host>,
+    pub truth: Truth,
+    pub keys: Keys,
+    pub broken: Option<Break>,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next_event: u64,
+    etcd_down_until: u64,
+    etcd_seen: Revision,
+    clients_until: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, hosts: usize, broken: Option<Break>) -> World {
+        let mut rng = Rng::new(seed);
+        let ranges = RangeCount::new(8).expect("a power of two");
+        let hosts = (0..hosts)
+            .map(|number| Host {
+                name: AgentName::parse(&format!("h{number}")).expect("a good name"),
+                life: 0,
+                driver: None,
+                store: Store::default(),
+                disturbed: false,
+                skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
+                inbox: Vec::new(),
+                paused_until: 0,
+                cut_until: 0,
+                deaf_until: 0,
+                step_at: u64::MAX,
+                watchers: BTreeMap::new(),
+                push_at: u64::MAX,
+                running: BTreeMap::new(),
+                disk_at: 0,
+                back_after: None,
+            })
+            .collect();
+        let mut world = World {
+            now: SECOND,
+            rng,
+            etcd: Etcd::default(),
+            hosts,
+            truth: Truth::default(),
+            keys: Keys::new(PREFIX, ranges),
+            broken,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            etcd_down_until: 0,
+            etcd_seen: Revision(1),
+            clients_until: 0,
+        };
+        world.at(world.now, Event::Expire);
+        world
+    }
+
+    pub fn start_host(&mut self, host: usize, after: u64) {
+        self.at(self.now + after, Event::Start { host });
+    }
+
+    pub fn add_fault(&mut self, at: u64, fault: Fault) {
+        self.at(at, Event::Fault(fault));
+    }
+
+    pub fn run_clients(&mut self, until: u64) {
+        self.clients_until = until;
+        self.at(self.now + SECOND, Event::Client);
+    }
+
+    pub fn wall(&self) -> Wall {
+        Wall::from_micros(EPOCH_US + i64::try_from(self.now).expect("a short walk"))
+    }
+
+    pub fn run(&mut self, until: u64) {
+        while let Some(Reverse((at, id))) = self.queue.pop() {
+            if at > until {
+                self.queue.push(Reverse((at, id)));
+                break;
+            }
+            self.now = at;
+            if let Some(event) = self.events.remove(&id) {
+                self.happen(event);
+            }
+        }
+        self.now = until;
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.next_event += 1;
+        self.events.insert(self.next_event, event);
+        self.queue.push(Reverse((at.max(self.now), self.next_event)));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Step { host, life } if self.lives(host, life) => self.step(host),
+            Event::Input { host, life, input } if self.lives(host, life) => {
+                self.hosts[host].inbox.push(*input);
+                self.step(host);
+            }
+            Event::Committed { host, life, batch, sync, rows } if self.lives(host, life) => {
+                let store = &mut self.hosts[host].store;
+                if sync && self.broken != Some(Break::LedgerBeforeSync) {
+                    store.sync(rows);
+                }
+                let duplicates = std::mem::take(&mut store.pending);
+                let committed = Committed { batch, synced: sync, duplicates };
+                self.hosts[host].inbox.push(DriverInput::Committed(committed));
+                self.step(host);
+            }
+            Event::Call { host, life, call, request } => self.serve(host, life, call, &request),
+            Event::Push { host, life } if self.lives(host, life) => self.push(host),
+            Event::Expire => {
+                let late = self.rng.chance(200);
+                self.etcd.expire(self.now, late || self.now < self.etcd_down_until);
+                self.changed();
+                self.at(self.now + SECOND / 5, Event::Expire);
+            }
+            Event::Client => {
+                if self.now < self.clients_until {
+                    self.client_acts();
+                    self.changed();
+                    let wait = self.rng.between(SECOND / 20, SECOND);
+                    self.at(self.now + wait, Event::Client);
+                }
+            }
+            Event::Fault(fault) => self.fault(fault),
+            Event::Start { host } => self.boot(host),
+            _ => {}
+        }
+    }
+
+    fn lives(&self, host: usize, life: u32) -> bool {
+        self.hosts[host].life == life && self.hosts[host].driver.is_some()
+    }
+
+    pub fn host_now(&self, host: usize) -> Now {
+        let wall = self.wall().micros() + self.hosts[host].skew_us;
+        let mono = self.now + 1_000 * SECOND;
+        Now { wall: Wall::from_micros(wall), mono: Mono::from_micros(mono) }
+    }
+
+    fn boot(&mut self, host: usize) {
+        if self.hosts[host].driver.is_some() {
+            return;
+        }
+        let now = self.host_now(host);
+        let keys = self.keys.clone();
+        let rules = Rules {
+            licence: self.broken != Some(Break::StartPastLicence),
+            first_ledger: self.broken != Some(Break::StartBeforeLedger),
+            undecided: self.broken != Some(Break::MarksPastUndecided),
+        };
+        let at = &mut self.hosts[host];
+        at.life += 1;
+        at.store.process += 1;
+        let pool = PoolName::parse("default").expect("a good name");
+        let config = Config {
+            agent: at.name.clone(),
+            pool: pool.clone(),
+            weight: 100,
+            ttl: TTL,
+            ranges: keys.ranges(),
+            epoch: Epoch(1),
+            process: at.store.process,
+            running_max: 50,
+            rules,
+        };
+        let identity = Identity {
+            agent: at.name.clone(),
+            pool,
+            labels: BTreeMap::new(),
+            version: "sim".to_owned(),
+            tz_version: "sim".to_owned(),
+            host_id: at.name.to_string(),
+        };
+        let ops = AgentOps { keys, identity, epoch: Epoch(1) };
+        let mut effects = Vec::new();
+        at.driver = Some(Driver::new(config, ops, now, &mut effects));
+        at.step_at = u64::MAX;
+        at.push_at = u64::MAX;
+        at.disk_at = self.now;
+        self.perform(host, effects);
+        self.step(host);
+    }
+
+    /// The process is gone: what it had in memory, its watches, its running attempts.
+    fn halt(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        at.driver = None;
+        at.life += 1;
+        at.inbox.clear();
+        at.watchers.clear();
+        at.paused_until = 0;
+        for (_, run) in std::mem::take(&mut at.running) {
+            self.truth.vanished(&run, host, self.now);
+        }
+    }
+
+    fn step(&mut self, host: usize) {
+        let now = self.host_now(host);
+        let at = &mut self.hosts[host];
+        if at.paused_until > self.now {
+            let (life, until) = (at.life, at.paused_until);
+            self.at(until, Event::Step { host, life });
+            return;
+        }
+        let inputs = std::mem::take(&mut at.inbox);
+        let Some(driver) = at.driver.as_mut() else { return };
+        let mut effects = Vec::new();
+        driver.step(now, inputs, &mut effects);
+        self.perform(host, effects);
+        self.plan_wake(host);
+    }
+
+    fn plan_wake(&mut self, host: usize) {
+        let now = self.host_now(host);
+        let at = &self.hosts[host];
+        let Some(driver) = at.driver.as_ref() else { return };
+        let wake = driver.wake();
+        let mono = wake.mono.since(now.mono);
+        let wall = wake.wall.map_or(mono, |wall| wall.since(now.wall).min(mono));
+        let after = u64::try_from(wall.as_micros()).expect("soon").max(50);
+        let (life, due) = (at.life, self.now + after);
+        let planned = self.hosts[host].step_at;
+        if planned <= self.now || due < planned {
+            self.hosts[host].step_at = due;
+            self.at(due, Event::Step { host, life });
+        }
+    }
+
+    fn perform(&mut self, host: usize, effects: Vec<DriverEffect>) {
+        let life = self.hosts[host].life;
+        for effect in effects {
+            match effect {
+                DriverEffect::Call { call, request } => self.send(host, life, call, request),
+                DriverEffect::Watch(command) => self.watch(host, command),
+                DriverEffect::Commit(batch) => {
+                    let store = &mut self.hosts[host].store;
+                    let duplicates = store.apply(&batch).duplicates;
+                    store.pending.extend(duplicates);
+                    let rows = store.history().len();
+                    let sync = batch.sync;
+                    let took = self.rng.between(100, if batch.sync { 8_000 } else { 800 });
+                    let done = self.hosts[host].disk_at.max(self.now) + took;
+                    self.hosts[host].disk_at = done;
+                    let batch = batch.number;
+                    self.at(done, Event::Committed { host, life, batch, sync, rows });
+                }
+                DriverEffect::Load { load, request } => {
+                    let answer = self.hosts[host].store.load(&request);
+                    let input = Box::new(DriverInput::Loaded { load, answer });
+                    let done = self.hosts[host].disk_at.max(self.now) + self.rng.between(50, 2_000);
+                    self.hosts[host].disk_at = done;
+                    self.at(done, Event::Input { host, life, input });
+                }
+                DriverEffect::Start(start) => self.start(host, life, *start),
+                DriverEffect::Cancel { ticket } => self.finish(host, life, ticket, 1_000, true),
+                DriverEffect::Report(record) => self.truth.reported(&record, self.now),
+                DriverEffect::Exit { .. } => {
+                    let back = self.hosts[host].back_after.take().unwrap_or(SECOND);
+                    self.halt(host);
+                    self.at(self.now + back, Event::Start { host });
+                    return;
+                }
+                DriverEffect::Notice(notice) => {
+                    self.truth.note(self.now, || format!("h{host} {notice:?}"));
+                }
+                DriverEffect::Coordinator { .. } => {}
+                DriverEffect::Trouble { what, error } => {
+                    self.truth.note(self.now, || format!("h{host} {what} {error}"));
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, host: usize, life: u32, start: Start) {
+        let now = self.host_now(host);
+        let checks = self.broken != Some(Break::StartPastLicence);
+        if checks && start.until <= now.mono {
+            let input = Box::new(DriverInput::Unstarted { ticket: start.ticket });
+            self.at(self.now, Event::Input { host, life, input });
+            return;
+        }
+        let long = self.rng.chance(100);
+        let took = self.rng.between(1_000, if long { 9 * SECOND } else { SECOND / 2 });
+        self.hosts[host].running.insert(start.ticket, start.run.clone());
+        let started = Started {
+            run: start.run,
+            attempt: start.attempt,
+            host,
+            at: self.now,
+            wall: now.wall,
+            due: start.due,
+        };
+        self.truth.started(started, &self.etcd, &self.keys);
+        self.finish(host, life, start.ticket, took, false);
+    }
+
+    fn finish(&mut self, host: usize, life: u32, ticket: Ticket, took: u64, cancel: bool) {
+        let failed = self.rng.chance(100);
+        let end = match (cancel, failed) {
+            (true, _) => AttemptEnd::Cancelled,
+            (false, true) => AttemptEnd::Failed { reason: "exit code 1".to_owned() },
+            (false, false) => AttemptEnd::Succeeded,
+        };
+        let wall = self.host_now(host).wall;
+        let finished = Finished {
+            started_at: Some(wall),
+            finished_at: wall.plus(Duration::from_micros(took)),
+            end,
+            code: None,
+            output: Default::default(),
+        };
+        let input = Box::new(DriverInput::Finished { ticket, finished: Box::new(finished) });
+        self.at(self.now + took, Event::Input { host, life, input });
+    }
+
+    fn send(&mut self, host: usize, life: u32, call: PortCall, request: Request) {
+        let request = match self.broken {
+            Some(Break::NoFenceCompare) => super::breaks::without_fence(request),
+            _ => request,
+        };
+        let slow = self.rng.chance(5);
+        let delay = self.rng.between(150, if slow { SECOND } else { 1_500 });
+        let lost = self.hosts[host].cut_until > self.now || self.etcd_down_until > self.now;
+        if lost {
+            let error = PortError::Unknown("timed out".to_owned());
+            let input = Box::new(DriverInput::Answered { call, answer: Err(error) });
+            self.at(self.now + SECOND, Event::Input { host, life, input });
+            return;
+        }
+        self.at(self.now + delay, Event::Call { host, life, call, request });
+    }
+
+    fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request) {
+        let answer = self.etcd.call(request, self.now);
+        self.changed();
+        let deaf = self.hosts[host].deaf_until > self.now || self.hosts[host].cut_until > self.now;
+        let (answer, delay): (Result<Answer, PortError>, u64) = match deaf || self.rng.chance(2) {
+            true => (Err(PortError::Unknown("timed out".to_owned())), SECOND),
+            false => (answer, self.rng.between(150, 1_500)),
+        };
+        let input = Box::new(DriverInput::Answered { call, answer });
+        self.at(self.now + delay, Event::Input { host, life, input });
+    }
+
+    /// Something may have changed in etcd: note what is true now, and have the watches told.
+    fn changed(&mut self) {
+        if self.etcd.revision() == self.etcd_seen {
+            return;
+        }
+        let from = Revision(self.etcd_seen.0 + 1);
+        if let Ok(events) = self.etcd.events(&self.keys.all(), from) {
+            self.truth.shared(&events, &self.keys, self.now);
+        }
+        self.etcd_seen = self.etcd.revision();
+        for host in 0..self.hosts.len() {
+            self.plan_push(host);
+        }
+    }
+
+    fn plan_push(&mut self, host: usize) {
+        if self.hosts[host].watchers.is_empty() || self.hosts[host].push_at > self.now {
+            if self.hosts[host].push_at != u64::MAX && self.hosts[host].push_at > self.now {
+                return;
+            }
+        }
+        let slow = self.rng.chance(5);
+        let at = self.now + self.rng.between(150, if slow { SECOND } else { 2_000 });
+        self.hosts[host].push_at = at;
+        let life = self.hosts[host].life;
+        self.at(at, Event::Push { host, life });
+    }
+
+    fn watch(&mut self, host: usize, command: WatchCommand) {
+        match command {
+            WatchCommand::Open { watcher, range, from } => {
+                let watching = Watcher { range, next: from, opened: false };
+                self.hosts[host].watchers.insert(watcher, watching);
+                self.plan_push(host);
+            }
+            WatchCommand::Close { watcher } => {
+                self.hosts[host].watchers.remove(&watcher);
+            }
+        }
+    }
+
+    /// Delivers what the host's watchers have not seen, unless the network is cut.
+    fn push(&mut self, host: usize) {
+        self.hosts[host].push_at = u64::MAX;
+        let silent = self.hosts[host].cut_until.max(self.hosts[host].deaf_until);
+        let silent = silent.max(self.etcd_down_until);
+        if silent > self.now {
+            let life = self.hosts[host].life;
+            self.hosts[host].push_at = silent + 1;
+            self.at(silent + 1, Event::Push { host, life });
+            return;
+        }
+        let mut gone = Vec::new();
+        let mut messages = Vec::new();
+        for (id, watcher) in &mut self.hosts[host].watchers {
+            if !watcher.opened {
+                watcher.opened = true;
+                messages.push(WatchMessage::Opened { watcher: *id });
+            }
+            match self.etcd.events(&watcher.range, watcher.next) {
+                Ok(events) if events.is_empty() => {}
+                Ok(events) => {
+                    let through = events.last().map(|e| e.revision()).unwrap_or_default();
+                    watcher.next = through.next();
+                    messages.push(WatchMessage::Events { watcher: *id, through, events });
+                }
+                Err(oldest) => {
+                    gone.push(*id);
+                    messages.push(WatchMessage::Compacted { watcher: *id, oldest });
+                }
+            }
+        }
+        for id in gone {
+            self.hosts[host].watchers.remove(&id);
+        }
+        let inputs = messages.into_iter().map(DriverInput::Watch);
+        self.hosts[host].inbox.extend(inputs);
+        self.step(host);
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.truth.note(self.now, || format!("fault {fault:?}"));
+        match fault {
+            Fault::Crash { host, back_after, power } => {
+                self.hosts[host].disturbed = true;
+                self.halt(host);
+                if power {
+                    self.hosts[host].store.power_cut();
+                }
+                self.at(self.now + back_after, Event::Start { host });
+            }
+            Fault::Pause { host, for_us } => {
+                self.hosts[host].disturbed = true;
+                self.hosts[host].paused_until = self.now + for_us;
+            }
+            Fault::Cut { host, for_us } => {
+                self.hosts[host].disturbed = true;
+                self.hosts[host].cut_until = self.now + for_us;
+            }
+            Fault::Deaf { host, for_us } => {
+                self.hosts[host].disturbed = true;
+                self.hosts[host].deaf_until = self.now + for_us;
+            }
+            Fault::ClockJump { host, by_us } => {
+                self.hosts[host].disturbed = true;
+                self.hosts[host].skew_us += by_us;
+            }
+            Fault::Leave { host, back_after } => {
+                self.hosts[host].back_after = Some(back_after);
+                let deadline = Duration::from_secs(20);
+                self.hosts[host].inbox.push(DriverInput::Leave { deadline });
+                if self.hosts[host].driver.is_some() {
+                    self.step(host);
+                }
+            }
+            Fault::Join { host } => self.boot(host),
+            Fault::Compact => {
+                let behind = i64::try_from(self.rng.between(0, 40)).expect("small");
+                self.etcd.compact(self.etcd.revision().0 - behind);
+            }
+            Fault::RevokeLease => {
+                for host in &mut self.hosts {
+                    host.disturbed = true;
+                }
+                let leases = self.etcd.lease_ids();
+                if let Some(lease) = self.rng.pick(&leases).copied() {
+                    self.etcd.end_lease(lease);
+                    self.changed();
+                }
+            }
+            Fault::LeaderChange => self.etcd.renew_all(self.now),
+            Fault::EndWatches { host } => {
+                let ended = std::mem::take(&mut self.hosts[host].watchers);
+                for watcher in ended.into_keys() {
+                    let reason = "the connection broke".to_owned();
+                    let message = WatchMessage::Ended { watcher, reason };
+                    self.hosts[host].inbox.push(DriverInput::Watch(message));
+                }
+                if self.hosts[host].driver.is_some() {
+                    self.step(host);
+                } else {
+                    self.hosts[host].inbox.clear();
+                }
+            }
+            Fault::EtcdDown { for_us } => {
+                for host in &mut self.hosts {
+                    host.disturbed = true;
+                }
+                self.etcd_down_until = self.now + for_us;
+            }
+        }
+    }
+}
