@@ -3,7 +3,6 @@
 pub mod driver;
 pub mod exec;
 mod notices;
-mod records;
 pub mod run;
 pub mod store;
 pub mod waker;

@@ -29,7 +29,6 @@ use tokio::task::JoinHandle;
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
 use crate::notices;
-use crate::records::ProtoCodec;
 use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
     TrimBudget,
@@ -141,7 +140,7 @@ impl RunningAgent {
 /// follow, claim and run.
 pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAgent, StartError> {
     let dir = config.data_dir.clone();
-    let opening = move || Store::open(&dir, StoreConfig::new(Arc::new(ProtoCodec)));
+    let opening = move || Store::open(&dir, StoreConfig::default());
     let opened = tokio::task::spawn_blocking(opening).await;
     let opened = opened.map_err(|error| StartError::Cluster(error.to_string()))??;
     if let Some(aside) = &opened.set_aside {
@@ -180,9 +179,9 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         }
     });
     let executors = Arc::new(Executors::new(config.exec.clone(), ends));
+    let first_number = opened.process << 32;
     let mut effects = Vec::new();
-    let driver =
-        driver(&config, epoch, ranges, opened.process, opened.first_number.0, &mut effects);
+    let driver = driver(&config, epoch, ranges, opened.process, first_number, &mut effects);
     let shell = Shell {
         driver,
         port,

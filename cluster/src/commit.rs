@@ -245,10 +245,7 @@ async fn send(shared: &Shared, group: &[Waiting]) -> Result<Answer, PortError> {
     shared.port.call(Request::Txn(tasks::create(&shared.keys, &creates))).await
 }
 
-async fn read_back(
-    shared: &Shared,
-    group: &[Waiting],
-) -> Result<Vec<Option<KeyValue>>, PortError> {
+async fn read_back(shared: &Shared, group: &[Waiting]) -> Result<Vec<Option<KeyValue>>, PortError> {
     let get = |waiting: &Waiting| {
         let create = &waiting.wanted.create;
         Op::Get { key: shared.keys.build(&Key::Task(create.pool.clone(), create.name.clone())) }
@@ -311,5 +308,153 @@ fn sort_out(shared: &Shared, group: Vec<Waiting>, found: Vec<Option<KeyValue>>) 
 fn fail(group: Vec<Waiting>, error: &CommitError) {
     for waiting in group {
         let _ = waiting.answer.send(Err(error.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use tocktower_core::hash::RangeCount;
+    use tocktower_core::ids::PoolName;
+    use tocktower_core::schedule::Schedule;
+    use tocktower_core::task::{
+        Action, CatchUp, CatchUpPolicy, Overlap, Retry, Spec, create as new_task,
+    };
+    use tocktower_core::time::{Instant as When, Wall};
+
+    use crate::embedded::Embedded;
+    use crate::keys::PREFIX;
+    use crate::port::WatchStream;
+
+    /// What becomes of the next transaction.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fate {
+        /// It is carried out, and its answer is lost.
+        AnswerLost,
+        /// It is lost.
+        Lost,
+        Refused,
+    }
+
+    /// A store that loses what it is told to.
+    struct Lossy {
+        store: Arc<Embedded>,
+        fates: Mutex<Vec<Fate>>,
+        sent: AtomicUsize,
+    }
+
+    impl Port for Lossy {
+        fn call(&self, request: Request) -> BoxFuture<'static, Result<Answer, PortError>> {
+            self.sent.fetch_add(1, Ordering::SeqCst);
+            let unknown = || Err(PortError::Unknown("lost".to_owned()));
+            let store = self.store.clone();
+            match self.fates.lock().unwrap().pop() {
+                None => store.call(request),
+                Some(Fate::Refused) => async { Err(PortError::NoLeader) }.boxed(),
+                Some(Fate::Lost) => async move { unknown() }.boxed(),
+                Some(Fate::AnswerLost) => async move {
+                    store.call(request).await.unwrap();
+                    unknown()
+                }
+                .boxed(),
+            }
+        }
+
+        fn watch(&self, capacity: usize) -> WatchStream {
+            self.store.watch(capacity)
+        }
+    }
+
+    fn lossy(fates: &[Fate]) -> (Arc<Lossy>, Commit) {
+        let fates = fates.iter().rev().copied().collect();
+        let store = Embedded::in_memory().unwrap();
+        let lossy = Arc::new(Lossy { store, fates: Mutex::new(fates), sent: AtomicUsize::new(0) });
+        let keys = Keys::new(PREFIX, RangeCount::DEFAULT);
+        let commit = Commit::start(lossy.clone(), keys, Epoch(1), Arc::new(|_, _| {}));
+        (lossy, commit)
+    }
+
+    fn wanted(name: &str, request: Option<u128>) -> Wanted {
+        let spec = Spec {
+            name: TaskName::parse(&format!("default/{name}")).unwrap(),
+            description: String::new(),
+            labels: Default::default(),
+            schedules: vec![Schedule::At(When::from_millis(9_000_000_000_000))],
+            start_at: None,
+            end_at: None,
+            max_runs: None,
+            jitter: Duration::ZERO,
+            exclude: Default::default(),
+            action: Action::Noop,
+            pool: PoolName::parse("default").unwrap(),
+            catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(60) },
+            overlap: Overlap::Skip,
+            retry: Retry::default(),
+            timeout: None,
+            start_deadline: None,
+            priority: 0,
+            paused: false,
+        };
+        let version = new_task(spec, Wall::from_millis(1_000), request).unwrap();
+        let create = Create::new(&version, Epoch(1)).unwrap();
+        Wanted { create, known_again: request.is_some() }
+    }
+
+    async fn one(commit: &Commit, wanted: Wanted) -> Outcome {
+        commit.create(vec![wanted]).await.unwrap().pop().unwrap()
+    }
+
+    #[tokio::test]
+    async fn many_creates_share_few_transactions_and_each_has_its_answer() {
+        let (lossy, commit) = lossy(&[]);
+        let names: Vec<String> = (0..1_000).map(|n| format!("t{n}")).collect();
+        let mut creates: Vec<Wanted> = names.iter().map(|name| wanted(name, None)).collect();
+        creates.push(wanted("t7", None));
+        let outcomes = commit.create(creates).await.unwrap();
+        let (last, first) = outcomes.split_last().unwrap();
+        assert!(first.iter().all(|outcome| matches!(outcome, Ok(Created::Done { .. }))));
+        assert!(matches!(last, Ok(Created::Exists(_))), "{last:?}");
+        assert!(lossy.sent.load(Ordering::SeqCst) <= 11);
+    }
+
+    #[tokio::test]
+    async fn a_create_whose_answer_was_lost_is_found_and_answered_exactly() {
+        let (_, commit) = lossy(&[Fate::AnswerLost]);
+        let outcome = one(&commit, wanted("a", None)).await;
+        assert!(matches!(outcome, Ok(Created::Done { .. })), "{outcome:?}");
+        let again = one(&commit, wanted("a", None)).await;
+        assert!(matches!(again, Ok(Created::Exists(_))), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn a_create_that_may_have_run_is_sent_again_only_if_it_is_known_again() {
+        let (lossy_one, commit) = lossy(&[Fate::Lost]);
+        let outcome = one(&commit, wanted("a", Some(7))).await;
+        assert!(matches!(outcome, Ok(Created::Done { .. })), "{outcome:?}");
+        assert_eq!(lossy_one.sent.load(Ordering::SeqCst), 3);
+        let (_, commit) = lossy(&[Fate::Lost]);
+        assert_eq!(one(&commit, wanted("a", None)).await, Err(CommitError::OutcomeUnknown));
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_certainly_did_not_happen() {
+        let (_, commit) = lossy(&[Fate::Refused]);
+        let refused = Err(CommitError::Refused(PortError::NoLeader));
+        assert_eq!(one(&commit, wanted("a", Some(7))).await, refused);
+        assert!(matches!(one(&commit, wanted("a", Some(7))).await, Ok(Created::Done { .. })));
+    }
+
+    #[tokio::test]
+    async fn more_than_there_is_room_for_is_refused_at_once() {
+        let (lossy, commit) = lossy(&[]);
+        let all = (0..=WAITING_MAX).map(|n| wanted(&format!("t{n}"), None)).collect();
+        assert_eq!(commit.create(all).await, Err(CommitError::Full));
+        assert_eq!(lossy.sent.load(Ordering::SeqCst), 0);
+        assert!(one(&commit, wanted("a", None)).await.is_ok());
     }
 }

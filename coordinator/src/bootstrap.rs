@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tocktower_cluster::keys::{Key, Keys, PREFIX};
+use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::{Answer, Compare, Op, OpAnswer, Port, PortError, Request, Txn};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::Epoch;
@@ -45,9 +45,13 @@ pub enum BootstrapError {
 }
 
 /// Reads the cluster's record; makes it with `ranges` if there is none.
-pub async fn cluster(port: &Arc<dyn Port>, ranges: RangeCount) -> Result<Cluster, BootstrapError> {
+pub async fn cluster(
+    port: &Arc<dyn Port>,
+    prefix: &str,
+    ranges: RangeCount,
+) -> Result<Cluster, BootstrapError> {
     // The key of the record holds no range, so any count builds it.
-    let key = Keys::new(PREFIX, ranges).build(&Key::Cluster);
+    let key = Keys::new(prefix, ranges).build(&Key::Cluster);
     let record = ClusterRecord {
         id: Ulid::generate().to_string().to_ascii_lowercase(),
         format_version: FORMAT_VERSION,

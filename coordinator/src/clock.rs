@@ -1,5 +1,9 @@
-//! The one place where this crate reads clocks: services take `Now` as a value, so that their tests
-//! can choose it, and both clocks are read together, so that they can be compared.
+//! The one place where this crate reads clocks.
+//!
+//! Services and the catalog take times as values where they decide something, so that tests can
+//! choose them; what is read here is read where something comes in or goes out. Both clocks are
+//! read together where they are compared: the wall clock for what users see, `CLOCK_BOOTTIME` for
+//! ages and deadlines, since it goes on through suspend and is never set.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

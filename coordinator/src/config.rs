@@ -1,7 +1,13 @@
 //! What a coordinator is started with, and why it would not start.
+//!
+//! Reading files, flags and the environment is the daemon's business; this is what is left of it,
+//! typed and checked. Wrong configuration is an error value that names the key, what was given and
+//! what is allowed, and says of itself that it is one, so that the daemon can exit with 78. Until
+//! there are TLS and tokens, a listener off loopback has to be asked for.
 
 use std::net::SocketAddr;
 
+use tocktower_cluster::keys::PREFIX;
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::CoordinatorId;
 
@@ -16,6 +22,8 @@ pub struct CoordinatorConfig {
     pub advertise: Option<String>,
     /// For the first start of a cluster; later the cluster's own count holds.
     pub range_count_for_new_cluster: RangeCount,
+    /// Where the cluster's keys lie.
+    pub prefix: String,
     /// Listen off loopback without TLS and tokens.
     pub insecure: bool,
     /// Compact etcd; off where others share it.
@@ -30,6 +38,7 @@ impl CoordinatorConfig {
             listen,
             advertise: None,
             range_count_for_new_cluster: RangeCount::DEFAULT,
+            prefix: PREFIX.to_owned(),
             insecure: false,
             compact: true,
         }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use tocktower_cluster::keys::{Keys, PREFIX};
+use tocktower_cluster::keys::Keys;
 use tocktower_cluster::port::Port;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -75,10 +75,11 @@ impl Coordinator {
         let failed = |error| StartError::Listen { listen, error };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        let cluster = bootstrap::cluster(&port, config.range_count_for_new_cluster).await?;
+        let cluster =
+            bootstrap::cluster(&port, &config.prefix, config.range_count_for_new_cluster).await?;
 
         let (stopper, stop) = stop();
-        let catalog = Catalog::new(Keys::new(PREFIX, cluster.ranges));
+        let catalog = Catalog::new(Keys::new(&config.prefix, cluster.ranges));
         let feed = Feed::new();
         let metrics = Arc::new(Metrics::new());
         let links = Links::new(Interests::new(), feed.clone());

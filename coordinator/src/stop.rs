@@ -1,4 +1,9 @@
 //! One stop for all tasks of a coordinator: cheap to clone, awaited anywhere, pulled once.
+//!
+//! Long answers (output that is followed, live feeds, agent links) would keep a graceful shutdown
+//! waiting for ever, so each of them listens for this beside its work. Dropping the one who pulls
+//! is a stop as well: a coordinator whose handle is gone must not run on unseen. A crate for
+//! cancellation would do the same with a tree of tokens; there is one level here.
 
 use tokio::sync::watch;
 

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use rocksdb::{Cache, ColumnFamily, DB, WriteBufferManager};
+use rocksdb::{Cache, ColumnFamily, DB, Options, WriteBufferManager};
 use tocktower_core::ids::{LedgerNumber, RangeId};
 
 pub use error::{OpenError, StoreError};
@@ -59,6 +59,10 @@ use crate::store::stats::Counters;
 /// `write`, `sync` and `trim` are meant for one thread, and wait for each other if not.
 pub struct Store {
     db: DB,
+    /// Of families made after opening. The crate does not keep their compaction filters alive as it
+    /// does for those that it opened, and RocksDB calls them as long as it is open: so these come
+    /// after `db`, and go after it.
+    _options: Vec<Options>,
     clock: fn() -> tocktower_core::time::Wall,
     cutoffs: Arc<Cutoffs>,
     writer: Mutex<Writer>,

@@ -72,7 +72,7 @@ pub struct State {
     pub beats: BTreeMap<CoordinatorId, Beat>,
     pub shared_beat: Option<Shared>,
     pub compact: Option<Shared>,
-    /// Bytes of ledgers since the last compaction: old versions of them are most of what etcd keeps.
+    /// Bytes of ledgers since the last compaction: their old versions are most of what etcd keeps.
     pub ledger_bytes: u64,
 }
 

@@ -123,6 +123,10 @@ impl Tasks {
         if known.is_some_and(|known| known.mod_revision > stored.mod_revision) {
             return false;
         }
+        // What a service has put in early comes again by the watch, and is judged once.
+        if known.is_some_and(|known| self.is_that(known, stored, record)) {
+            return true;
+        }
         self.judge(&key, stored, record);
         let pool = self.pool_number(&stored.pool);
         let entry = Entry {
@@ -136,6 +140,12 @@ impl Tasks {
         }
         self.count(pool, range, 1);
         true
+    }
+
+    fn is_that(&self, known: &Entry, stored: &StoredTask, record: &[u8]) -> bool {
+        known.mod_revision == stored.mod_revision
+            && *known.record == *record
+            && self.pools.get(usize::from(known.pool)) == Some(&stored.pool)
     }
 
     /// Takes a task away, if it is in that pool: a move puts it elsewhere at the same revision.

@@ -1,4 +1,9 @@
 //! `FleetService`: read the message, call the service, write the answer.
+//!
+//! The same views as REST shows, field by field; the one difference is that protobuf has messages
+//! where JSON has numbers (fences and sessions carry their epoch). Lists are whole here: a fleet of
+//! ten thousand agents is some megabytes, below what clients of this API take, and its readers are
+//! programs.
 
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
 //! gRPC over the same services and on the same port as REST, with reflection and health.
 //!
 //! Thin as `rest` is: each call reads its message, calls a service, writes the answer. `status` is
-//! the one table of refusals.
+//! the one table of refusals. Health says what `/readyz` says, for load balancers that ask in gRPC;
+//! reflection lets `grpcurl` work without our files. The link of agents is served here too, with
+//! larger messages, since an answer to a query may hold a thousand runs.
 
 mod fleet;
 mod runs;

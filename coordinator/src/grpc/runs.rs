@@ -1,4 +1,9 @@
 //! `RunService`: read the message, call the service, write the answer.
+//!
+//! Two of its calls are streams. Output goes chunk by chunk as the agent sends it, so that the
+//! slowest of agent, coordinator and reader sets the pace. A watch is the live view of runs, the
+//! same that the WebSocket shows. Both end with a word when the coordinator stops, so that clients
+//! open them again on another at once.
 
 use std::pin::Pin;
 

@@ -1,7 +1,9 @@
 //! The one table from refusals to gRPC, and the shape that they have.
 //!
-//! gRPC's own codes are too few to act on, so the stable code, the detail and the wrong fields ride
-//! along as an encoded `tocktower.v1.Error` in the metadata `tocktower-problem-bin`.
+//! gRPC's own codes are too few to act on: a task that is due already and one that has another
+//! revision are both a failed precondition. So the stable code, the detail and the wrong fields
+//! ride along as an encoded `tocktower.v1.Error` in the metadata `tocktower-problem-bin`, which is
+//! what the SDK reads; the bare code is for proxies and people.
 
 use prost::Message;
 use tocktower_core::task::FieldError;

@@ -1,4 +1,9 @@
 //! `TaskService`: read the message, call the service, write the answer.
+//!
+//! A task in protobuf is turned into its JSON form and read by the one converter that knows every
+//! rule and every path, so the two transports cannot differ in what they accept. An update is a
+//! mask over the whole task, applied to the version that is there when it is written, so that two
+//! updates of different fields do not undo each other.
 
 use tocktower_core::ids::TaskName;
 use tocktower_core::task::{FieldError, Spec, Task};

@@ -1,4 +1,9 @@
-//! Small values between protobuf and core.
+//! Small values between protobuf and core: times, names, limits, states.
+//!
+//! Protobuf has no "left out" for text and numbers, so empty and zero stand for it, and each place
+//! where that is so reads through a function here. Times are rounded as they are in JSON: an
+//! instant up to the millisecond, since nothing may start before it was asked for. What is wrong is
+//! refused with the name of the field, as everywhere.
 
 use std::time::Duration;
 

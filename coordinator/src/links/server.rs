@@ -1,5 +1,5 @@
-//! Takes in what dials `AgentLink.Connect`: checks the Hello, answers Welcome, hands the stream to a
-//! task of its own.
+//! Takes in what dials `AgentLink.Connect`: checks the Hello, answers Welcome, hands the stream to
+//! a task of its own.
 //!
 //! The version is settled here, once: Hello offers a range of protocols, Welcome picks the highest
 //! that both know. An agent that shares none is told which ones this coordinator speaks.

@@ -1,4 +1,9 @@
 //! Agents, pools and ranges over HTTP: parse, call the service, convert.
+//!
+//! The service answers with all that there is, from memory; pages are cut here, by the key that the
+//! list is sorted by, so that a page goes on where the last one ended while agents come and go. The
+//! lists are short beside those of tasks and runs, and sorting them for each page costs less than a
+//! second way to read them would.
 
 use axum::extract::State;
 use http::StatusCode;

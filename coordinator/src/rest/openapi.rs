@@ -1,5 +1,9 @@
-//! The description of the REST API, made from the code and checked in, so that a change of the API
-//! shows in review. A test compares the two; `TOCKTOWER_WRITE=1` writes the file anew.
+//! The description of the REST API, made from the code and checked in.
+//!
+//! Handlers carry their own description beside their code, so that it is changed with them; the
+//! file in the repository makes a change of the API show in review, and is what clients are made
+//! from. A test compares the two; `TOCKTOWER_WRITE=1` writes the file anew. Nothing is written by
+//! hand, so it cannot promise what is not built.
 
 use utoipa::OpenApi;
 

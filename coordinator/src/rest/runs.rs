@@ -1,4 +1,9 @@
 //! Runs over HTTP: parse, call the service, convert.
+//!
+//! Output is the one answer without JSON: bytes as the attempt wrote them, as they come. Its first
+//! chunk decides the status; an error after that breaks the connection off, so that nobody takes a
+//! part for the whole. It is not compressed, since a compressor would hold back what is followed
+//! live.
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;

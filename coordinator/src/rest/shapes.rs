@@ -1,7 +1,9 @@
 //! From what services return to the JSON that clients see, where `proto` has no shape for it.
 //!
 //! Reads say more than a task: whether the answer may be out of date, and what is wrong with a
-//! record that cannot be read. Both are left out where there is nothing to say.
+//! record that cannot be read. Both are left out where there is nothing to say, so that a task that
+//! was read can be changed and sent back. Everything else is field by field: the shapes of the API
+//! are a promise, those of the services are not.
 
 use serde::Serialize;
 use tocktower_core::run::RunRecord;

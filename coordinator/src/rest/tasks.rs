@@ -1,4 +1,9 @@
 //! Tasks over HTTP: parse, call the service, convert.
+//!
+//! A body is read as JSON first and as a task second, so that every mistake of it is told at once.
+//! PUT is checked as an edit, since only the write finds out which of the two it is. GET answers
+//! `If-None-Match` from the catalog before it asks any agent for the newest run: the ETag is the
+//! revision of the task, and a client that has it asked about the task.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -1,7 +1,8 @@
 //! Cursors of lists: where the next page goes on, as text that is opaque to clients.
 //!
 //! Hexadecimal of what comes last on the page. It needs no state on any server, so a page can be
-//! asked of one coordinator and the next of another.
+//! asked of one coordinator and the next of another, and it goes on at the right place although
+//! what it names may be gone by then. A number of items to skip would not.
 
 /// A cursor that no list gave out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

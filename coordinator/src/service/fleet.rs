@@ -1,7 +1,9 @@
 //! The fleet as it stands: agents, the pools they form, and who holds which range.
 //!
 //! What outlives a session, the session, and what the link tells are three sources for one agent;
-//! each fills what it knows. Nothing is asked of anybody: this is the catalog beside the links.
+//! each fills what it knows. An agent that is down is still shown, with what was kept of it.
+//! Nothing is asked of anybody: this is the catalog beside the links, so it answers when nobody
+//! else does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,9 @@
-//! When something will run: the next instants of a task, or of schedules that belong to none yet,
-//! with a reading in plain language and what a person should know before saving.
+//! When something will run: the next instants of a task, or of schedules that belong to none yet.
+//!
+//! With them comes a reading in plain language and what a person should know before saving, since
+//! most wrong schedules are valid ones. Instants are shown in the local time of the schedule that
+//! they come from, with its offset: a list that only shows UTC hides the very change of the clock
+//! that its reader wants to see.
 
 use tocktower_core::ids::{Name, Namespace, TaskName};
 use tocktower_core::limits;

@@ -73,7 +73,7 @@ impl Tasks {
         let mut task = self.newest(name).await?;
         let ulid = requests::ulid(request, clock::wall());
         if request.is_some()
-            && let Some(id) = self.asked_before(&task, request, ulid).await
+            && let Some(id) = self.asked_before(&task, ulid).await
         {
             return Ok(id);
         }
@@ -102,7 +102,7 @@ impl Tasks {
     }
 
     /// The run that the same request asked for before.
-    async fn asked_before(&self, task: &Task, request: Option<u128>, ulid: u128) -> Option<RunId> {
+    async fn asked_before(&self, task: &Task, ulid: u128) -> Option<RunId> {
         let name = &task.spec.name;
         let waiting = self.catalog.look(|state| state.triggers_of(name));
         if let Some(first) = waiting.into_iter().find(|w| requests::same_request(*w, ulid)) {
@@ -111,7 +111,10 @@ impl Tasks {
         let recent = self.runs.recent(name, RECENT_RUNS).await;
         recent
             .into_iter()
-            .find(|run| run.request == request && matches!(run.id.run, RunKey::Manual(_)))
+            .find(|run| match run.id.run {
+                RunKey::Manual(before) => requests::same_request(before, ulid),
+                RunKey::Instant(_) => false,
+            })
             .map(|run| run.id)
     }
 

@@ -1,4 +1,9 @@
 //! What a socket wants to see, from its address or from a message.
+//!
+//! Both say the same things and are refused in the same words. In an address a list comes as
+//! several parameters or with commas, in a message as an array, whose items may hold commas too.
+//! A message that is wrong leaves the filter as it was, and the socket open: the error is an answer
+//! like any other.
 
 use serde::Deserialize;
 use tocktower_core::ids::{Name, NameError, Namespace};

@@ -1,4 +1,9 @@
 //! The messages of the live feed as text.
+//!
+//! A hundred sockets that watch the same runs get the same text: what a change says is made once,
+//! by the first socket that needs it, and kept with the change. Only the envelope with the socket's
+//! own number is made for each. A task is told as the catalog has it at that moment, which may be
+//! newer than the change and is never older.
 
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -26,13 +26,17 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct CutPort {
     inner: Arc<Embedded>,
     cut: Arc<AtomicBool>,
+    back: Arc<AtomicI64>,
 }
 
 impl Port for CutPort {
     fn call(&self, request: Request) -> BoxFuture<'static, Result<Answer, PortError>> {
         match self.cut.load(Ordering::SeqCst) {
             true => async { Err(PortError::NoLeader) }.boxed(),
-            false => self.inner.call(request),
+            false => {
+                let (answer, back) = (self.inner.call(request), self.back.load(Ordering::SeqCst));
+                async move { answer.await.map(|answer| set_back(answer, back)) }.boxed()
+            }
         }
     }
 
@@ -43,6 +47,14 @@ impl Port for CutPort {
         let commands: mpsc::UnboundedSender<WatchCommand> = commands;
         WatchStream { commands, messages: filtered }
     }
+}
+
+/// As a store answers that was put back by so many revisions.
+fn set_back(mut answer: Answer, by: i64) -> Answer {
+    if let Answer::Txn { revision, .. } = &mut answer {
+        revision.0 -= by;
+    }
+    answer
 }
 
 async fn pass(
@@ -61,11 +73,14 @@ async fn pass(
 pub struct Cluster {
     pub store: Arc<Embedded>,
     pub cut: Arc<AtomicBool>,
+    /// By how much the revisions in answers are behind.
+    pub back: Arc<AtomicI64>,
 }
 
 impl Cluster {
     pub fn new() -> Cluster {
-        Cluster { store: Embedded::in_memory().unwrap(), cut: Arc::default() }
+        let store = Embedded::in_memory().unwrap();
+        Cluster { store, cut: Arc::default(), back: Arc::default() }
     }
 
     pub fn keys(&self) -> Keys {
@@ -75,7 +90,8 @@ impl Cluster {
     pub async fn coordinator(&self, id: &str) -> Api {
         let id = CoordinatorId::parse(id).unwrap();
         let config = CoordinatorConfig::new(id, SocketAddr::from(([127, 0, 0, 1], 0)));
-        let port = Arc::new(CutPort { inner: self.store.clone(), cut: self.cut.clone() });
+        let (inner, cut, back) = (self.store.clone(), self.cut.clone(), self.back.clone());
+        let port = Arc::new(CutPort { inner, cut, back });
         let running = Coordinator::start(config, port).await.unwrap();
         tokio::time::timeout(PATIENCE, running.until_ready()).await.unwrap();
         let client = client(reqwest::Client::builder());

@@ -92,7 +92,6 @@ async fn a_retried_trigger_finds_the_run_that_has_ended() {
     let ulid = waiting(&api, "a")[0];
     let mut run = run("default/a", 1_000, 10, "web-1", RunState::Succeeded);
     run.id.run = RunKey::Manual(ulid);
-    run.request = Some(tocktower_coordinator::service::requests::request("key", 0));
     agent.knows(run);
     // Its key is gone, as it is when a holder has settled it.
     let app = api.running.app();

@@ -188,6 +188,33 @@ impl Agent {
         }
     }
 
+    /// How a range stands with this agent, for people who look for a fault.
+    pub fn explain(&self, range: RangeId) -> String {
+        let Some(range) = self.ranges.get(&range) else { return "no such range".to_owned() };
+        let (copy, rank) =
+            (&range.copy, self.desk.fleet.ring.rank(range.id, &self.desk.config.agent));
+        format!(
+            "{:?} rank {rank:?} {:?} {:?} listed {} delivered {:?} claim {:?} vacant {:?} \
+             scanned {} loaded {:?} decided {:?} parked {} open {} left {} fence taken {:?} \
+             session {:?}",
+            range.id,
+            range.interest,
+            range.hold,
+            copy.listed,
+            copy.delivered,
+            copy.claim,
+            copy.vacant_since,
+            range.window.scanned,
+            range.window.loaded_to,
+            range.window.decided_to,
+            range.parked.len(),
+            range.open.len(),
+            range.left.len(),
+            range.fence_taken,
+            self.desk.session.stage,
+        )
+    }
+
     /// The ranges that this agent holds.
     pub fn held(&self) -> impl Iterator<Item = RangeId> + '_ {
         self.ranges.values().filter(|range| range.fence().is_some()).map(|range| range.id)
