@@ -3,9 +3,8 @@
 //! It is ready when its copy of the shared state is whole, not when its listener is open: whoever
 //! waits for the line `ready` may send requests and have them answered.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
-use tocktower_cluster::keys::PREFIX;
 use tocktower_coordinator::{Coordinator, CoordinatorConfig as DaemonConfig};
 use tocktower_core::hash::RangeCount;
 use tokio::sync::oneshot;
@@ -14,9 +13,6 @@ use crate::config::CoordinatorConfig;
 use crate::shell::{Running, pulse};
 
 pub async fn start(config: CoordinatorConfig) -> anyhow::Result<Running> {
-    if config.prefix != PREFIX {
-        bail!("prefix = {:?}: coordinators serve no other than {PREFIX:?} yet", config.prefix);
-    }
     let port = Etcd::connect(&config.etcd, EtcdOptions::default())?;
     let daemon = Coordinator::start(daemon_config(config), port).await;
     let daemon = daemon.context("the coordinator cannot start")?;
@@ -48,6 +44,7 @@ fn daemon_config(config: CoordinatorConfig) -> DaemonConfig {
         listen: config.listen,
         advertise: config.advertise,
         range_count_for_new_cluster: config.ranges.unwrap_or(RangeCount::DEFAULT),
+        prefix: config.prefix,
         insecure: config.insecure,
         compact: config.compact,
     }
