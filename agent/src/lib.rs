@@ -2,4 +2,5 @@
 
 pub mod driver;
 pub mod exec;
+pub mod link;
 pub mod waker;
