@@ -60,7 +60,7 @@ impl Store {
         for op in &batch.ops {
             stage.op(op)?;
         }
-        let Stage { write, watermarks, slices, late, duplicates, .. } = stage;
+        let Stage { write, watermarks, slices, late, beside, duplicates, .. } = stage;
         let bytes = u64::try_from(write.size_in_bytes()).unwrap_or(0);
         for (range, marks) in &watermarks {
             self.cutoffs.set_watermark(*range, marks.lowest.min(self.cutoffs.watermark(*range)));
@@ -72,11 +72,23 @@ impl Store {
         }
         writer.slices.extend(slices);
         writer.late = late;
+        self.change_beside(beside);
         let count = &self.counters;
         count.batches.fetch_add(1, Ordering::Relaxed);
         count.operations.fetch_add(batch.ops.len() as u64, Ordering::Relaxed);
         count.batch_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(Committed { batch: batch.number, synced: false, duplicates })
+    }
+
+    fn change_beside(&self, changes: Vec<(TaskNumber, bool)>) {
+        let mut beside = self.beside();
+        for (number, add) in changes {
+            if add {
+                beside.insert(number);
+            } else {
+                beside.remove(number);
+            }
+        }
     }
 
     /// Everything written so far is on disk when this returns.
@@ -180,15 +192,14 @@ impl<'b> Found<'b> {
         store: &Store,
         due: Vec<(RangeId, TaskNumber)>,
     ) -> Result<HashMap<TaskNumber, Vec<u8>>, StoreError> {
+        let due: Vec<_> = {
+            let beside = store.beside();
+            due.into_iter().filter(|(_, number)| beside.contains(*number)).collect()
+        };
         let keys: Vec<_> =
-            due.iter().map(|(range, number)| keys::task_live(*range, *number)).collect();
-        let live = store.rows(options::TASK, &keys)?;
-        let due: Vec<_> = due.into_iter().zip(live).filter(|(_, live)| live.is_some()).collect();
-        let keys: Vec<_> =
-            due.iter().map(|((range, number), _)| keys::task_record(*range, *number)).collect();
+            due.iter().map(|(range, number)| keys::task_record(*range, *number)).collect();
         let rows = store.rows(options::TASK, &keys)?;
-        let numbers = due.into_iter().map(|((_, number), _)| number);
-        let rows = numbers.zip(rows);
+        let rows = due.into_iter().map(|(_, number)| number).zip(rows);
         Ok(rows.filter_map(|(number, row)| Some((number, row?.to_vec()))).collect())
     }
 }
@@ -207,6 +218,8 @@ struct Stage<'s, 'b> {
     watermarks: HashMap<RangeId, Marks>,
     slices: HashMap<u16, u64>,
     late: HashSet<RangeId>,
+    /// Numbers that come to lie beside their due entry, and that no longer do, in order.
+    beside: Vec<(TaskNumber, bool)>,
     duplicates: Vec<(TaskNumber, RunId)>,
     now_ms: u64,
 }
@@ -218,6 +231,7 @@ impl<'s, 'b> Stage<'s, 'b> {
             found,
             known_slices: &writer.slices,
             late: writer.late.clone(),
+            beside: Vec::new(),
             write: WriteBatch::default(),
             watermarks: HashMap::new(),
             slices: HashMap::new(),
@@ -231,7 +245,7 @@ impl<'s, 'b> Stage<'s, 'b> {
             StoreOp::PutTask { .. } => self.put_task(op),
             StoreOp::DeleteTask { range, name } => self.delete_task(*range, name),
             StoreOp::Sweep { range, stamp } => return self.sweep(*range, *stamp),
-            StoreOp::DropRange { range } => self.drop_range(*range),
+            StoreOp::DropRange { range } => return self.drop_range(*range),
             StoreOp::ClearDue { range } => self.clear_due(*range),
             StoreOp::PutDue { range, due, instant, number } => {
                 self.put_due(*range, *due, *instant, *number);
@@ -270,16 +284,15 @@ impl<'s, 'b> Stage<'s, 'b> {
         };
         let text = name.to_string();
         let record = TaskRecord { name: &text, raw }.encode();
-        let live = raw.len() <= INLINE_BYTES_MAX && codec::is_one_shot(raw);
-        let row = NameRow { number: *number, stamp: *stamp, live };
+        let row = NameRow { number: *number, stamp: *stamp };
         let before = self.found.names.insert((*range, name), Some(row)).flatten();
         if let Some(before) = before.filter(|before| before.number != *number) {
             self.forget_version(*range, before);
         }
         self.put(options::TASK, keys::task_record(*range, *number), &record);
         self.put(options::TASK, keys::task_name(*range, name), row.encode());
-        if live {
-            self.put(options::TASK, keys::task_live(*range, *number), [values::FORMAT]);
+        if raw.len() <= INLINE_BYTES_MAX && codec::is_one_shot(raw) {
+            self.beside.push((*number, true));
             self.found.inline.insert(*number, record);
         }
         let ran = request.and_then(|request| self.found.requests.get(&request).cloned().flatten());
@@ -295,9 +308,7 @@ impl<'s, 'b> Stage<'s, 'b> {
 
     fn forget_version(&mut self, range: RangeId, row: NameRow) {
         self.delete(options::TASK, keys::task_record(range, row.number));
-        if row.live {
-            self.delete(options::TASK, keys::task_live(range, row.number));
-        }
+        self.beside.push((row.number, false));
     }
 
     fn sweep(&mut self, range: RangeId, stamp: u64) -> Result<(), StoreError> {
@@ -321,16 +332,19 @@ impl<'s, 'b> Stage<'s, 'b> {
         Ok(())
     }
 
-    fn drop_range(&mut self, range: RangeId) {
+    fn drop_range(&mut self, range: RangeId) -> Result<(), StoreError> {
+        let gone = self.store.names_before(range, u64::MAX)?;
+        self.beside.extend(gone.into_iter().map(|(_, row)| (row.number, false)));
         let (from, end) = keys::range_all(range);
         let family = self.store.family(options::TASK);
         self.write.delete_range_cf(family, &from[..], &end[..]);
         for ((of, _), row) in &mut self.found.names {
             if *of == range {
-                *row = None;
+                self.beside.extend(row.take().map(|row| (row.number, false)));
             }
         }
         self.clear_due(range);
+        Ok(())
     }
 
     // --- due ------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@
 //! ```text
 //! task     range 2 │ 1 │ number 8                       the record
 //!          range 2 │ 2 │ "<ns>/<name>"                  its number and the listing that saw it
-//!          range 2 │ 3 │ number 8                       a one-shot that lies beside its due entry
 //! due      range 2 │ due ms 6 │ number 8
 //!          range 2 │ 254 │ due ms 6 │ number 8        put when it was behind the watermark
 //! run      range 2 │ ms 6 │ task hash 16 │ incarnation 12 │ run 1 or 11
@@ -32,7 +31,6 @@ use tocktower_core::time::Instant;
 
 pub const TASK_RECORD: u8 = 1;
 pub const TASK_NAME: u8 = 2;
-pub const TASK_LIVE: u8 = 3;
 
 /// No millisecond of a year that we know begins with it.
 const DUE_LATE: u8 = 254;
@@ -121,17 +119,9 @@ pub fn task_hash(task: &TaskName) -> [u8; HASH_BYTES] {
 // --- task ---------------------------------------------------------------------------------------
 
 pub fn task_record(range: RangeId, number: TaskNumber) -> [u8; 11] {
-    task_numbered(range, TASK_RECORD, number)
-}
-
-pub fn task_live(range: RangeId, number: TaskNumber) -> [u8; 11] {
-    task_numbered(range, TASK_LIVE, number)
-}
-
-fn task_numbered(range: RangeId, kind: u8, number: TaskNumber) -> [u8; 11] {
     let mut key = [0; 11];
     key[..2].copy_from_slice(&range.0.to_be_bytes());
-    key[2] = kind;
+    key[2] = TASK_RECORD;
     key[3..].copy_from_slice(&number.0.to_be_bytes());
     key
 }

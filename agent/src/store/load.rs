@@ -2,8 +2,8 @@
 //!
 //! A due entry does not say whether its task is still the same; its number does. Numbers are never
 //! given twice, so an entry is stale exactly if its number has no row. Entries of one-shots carry
-//! their record, and their row to check against is a few bytes of a separate, small piece of the
-//! key space that stays in the cache: a million of them drain without a random read of the disk.
+//! their record, and whether their row is still there is known in memory (`numbers`): a million of
+//! them drain in one sequential read.
 //!
 //! A row that cannot be read is told and left out. It must not stop the others: the core
 //! quarantines it.
@@ -20,7 +20,7 @@ use tocktower_core::task::Task;
 use tocktower_core::time::Instant;
 
 use crate::store::error::StoreError;
-use crate::store::limits::{LOAD_ENTRIES_MAX, LOOKUP_ROWS, UNREADABLE_MAX};
+use crate::store::limits::{INLINE_BYTES_MAX, LOAD_ENTRIES_MAX, LOOKUP_ROWS, UNREADABLE_MAX};
 use crate::store::values::{DueRow, NameRow, TaskRecord};
 use crate::store::{Store, codec, keys, options};
 
@@ -192,28 +192,36 @@ impl Store {
             .iter()
             .filter(|entry| !tasks.contains_key(&entry.number))
             .partition(|entry| entry.inline.is_some());
-        let keys: Vec<_> =
-            inline.iter().map(|entry| keys::task_live(range, entry.number)).collect();
-        let live = self.rows(options::TASK, &keys)?;
-        let inline = inline.iter().zip(live).map(|(entry, live)| {
-            (entry.number, live.and(entry.inline.as_deref().map(<[u8]>::to_vec)))
-        });
+        for entry in inline {
+            let live = self.beside().contains(entry.number);
+            let record = entry.inline.as_deref().filter(|_| live);
+            self.joined(range, entry.number, record, tasks, unreadable);
+        }
         let keys: Vec<_> =
             plain.iter().map(|entry| keys::task_record(range, entry.number)).collect();
         let rows = self.rows(options::TASK, &keys)?;
-        let plain =
-            plain.iter().zip(rows).map(|(entry, row)| (entry.number, row.map(|r| r.to_vec())));
-        for (number, record) in inline.chain(plain) {
-            if tasks.contains_key(&number) {
-                continue;
-            }
-            if record.is_none() {
-                self.counters.stale_due.fetch_add(1, Ordering::Relaxed);
-            }
-            let task = record.and_then(|record| self.decode(range, number, &record, unreadable));
-            tasks.insert(number, task);
+        for (entry, row) in plain.iter().zip(rows) {
+            self.joined(range, entry.number, row.as_deref(), tasks, unreadable);
         }
         Ok(())
+    }
+
+    fn joined(
+        &self,
+        range: RangeId,
+        number: TaskNumber,
+        record: Option<&[u8]>,
+        tasks: &mut HashMap<TaskNumber, Option<Arc<Task>>>,
+        unreadable: &mut Vec<Unreadable>,
+    ) {
+        if tasks.contains_key(&number) {
+            return;
+        }
+        if record.is_none() {
+            self.counters.stale_due.fetch_add(1, Ordering::Relaxed);
+        }
+        let task = record.and_then(|record| self.decode(range, number, record, unreadable));
+        tasks.insert(number, task);
     }
 
     fn load_scan(
@@ -246,8 +254,14 @@ impl Store {
             let Some(number) = keys::task_number_of(&key) else {
                 continue;
             };
-            let task = self.decode(range, number, &value, unreadable);
-            tasks.extend(task.map(|task| (number, task)));
+            let Some(task) = self.decode(range, number, &value, unreadable) else {
+                continue;
+            };
+            // Its due entry is derived from this scan, and may carry the record again.
+            if task.spec.one_shot_at().is_some() && value.len() <= INLINE_BYTES_MAX {
+                self.beside().insert(number);
+            }
+            tasks.push((number, task));
         }
         Ok(LoadAnswer::Scan { tasks, more: false })
     }
@@ -288,7 +302,7 @@ impl Store {
         for row in self.db.iterator_cf_opt(self.family(options::TASK), reading, mode) {
             let (key, value) = row.map_err(|error| self.failed(error))?;
             let row = NameRow::decode(&value);
-            let row = row.unwrap_or(NameRow { number: TaskNumber(0), stamp: 0, live: true });
+            let row = row.unwrap_or(NameRow { number: TaskNumber(0), stamp: 0 });
             if row.stamp < stamp {
                 before.extend(keys::task_name_of(&key).map(|name| (name, row)));
             }

@@ -28,6 +28,7 @@ use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;
 use crate::store::error::OpenError;
 use crate::store::limits::{BUFFER_BYTES, MEMORY_BYTES, SET_ASIDE_MAX};
+use crate::store::numbers::NumberSet;
 use crate::store::stats::Counters;
 use crate::store::{Store, keys, options, values};
 
@@ -94,6 +95,7 @@ impl Store {
             clock: config.clock,
             cutoffs: engine.cutoffs,
             writer: Mutex::new(Writer::default()),
+            beside: Mutex::new(NumberSet::default()),
             counters: Counters::default(),
             unsynced: AtomicBool::new(false),
             cache: engine.cache,

@@ -3,8 +3,7 @@
 //!
 //! ```text
 //! task record   1 │ name length 2 │ "<ns>/<name>" │ record as it came
-//! task name     1 │ number 8 │ stamp 8 │ live 1
-//! task live     1
+//! task name     1 │ number 8 │ stamp 8
 //! due           1                                     instant = due
 //!               2 │ instant 6
 //!               3 │ task record without its 1         instant = due, one-shot
@@ -101,16 +100,13 @@ impl<'a> TaskRecord<'a> {
 pub struct NameRow {
     pub number: TaskNumber,
     pub stamp: u64,
-    /// Whether there is a row of kind `TASK_LIVE`.
-    pub live: bool,
 }
 
 impl NameRow {
-    pub fn encode(&self) -> [u8; 18] {
-        let mut value = [FORMAT; 18];
+    pub fn encode(&self) -> [u8; 17] {
+        let mut value = [FORMAT; 17];
         value[1..9].copy_from_slice(&self.number.0.to_be_bytes());
-        value[9..17].copy_from_slice(&self.stamp.to_be_bytes());
-        value[17] = u8::from(self.live);
+        value[9..].copy_from_slice(&self.stamp.to_be_bytes());
         value
     }
 
@@ -118,8 +114,7 @@ impl NameRow {
         let mut fields = Fields::of(FORMAT, bytes)?;
         let number = TaskNumber(u64::from_be_bytes(fields.array()?));
         let stamp = u64::from_be_bytes(fields.array()?);
-        let [live] = fields.array()?;
-        (live <= 1 && fields.0.is_empty()).then_some(NameRow { number, stamp, live: live == 1 })
+        fields.0.is_empty().then_some(NameRow { number, stamp })
     }
 }
 

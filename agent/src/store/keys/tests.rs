@@ -28,7 +28,6 @@ const HASH: &str = "92c0523c4d865a2c35e6768a792f389a";
 fn keys_of_tasks_and_due_entries_are_these_bytes() {
     let (range, number) = (RangeId(0x0102), TaskNumber(0x0a0b));
     assert_eq!(hex(task_record(range, number)), "0102010000000000000a0b");
-    assert_eq!(hex(task_live(range, number)), "0102030000000000000a0b");
     let name = TaskName::parse("default/a").unwrap();
     assert_eq!(hex(task_name(range, &name)), "0102 02 64656661756c742f61".replace(' ', ""));
     let key = due(range, Instant::from_millis(INSTANT), number);

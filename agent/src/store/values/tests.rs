@@ -22,8 +22,8 @@ const RECORD: TaskRecord<'_> = TaskRecord { name: "d/a", raw: &[0xaa, 0xbb] };
 #[test]
 fn values_of_tasks_and_due_entries_are_these_bytes() {
     check(RECORD.encode(), "01 0003 642f61 aabb");
-    let row = NameRow { number: TaskNumber(0x0a0b), stamp: 7, live: true };
-    check(row.encode(), "01 0000000000000a0b 0000000000000007 01");
+    let row = NameRow { number: TaskNumber(0x0a0b), stamp: 7 };
+    check(row.encode(), "01 0000000000000a0b 0000000000000007");
     let instant = Some(Instant::from_millis(0x0102));
     let due = |instant, inline| DueRow { instant, inline }.encode();
     check(due(None, None), "01");
