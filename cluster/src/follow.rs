@@ -1,5 +1,6 @@
 //! List, then watch: how a copy of a key range is made and kept whole, as a state machine without
-//! I/O. The agent's driver and the coordinator's catalog are built on it, and the simulator runs it.
+//! I/O. The agent's driver and the coordinator's catalog are built on it, and the simulator runs
+//! it.
 //!
 //! A watch that ended or stalled without a word is the worst failure of schedulers, so nothing here
 //! trusts silence. Compaction leads to a new list. An end, a refused opening or a stall (W3) leads

@@ -136,7 +136,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ledger_reads_back_as_it_was_written(open in proptest::collection::vec(entries(), 0..9)) {
+        fn a_ledger_reads_back_as_it_was_written(
+            open in proptest::collection::vec(entries(), 0..9),
+        ) {
             let fence = Fence { epoch: Epoch(1), revision: Revision(5) };
             let number = LedgerNumber { process: u64::MAX, count: 3 };
             let marks = Marks {

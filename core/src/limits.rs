@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// Longest name of a namespace, task, pool or agent: two of them and a prefix still make a short key.
+/// Longest name of a namespace, task, pool or agent: two of them still make a short key.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Largest encoded task record: a thousand of them fit one page of a list.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;

@@ -38,7 +38,7 @@ pub(super) const DOWN_BYTES_MAX: usize = 1024 * 1024;
 /// How often statistics are sent.
 pub(super) const STATS_EVERY: Duration = Duration::from_secs(1);
 /// A proof older than this means that writes to the shared state lag (ledger.md, "Beat").
-pub(super) const PROOF_AGE_CALM: Duration = Duration::from_secs(1);
+pub(super) const PROOF_LAG_CALM: Duration = Duration::from_secs(1);
 /// Lateness beyond a week counts as a week: the histogram grows with the largest value in it.
 pub(super) const LATENESS_MAX_US: u64 = 7 * 86_400 * 1_000_000;
 /// A measurement that took longer says less than the 500 ms that it is asked about.

@@ -18,7 +18,7 @@ use tocktower_core::run::RunState;
 use tocktower_core::time::Wall;
 use tocktower_proto::v1;
 
-use super::limits::{LATENESS_MAX_US, PROOF_AGE_CALM};
+use super::limits::{LATENESS_MAX_US, PROOF_LAG_CALM};
 
 /// The agent's figures as its loop publishes them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -99,7 +99,7 @@ impl LinkStats {
             oldest_due_unstarted_ms: self.core.oldest_due.map(|due| millis(now.since(due))),
             ranges_held: self.ranges_held.iter().map(|range| range.0.into()).collect(),
             history_ranges: self.history_ranges.clone(),
-            write_pressure: self.core.held > 0 && self.core.proof_age > PROOF_AGE_CALM,
+            write_pressure: self.core.held > 0 && self.core.proof_lag > PROOF_LAG_CALM,
             open_runs: wide(self.core.open),
         }
     }
@@ -227,7 +227,7 @@ mod tests {
             ..LinkStats::default()
         };
         stats.core.oldest_due = Some(due);
-        stats.core.proof_age = Duration::from_millis(1_001);
+        stats.core.proof_lag = Duration::from_millis(1_001);
         stats.ended.count(RunState::Skipped, 5);
         stats.ended.count(RunState::Running, 5);
         let message = stats.message(Wall::from_millis(1_250), Vec::new());

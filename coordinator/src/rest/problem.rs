@@ -18,7 +18,7 @@ use crate::service::{Code, Fault};
 pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::InvalidRequest => StatusCode::BAD_REQUEST,
-        Code::InvalidTask => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::InvalidTask => StatusCode::BAD_REQUEST,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::AlreadyExists | Code::AlreadyDue | Code::AlreadyEnded => StatusCode::CONFLICT,
         Code::RevisionConflict => StatusCode::PRECONDITION_FAILED,

@@ -37,8 +37,8 @@ pub const ALL_NAMESPACES: &str = "-";
     request_body = json::Task,
     responses(
         (status = 201, body = json::TaskWritten),
+        (status = 400, body = json::Problem, description = "`invalid_task`"),
         (status = 409, body = json::Problem, description = "`already_exists`"),
-        (status = 422, body = json::Problem, description = "`invalid_task`"),
         (status = 429, body = json::Problem, description = "`rate_limited`"),
         (status = 503, body = json::Problem, description = "`store_unavailable`"),
     )
@@ -70,7 +70,6 @@ pub async fn create(State(app): State<App>, call: Call) -> Answer {
         (status = 200, body = json::TaskWritten), (status = 201, body = json::TaskWritten),
         (status = 409, body = json::Problem, description = "`already_due`"),
         (status = 412, body = json::Problem, description = "`revision_conflict`"),
-        (status = 422, body = json::Problem, description = "`invalid_task`"),
     )
 )]
 pub async fn put(State(app): State<App>, call: Call) -> Answer {
@@ -127,7 +126,7 @@ pub async fn get(State(app): State<App>, call: Call) -> Answer {
     responses(
         (status = 200, body = json::TaskWritten),
         (status = 404, body = json::Problem), (status = 409, body = json::Problem),
-        (status = 412, body = json::Problem), (status = 422, body = json::Problem),
+        (status = 412, body = json::Problem), (status = 400, body = json::Problem),
     )
 )]
 pub async fn patch(State(app): State<App>, call: Call) -> Answer {

@@ -10,7 +10,7 @@ async fn every_mistake_of_a_task_is_reported_with_its_path() {
         "name": "a", "schedules": [{"cron": "61 * * * *"}], "delivery": "at_most_once",
         "timeout": "soon", "retry": {"max_attempts": 1000}, "action": {"noop": {}},
     });
-    let problem = api.create(&wrong).await.problem(422, "invalid_task");
+    let problem = api.create(&wrong).await.problem(400, "invalid_task");
     let mut paths = paths(&problem);
     paths.sort();
     assert_eq!(paths, ["delivery", "retry.max_attempts", "schedules[0].cron", "timeout"]);
@@ -103,7 +103,7 @@ async fn unknown_fields_and_parameters_are_refused_by_name() {
     let api = api().await;
     let mut unknown = task("a");
     unknown["shedules"] = json!([]);
-    let problem = api.create(&unknown).await.problem(422, "invalid_task");
+    let problem = api.create(&unknown).await.problem(400, "invalid_task");
     assert_eq!(paths(&problem), ["shedules"]);
     let request = api.request(Method::POST, "/v1/namespaces/default/tasks?dry_run=true");
     let problem = api.send(json_body(request, &task("a"))).await.problem(400, "invalid_request");

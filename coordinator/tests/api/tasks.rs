@@ -102,7 +102,7 @@ async fn put_creates_replaces_and_minds_the_revision() {
     send("many".to_owned(), &changed).await.problem(400, "invalid_request");
     let other = api.request(Method::PUT, &at("b")).header("if-match", "7");
     api.send(json_body(other, &task("b"))).await.problem(412, "revision_conflict");
-    let wrong = api.put(&at("b"), &task("a")).await.problem(422, "invalid_task");
+    let wrong = api.put(&at("b"), &task("a")).await.problem(400, "invalid_task");
     assert_eq!(paths(&wrong), ["name"]);
 }
 
@@ -118,10 +118,10 @@ async fn a_merge_patch_changes_what_it_names() {
     let patched = api.patch(&at("a"), &patch).await.ok();
     assert_eq!(patched["labels"], json!({"team": "db", "site": "b"}));
     assert_eq!((&patched["description"], &patched["timeout"]), (&json!(""), &json!("5m")));
-    let wrong = api.patch(&at("a"), &json!({"timeout": "soon"})).await.problem(422, "invalid_task");
+    let wrong = api.patch(&at("a"), &json!({"timeout": "soon"})).await.problem(400, "invalid_task");
     assert_eq!(paths(&wrong), ["timeout"]);
     api.patch(&at("none"), &patch).await.problem(404, "not_found");
-    api.patch(&at("a"), &json!([1])).await.problem(422, "invalid_task");
+    api.patch(&at("a"), &json!([1])).await.problem(400, "invalid_task");
 }
 
 #[tokio::test]

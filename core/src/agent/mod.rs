@@ -93,8 +93,8 @@ pub struct Stats {
     pub near: usize,
     /// The oldest due of a run that is due and not started.
     pub oldest_due: Option<Wall>,
-    /// The age of the oldest proof among the held ranges.
-    pub proof_age: Duration,
+    /// How long the oldest write has been under way that a range's watch has not brought back.
+    pub proof_lag: Duration,
     pub clock_verified: bool,
 }
 
@@ -171,10 +171,10 @@ impl Agent {
 
     pub fn stats(&self) -> Stats {
         let held = self.ranges.values().filter(|range| range.fence().is_some());
-        let proof_age = held
+        let proof_lag = held
             .clone()
-            .filter_map(|range| range.writer.proof)
-            .map(|proof| self.desk.now.mono.since(proof.mono))
+            .filter_map(|range| range.writer.sent.front())
+            .map(|(_, sent)| self.desk.now.mono.since(sent.mono))
             .max();
         Stats {
             held: held.count(),
@@ -183,7 +183,7 @@ impl Agent {
             open: self.ranges.values().map(|range| range.open.len()).sum(),
             near: self.desk.wheel.len(),
             oldest_due: self.oldest_due(),
-            proof_age: proof_age.unwrap_or_default(),
+            proof_lag: proof_lag.unwrap_or_default(),
             clock_verified: self.desk.clock.verified(),
         }
     }

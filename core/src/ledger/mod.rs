@@ -25,8 +25,9 @@ impl Marks {
         incarnation: Incarnation { epoch: crate::ids::Epoch(0), revision: Revision(0) },
     };
 
-    /// Whether a recurring run that is due at `due` is behind the marks: it has ended, or is listed.
-    /// One-shots and triggers are never covered: as long as its key exists, such a run is not done.
+    /// Whether a recurring run that is due at `due` is behind the marks: it has ended, or is
+    /// listed. One-shots and triggers are never covered: as long as its key exists, such a run is
+    /// not done.
     pub fn cover(&self, due: Instant, incarnation: Incarnation) -> bool {
         due <= self.through && incarnation <= self.incarnation
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tocktower_tests::sim::{self, Break};
 
-/// Simulate a fleet under faults: `sim --seeds 2000`, or one walk again: `sim --first 17 --seeds 1`.
+/// Simulate a fleet under faults: `sim --seeds 2000`; one walk again: `sim --first 17 --seeds 1`.
 #[derive(Parser)]
 struct Arguments {
     /// How many seeds to walk.

@@ -243,10 +243,10 @@ impl Etcd {
         events: &mut BTreeMap<Vec<u8>, Event>,
     ) {
         let before = self.items.get(key);
-        if let Some(old) = before.and_then(|item| item.lease) {
-            if let Some(old) = self.leases.get_mut(&old) {
-                old.keys.remove(key);
-            }
+        if let Some(old) = before.and_then(|item| item.lease)
+            && let Some(old) = self.leases.get_mut(&old)
+        {
+            old.keys.remove(key);
         }
         let create_revision = before.map_or(revision, |item| item.create_revision);
         if let Some(found) = lease.and_then(|lease| self.leases.get_mut(&lease)) {

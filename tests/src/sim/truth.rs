@@ -238,7 +238,7 @@ impl Truth {
         if let Some(last) = record.attempts.last()
             && record.state == RunState::Succeeded
         {
-            let host = usize::from_str_radix(&last.agent.as_str()[1..], 10).unwrap_or(0);
+            let host = last.agent.as_str()[1..].parse().unwrap_or(0);
             self.succeeded.entry(record.id.clone()).or_insert((last.attempt, host));
         }
         self.ends.entry(record.id.clone()).or_default().push((record.state, now));

@@ -234,13 +234,11 @@ impl World {
                 self.changed();
                 self.at(self.now + SECOND / 5, Event::Expire);
             }
-            Event::Client => {
-                if self.now < self.clients_until {
-                    self.client_acts();
-                    self.changed();
-                    let wait = self.rng.between(SECOND / 20, SECOND);
-                    self.at(self.now + wait, Event::Client);
-                }
+            Event::Client if self.now < self.clients_until => {
+                self.client_acts();
+                self.changed();
+                let wait = self.rng.between(SECOND / 20, SECOND);
+                self.at(self.now + wait, Event::Client);
             }
             Event::Fault(fault) => self.fault(fault),
             Event::Start { host } => self.boot(host),
@@ -487,10 +485,9 @@ impl World {
     }
 
     fn plan_push(&mut self, host: usize) {
-        if self.hosts[host].watchers.is_empty() || self.hosts[host].push_at > self.now {
-            if self.hosts[host].push_at != u64::MAX && self.hosts[host].push_at > self.now {
-                return;
-            }
+        let planned = self.hosts[host].push_at;
+        if planned != u64::MAX && planned > self.now {
+            return;
         }
         let slow = self.rng.chance(5);
         let at = self.now + self.rng.between(150, if slow { SECOND } else { 2_000 });

@@ -23,6 +23,7 @@ async fn commands_per_s(cgroups: bool, user: Option<&str>) -> f64 {
     }
     for ended in 0..RUNS {
         let (_, finished) = bench.ends.recv().await.unwrap();
+        let finished = finished.expect("a start with a licence begins");
         assert_eq!(finished.end, AttemptEnd::Succeeded);
         if ended + TOGETHER < RUNS {
             bench.start(action.clone());

@@ -148,8 +148,15 @@ async fn cgroups_are_removed_with_their_runs() {
 #[tokio::test]
 async fn nothing_begins_when_its_licence_has_run_out() {
     let mut bench = Bench::new();
-    let actions = [Action::Noop, shell("touch /nonexistent/never"), http("http://127.0.0.1:9/")];
-    for action in actions {
+    let command = Action::Command(shell_command("touch /nonexistent/never"));
+    let request = Action::Http(Http {
+        method: "POST".to_owned(),
+        url: "http://127.0.0.1:9/".to_owned(),
+        headers: BTreeMap::new(),
+        body: None,
+        success_status: vec![(200, 299)],
+    });
+    for action in [Action::Noop, command, request] {
         let ticket = bench.start_with(action, |run| run.until = now().mono);
         let end = tokio::time::timeout(PATIENCE, bench.ends.recv()).await;
         assert_eq!(end.expect("an end in time"), Some((ticket, None)));

@@ -132,6 +132,7 @@ impl Saying {
             action: Arc::new(Action::Command(command)),
             payload: None,
             timeout: None,
+            until: tocktower_core::time::Mono::from_micros(u64::MAX),
         });
         Saying { live, run, ends, dir }
     }
