@@ -2,8 +2,9 @@
 
 pub mod driver;
 pub mod exec;
+pub mod link;
 mod notices;
-mod records;
+mod reports;
 pub mod run;
 pub mod store;
 pub mod waker;

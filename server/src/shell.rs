@@ -23,14 +23,17 @@ use crate::notify::{Feeder, Supervisor};
 /// Without a supervisor that asks for it, nobody is fed; the interval only has to be some.
 const UNWATCHED: Duration = Duration::from_secs(3_600);
 
+/// What of the deadline is left for closing stores and listeners once everything is handed over.
+const AFTER_DRAIN: Duration = Duration::from_secs(2);
+
 /// A daemon that serves.
 pub struct Running {
     /// What it listens on, by purpose.
     pub addresses: Vec<(&'static str, String)>,
     /// Grows as long as the daemon does its work: every few seconds, also when nothing is due.
     pub progress: Box<dyn Fn() -> u64 + Send>,
-    /// Asks for an orderly end; called once.
-    pub drain: Box<dyn FnOnce() + Send>,
+    /// Asks for an orderly end within this time; called once.
+    pub drain: Box<dyn FnOnce(Duration) + Send>,
     /// Ends when the daemon has ended.
     pub ended: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
 }
@@ -104,7 +107,7 @@ pub async fn serve(
     };
     info!(signal = name, deadline = ?drain_timeout, "draining");
     supervisor.stopping();
-    drain();
+    drain(drain_timeout.saturating_sub(AFTER_DRAIN.min(drain_timeout / 4)));
     tokio::select! {
         result = &mut ended => {
             result?;
@@ -173,7 +176,7 @@ mod tests {
         Running {
             addresses: vec![("listen", "127.0.0.1:1".to_owned())],
             progress: Box::new(move || count.fetch_add(1, Ordering::Relaxed)),
-            drain: Box::new(move || {
+            drain: Box::new(move |_| {
                 if obeys && let Some(sender) = sender.take() {
                     let _ = sender.send(());
                 } else {

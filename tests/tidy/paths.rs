@@ -6,7 +6,7 @@ use crate::repo::{Finding, Repo};
 const BEGINNINGS: [&str; 4] =
     [concat!("/", "root/"), concat!("/", "work/"), concat!("/", "home/"), concat!("/", "Users/")];
 /// Homes of nobody, for examples and tests.
-const NOBODY: [&str; 2] = ["someone", "user"];
+const NOBODY: [&str; 4] = ["me", "someone", "user", "…"];
 
 pub fn machines(repo: &Repo) -> Vec<Finding> {
     let mut findings = Vec::new();

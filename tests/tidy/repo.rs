@@ -36,6 +36,8 @@ impl Repo {
     pub fn open() -> Repo {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent");
         let listed = Command::new("git")
+            // The files may belong to another user, as in containers.
+            .args(["-c", "safe.directory=*"])
             .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
             .current_dir(root)
             .output()

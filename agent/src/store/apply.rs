@@ -8,7 +8,7 @@
 //!
 //! Watermarks are lowered for compaction before the write and raised after it (see `cutoffs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -24,8 +24,9 @@ use crate::store::error::StoreError;
 use crate::store::keys::RunPlace;
 use crate::store::limits::INLINE_BYTES_MAX;
 use crate::store::query::{OutputStream, is_indexed};
+use crate::store::trim::TrimState;
 use crate::store::values::{self, DueRow, NameRow, TaskRecord};
-use crate::store::{Store, keys, options};
+use crate::store::{Store, codec, keys, options};
 
 /// A slice's newest run is written down again only when it has moved by this much.
 pub const SLICE_STEP_MS: u64 = 3_600_000;
@@ -35,7 +36,9 @@ pub const SLICE_STEP_MS: u64 = 3_600_000;
 pub struct Writer {
     /// By 32,768th of the hash space: the newest run that its row in `meta` tells of.
     pub slices: HashMap<u16, u64>,
-    pub trim: crate::store::trim::TrimState,
+    /// Ranges that may have late due entries.
+    pub late: HashSet<RangeId>,
+    pub trim: TrimState,
 }
 
 impl Store {
@@ -53,11 +56,11 @@ impl Store {
     pub fn write(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let mut writer = self.writer();
         let found = Found::read(self, batch)?;
-        let mut stage = Stage::new(self, found, &writer.slices);
+        let mut stage = Stage::new(self, found, &writer);
         for op in &batch.ops {
             stage.op(op)?;
         }
-        let Stage { write, watermarks, slices, duplicates, .. } = stage;
+        let Stage { write, watermarks, slices, late, beside, duplicates, .. } = stage;
         let bytes = u64::try_from(write.size_in_bytes()).unwrap_or(0);
         for (range, marks) in &watermarks {
             self.cutoffs.set_watermark(*range, marks.lowest.min(self.cutoffs.watermark(*range)));
@@ -68,11 +71,24 @@ impl Store {
             self.cutoffs.set_watermark(range, marks.last);
         }
         writer.slices.extend(slices);
+        writer.late = late;
+        self.change_beside(beside);
         let count = &self.counters;
         count.batches.fetch_add(1, Ordering::Relaxed);
         count.operations.fetch_add(batch.ops.len() as u64, Ordering::Relaxed);
         count.batch_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(Committed { batch: batch.number, synced: false, duplicates })
+    }
+
+    fn change_beside(&self, changes: Vec<(TaskNumber, bool)>) {
+        let mut beside = self.beside();
+        for (number, add) in changes {
+            if add {
+                beside.insert(number);
+            } else {
+                beside.remove(number);
+            }
+        }
     }
 
     /// Everything written so far is on disk when this returns.
@@ -122,7 +138,7 @@ impl<'b> Found<'b> {
     fn read(store: &Store, batch: &'b Batch) -> Result<Found<'b>, StoreError> {
         let mut names = Vec::new();
         let mut requests = Vec::new();
-        let mut put = std::collections::HashSet::new();
+        let mut put = HashSet::new();
         let mut due = Vec::new();
         for op in &batch.ops {
             match op {
@@ -176,15 +192,14 @@ impl<'b> Found<'b> {
         store: &Store,
         due: Vec<(RangeId, TaskNumber)>,
     ) -> Result<HashMap<TaskNumber, Vec<u8>>, StoreError> {
+        let due: Vec<_> = {
+            let beside = store.beside();
+            due.into_iter().filter(|(_, number)| beside.contains(*number)).collect()
+        };
         let keys: Vec<_> =
-            due.iter().map(|(range, number)| keys::task_live(*range, *number)).collect();
-        let live = store.rows(options::TASK, &keys)?;
-        let due: Vec<_> = due.into_iter().zip(live).filter(|(_, live)| live.is_some()).collect();
-        let keys: Vec<_> =
-            due.iter().map(|((range, number), _)| keys::task_record(*range, *number)).collect();
+            due.iter().map(|(range, number)| keys::task_record(*range, *number)).collect();
         let rows = store.rows(options::TASK, &keys)?;
-        let numbers = due.into_iter().map(|((_, number), _)| number);
-        let rows = numbers.zip(rows);
+        let rows = due.into_iter().map(|(_, number)| number).zip(rows);
         Ok(rows.filter_map(|(number, row)| Some((number, row?.to_vec()))).collect())
     }
 }
@@ -202,20 +217,21 @@ struct Stage<'s, 'b> {
     write: WriteBatch,
     watermarks: HashMap<RangeId, Marks>,
     slices: HashMap<u16, u64>,
+    late: HashSet<RangeId>,
+    /// Numbers that come to lie beside their due entry, and that no longer do, in order.
+    beside: Vec<(TaskNumber, bool)>,
     duplicates: Vec<(TaskNumber, RunId)>,
     now_ms: u64,
 }
 
 impl<'s, 'b> Stage<'s, 'b> {
-    fn new(
-        store: &'s Store,
-        found: Found<'b>,
-        known_slices: &'s HashMap<u16, u64>,
-    ) -> Stage<'s, 'b> {
+    fn new(store: &'s Store, found: Found<'b>, writer: &'s Writer) -> Stage<'s, 'b> {
         Stage {
             store,
             found,
-            known_slices,
+            known_slices: &writer.slices,
+            late: writer.late.clone(),
+            beside: Vec::new(),
             write: WriteBatch::default(),
             watermarks: HashMap::new(),
             slices: HashMap::new(),
@@ -229,7 +245,7 @@ impl<'s, 'b> Stage<'s, 'b> {
             StoreOp::PutTask { .. } => self.put_task(op),
             StoreOp::DeleteTask { range, name } => self.delete_task(*range, name),
             StoreOp::Sweep { range, stamp } => return self.sweep(*range, *stamp),
-            StoreOp::DropRange { range } => self.drop_range(*range),
+            StoreOp::DropRange { range } => return self.drop_range(*range),
             StoreOp::ClearDue { range } => self.clear_due(*range),
             StoreOp::PutDue { range, due, instant, number } => {
                 self.put_due(*range, *due, *instant, *number);
@@ -263,21 +279,20 @@ impl<'s, 'b> Stage<'s, 'b> {
     // --- tasks ----------------------------------------------------------------------------------
 
     fn put_task(&mut self, op: &'b StoreOp) {
-        let StoreOp::PutTask { range, number, name, revision, stamp, request, raw } = op else {
+        let StoreOp::PutTask { range, number, name, stamp, request, raw, .. } = op else {
             return;
         };
         let text = name.to_string();
-        let record = TaskRecord { revision: *revision, name: &text, raw }.encode();
-        let live = raw.len() <= INLINE_BYTES_MAX && self.store.codec.is_one_shot(raw);
-        let row = NameRow { number: *number, stamp: *stamp, live };
+        let record = TaskRecord { name: &text, raw }.encode();
+        let row = NameRow { number: *number, stamp: *stamp };
         let before = self.found.names.insert((*range, name), Some(row)).flatten();
         if let Some(before) = before.filter(|before| before.number != *number) {
             self.forget_version(*range, before);
         }
         self.put(options::TASK, keys::task_record(*range, *number), &record);
         self.put(options::TASK, keys::task_name(*range, name), row.encode());
-        if live {
-            self.put(options::TASK, keys::task_live(*range, *number), [values::FORMAT]);
+        if raw.len() <= INLINE_BYTES_MAX && codec::is_one_shot(raw) {
+            self.beside.push((*number, true));
             self.found.inline.insert(*number, record);
         }
         let ran = request.and_then(|request| self.found.requests.get(&request).cloned().flatten());
@@ -293,12 +308,10 @@ impl<'s, 'b> Stage<'s, 'b> {
 
     fn forget_version(&mut self, range: RangeId, row: NameRow) {
         self.delete(options::TASK, keys::task_record(range, row.number));
-        if row.live {
-            self.delete(options::TASK, keys::task_live(range, row.number));
-        }
+        self.beside.push((row.number, false));
     }
 
-    fn sweep(&mut self, range: RangeId, stamp: u32) -> Result<(), StoreError> {
+    fn sweep(&mut self, range: RangeId, stamp: u64) -> Result<(), StoreError> {
         for (name, row) in self.store.names_before(range, stamp)? {
             // A name that this batch has touched is judged below, as the batch left it.
             if !self.found.names.contains_key(&(range, &name)) {
@@ -319,16 +332,19 @@ impl<'s, 'b> Stage<'s, 'b> {
         Ok(())
     }
 
-    fn drop_range(&mut self, range: RangeId) {
+    fn drop_range(&mut self, range: RangeId) -> Result<(), StoreError> {
+        let gone = self.store.names_before(range, u64::MAX)?;
+        self.beside.extend(gone.into_iter().map(|(_, row)| (row.number, false)));
         let (from, end) = keys::range_all(range);
         let family = self.store.family(options::TASK);
         self.write.delete_range_cf(family, &from[..], &end[..]);
         for ((of, _), row) in &mut self.found.names {
             if *of == range {
-                *row = None;
+                self.beside.extend(row.take().map(|row| (row.number, false)));
             }
         }
         self.clear_due(range);
+        Ok(())
     }
 
     // --- due ------------------------------------------------------------------------------------
@@ -340,20 +356,41 @@ impl<'s, 'b> Stage<'s, 'b> {
             inline: inline.and_then(|record| TaskRecord::decode(record)),
         };
         let value = row.encode();
-        self.put(options::DUE, keys::due(range, due, number), value);
+        if self.watermark_of(range).is_some_and(|behind| keys::instant_ms(due) <= behind) {
+            self.late.insert(range);
+            self.put(options::DUE, keys::due_late(range, due, number), value);
+        } else {
+            self.put(options::DUE, keys::due(range, due, number), value);
+        }
     }
 
     fn clear_due(&mut self, range: RangeId) {
         let (from, end) = keys::range_all(range);
         self.write.delete_range_cf(self.store.family(options::DUE), &from[..], &end[..]);
         self.delete(options::META, keys::meta_watermark(range));
+        self.late.remove(&range);
         self.mark(range, None);
     }
 
     fn watermark(&mut self, range: RangeId, through: Instant) {
+        // It never goes back but by `ClearDue`: what is behind may be gone from the disk.
         let ms = keys::instant_ms(through);
-        self.put(options::META, keys::meta_watermark(range), values::ms_encode(ms));
-        self.mark(range, Some(ms));
+        let behind = self.watermark_of(range).map_or(ms, |before| before.max(ms));
+        self.put(options::META, keys::meta_watermark(range), values::ms_encode(behind));
+        self.mark(range, Some(behind));
+        if self.late.contains(&range) {
+            let (from, end) = (keys::due_late_from(range, 0), keys::due_late_from(range, ms + 1));
+            let family = self.store.family(options::DUE);
+            self.write.delete_range_cf(family, &from[..], &end[..]);
+        }
+    }
+
+    /// As this batch leaves it so far.
+    fn watermark_of(&self, range: RangeId) -> Option<u64> {
+        match self.watermarks.get(&range) {
+            Some(marks) => marks.last,
+            None => self.store.cutoffs.watermark(range),
+        }
     }
 
     fn mark(&mut self, range: RangeId, ms: Option<u64>) {
@@ -367,7 +404,7 @@ impl<'s, 'b> Stage<'s, 'b> {
         let hash = keys::task_hash(&run.id.task);
         let place = RunPlace::hashed(&run.id, hash);
         let state = values::state_byte(run.state);
-        let row = values::history_encode(run.state, &self.store.codec.encode_run(run));
+        let row = values::history_encode(run.state, &codec::encode_run(run));
         self.put(options::HISTORY, place.row(run.fence), row);
         self.put(options::HISTORY, place.time(run.fence), [values::FORMAT, state]);
         if is_indexed(run.state) {

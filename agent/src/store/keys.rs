@@ -5,17 +5,18 @@
 //! ```text
 //! task     range 2 │ 1 │ number 8                       the record
 //!          range 2 │ 2 │ "<ns>/<name>"                  its number and the listing that saw it
-//!          range 2 │ 3 │ number 8                       a one-shot that lies beside its due entry
 //! due      range 2 │ due ms 6 │ number 8
-//! run      range 2 │ task hash 16 │ incarnation 12 │ run 7 or 17
-//! history  1 │ task hash 16 │ ~incarnation 12 │ ~run 7 or 17 │ ~fence 12
+//!          range 2 │ 254 │ due ms 6 │ number 8        put when it was behind the watermark
+//! run      range 2 │ ms 6 │ task hash 16 │ incarnation 12 │ run 1 or 11
+//! history  1 │ task hash 16 │ ~ms 6 │ ~incarnation 12 │ ~run 1 or 11 │ ~fence 12
 //!          2 │ ~ms 6 │ task hash 16 │ ~incarnation 12 │ ~run 1 or 11 │ ~fence 12     by time
 //!          3 │ state 1 │ as 2                                     by state and time
 //!          4 │ request 16
 //! output   ms 6 │ task hash 16 │ incarnation 12 │ run 1 or 11 │ fence 12 │ attempt 4 │ stream 1
 //! meta     kind 1 │ …
-//! run      ms 6 │ 1                    an instant
-//!          ms 6 │ 2 │ rest 10          a manual run: a ulid begins with its milliseconds
+//!
+//! A run is 1 for an instant, which is its ms, or 2 │ 10 for a manual run: its ulid is its ms and
+//! the 10 bytes.
 //! ```
 //!
 //! `~` means that all bits are turned, so that reading forward goes from the newest to the oldest;
@@ -30,14 +31,16 @@ use tocktower_core::time::Instant;
 
 pub const TASK_RECORD: u8 = 1;
 pub const TASK_NAME: u8 = 2;
-pub const TASK_LIVE: u8 = 3;
+
+/// No millisecond of a year that we know begins with it.
+const DUE_LATE: u8 = 254;
 
 pub const HISTORY_ROW: u8 = 1;
 pub const HISTORY_TIME: u8 = 2;
 pub const HISTORY_STATE: u8 = 3;
 pub const HISTORY_REQUEST: u8 = 4;
 
-pub const META_BOOT: u8 = 1;
+pub const META_PROCESS: u8 = 1;
 pub const META_WATERMARK: u8 = 2;
 pub const META_LEDGER: u8 = 3;
 pub const META_SLICE: u8 = 4;
@@ -116,17 +119,9 @@ pub fn task_hash(task: &TaskName) -> [u8; HASH_BYTES] {
 // --- task ---------------------------------------------------------------------------------------
 
 pub fn task_record(range: RangeId, number: TaskNumber) -> [u8; 11] {
-    task_numbered(range, TASK_RECORD, number)
-}
-
-pub fn task_live(range: RangeId, number: TaskNumber) -> [u8; 11] {
-    task_numbered(range, TASK_LIVE, number)
-}
-
-fn task_numbered(range: RangeId, kind: u8, number: TaskNumber) -> [u8; 11] {
     let mut key = [0; 11];
     key[..2].copy_from_slice(&range.0.to_be_bytes());
-    key[2] = kind;
+    key[2] = TASK_RECORD;
     key[3..].copy_from_slice(&number.0.to_be_bytes());
     key
 }
@@ -174,6 +169,28 @@ pub fn due_from(range: RangeId, ms: u64) -> [u8; 8] {
     key[..2].copy_from_slice(&range.0.to_be_bytes());
     key[2..].copy_from_slice(&ms_bytes(ms));
     key
+}
+
+/// An entry that is put when the watermark is past it already: it must be read all the same, and
+/// compaction must not drop it. So it lies apart, until a watermark that is set later passes it.
+pub fn due_late(range: RangeId, due: Instant, number: TaskNumber) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[..9].copy_from_slice(&due_late_from(range, instant_ms(due)));
+    key[9..].copy_from_slice(&number.0.to_be_bytes());
+    key
+}
+
+pub fn due_late_from(range: RangeId, ms: u64) -> [u8; 9] {
+    let [high, low] = range.0.to_be_bytes();
+    let mut key = [high, low, DUE_LATE, 0, 0, 0, 0, 0, 0];
+    key[3..].copy_from_slice(&ms_bytes(ms));
+    key
+}
+
+/// The time and the number of a late entry.
+pub fn due_late_parts(key: &[u8]) -> Option<(u64, TaskNumber)> {
+    let number = TaskNumber(u64::from_be_bytes(key.get(9..)?.try_into().ok()?));
+    Some((ms_read(&key[3..9])?, number))
 }
 
 pub fn due_parts(key: &[u8]) -> Option<(RangeId, u64, TaskNumber)> {
@@ -236,8 +253,8 @@ impl RunPlace {
 
     /// Where the accounts of this run begin.
     pub fn row_prefix(&self) -> Vec<u8> {
-        let key = Key::with(&[HISTORY_ROW]).add(&self.hash).turned(&self.incarnation);
-        key.turned(&ms_bytes(self.ms)).turned(&self.rest).0
+        let key = Key::with(&[HISTORY_ROW]).add(&self.hash).turned(&ms_bytes(self.ms));
+        key.turned(&self.incarnation).turned(&self.rest).0
     }
 
     pub fn row(&self, fence: Fence) -> Vec<u8> {
@@ -272,8 +289,7 @@ impl RunPlace {
     }
 
     pub fn open_run(&self, range: RangeId) -> Vec<u8> {
-        let key = Key::with(&range.0.to_be_bytes()).add(&self.hash).add(&self.incarnation);
-        key.add(&ms_bytes(self.ms)).add(&self.rest).0
+        Key::with(&range.0.to_be_bytes()).add(&self.bytes()).0
     }
 }
 
@@ -296,9 +312,9 @@ pub fn run_of(ms: &[u8], incarnation: &[u8; 12], rest: &[u8]) -> Option<(Incarna
 
 /// The run in a key of the family `run`.
 pub fn open_run_of(key: &[u8]) -> Option<(Incarnation, RunKey)> {
-    let (_, key) = key.split_at_checked(2 + HASH_BYTES)?;
-    let (incarnation, key) = key.split_first_chunk::<EPOCH_BYTES>()?;
-    let (ms, rest) = key.split_at_checked(MS_BYTES)?;
+    let (ms, key) = key.get(2..)?.split_at_checked(MS_BYTES)?;
+    let (_hash, key) = key.split_at_checked(HASH_BYTES)?;
+    let (incarnation, rest) = key.split_first_chunk::<EPOCH_BYTES>()?;
     run_of(ms, incarnation, rest)
 }
 
@@ -315,9 +331,9 @@ pub fn row_task(hash: &[u8; HASH_BYTES]) -> Vec<u8> {
     Key::with(&[HISTORY_ROW]).add(hash).0
 }
 
-/// Where the rows of one incarnation begin that are at or before `ms`.
-pub fn row_from(hash: &[u8; HASH_BYTES], incarnation: &[u8; EPOCH_BYTES], ms: u64) -> Vec<u8> {
-    Key(row_task(hash)).turned(incarnation).turned(&ms_bytes(ms)).0
+/// Where the rows of a task begin that are at or before `ms`.
+pub fn row_from(hash: &[u8; HASH_BYTES], ms: u64) -> Vec<u8> {
+    Key(row_task(hash)).turned(&ms_bytes(ms)).0
 }
 
 /// Where a row's run is in time, and the fence of the account.
@@ -326,16 +342,16 @@ pub fn row_parts(key: &[u8]) -> Option<(RunPlace, Fence)> {
         return None;
     };
     let (hash, key) = key.split_at_checked(HASH_BYTES)?;
-    let (incarnation, key) = key.split_at_checked(EPOCH_BYTES)?;
     let (ms, key) = key.split_at_checked(MS_BYTES)?;
+    let (incarnation, key) = key.split_at_checked(EPOCH_BYTES)?;
     place(&turned(ms), hash, incarnation, key)
 }
 
 /// The same, of an entry of the index by time, or by state without its first byte's kind.
 pub fn time_parts(key: &[u8]) -> Option<(RunPlace, Fence)> {
-    let skip = match key.first()? {
-        &HISTORY_TIME => 1,
-        &HISTORY_STATE => 2,
+    let skip = match *key.first()? {
+        HISTORY_TIME => 1,
+        HISTORY_STATE => 2,
         _ => return None,
     };
     let (ms, key) = key.get(skip..)?.split_at_checked(MS_BYTES)?;
@@ -366,10 +382,10 @@ fn place(ms: &[u8], hash: &[u8], incarnation: &[u8], key: &[u8]) -> Option<(RunP
 
 /// The time of a history key of the kinds 1 to 3; what compaction drops by.
 pub fn history_ms(key: &[u8]) -> Option<u64> {
-    let at = match key.first()? {
-        &HISTORY_ROW => 1 + HASH_BYTES + EPOCH_BYTES,
-        &HISTORY_TIME => 1,
-        &HISTORY_STATE => 2,
+    let at = match *key.first()? {
+        HISTORY_ROW => 1 + HASH_BYTES,
+        HISTORY_TIME => 1,
+        HISTORY_STATE => 2,
         _ => return None,
     };
     ms_read(&turned(key.get(at..at + MS_BYTES)?))

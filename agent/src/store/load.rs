@@ -2,8 +2,8 @@
 //!
 //! A due entry does not say whether its task is still the same; its number does. Numbers are never
 //! given twice, so an entry is stale exactly if its number has no row. Entries of one-shots carry
-//! their record, and their row to check against is a few bytes of a separate, small piece of the
-//! key space that stays in the cache: a million of them drain without a random read of the disk.
+//! their record, and whether their row is still there is known in memory (`numbers`): a million of
+//! them drain in one sequential read.
 //!
 //! A row that cannot be read is told and left out. It must not stop the others: the core
 //! quarantines it.
@@ -20,9 +20,9 @@ use tocktower_core::task::Task;
 use tocktower_core::time::Instant;
 
 use crate::store::error::StoreError;
-use crate::store::limits::{LOAD_ENTRIES_MAX, LOOKUP_ROWS, UNREADABLE_MAX};
+use crate::store::limits::{INLINE_BYTES_MAX, LOAD_ENTRIES_MAX, LOOKUP_ROWS, UNREADABLE_MAX};
 use crate::store::values::{DueRow, NameRow, TaskRecord};
-use crate::store::{Store, keys, options};
+use crate::store::{Store, codec, keys, options};
 
 /// An answer, and the rows that could not be read for it.
 #[derive(Clone, PartialEq, Debug)]
@@ -47,6 +47,15 @@ struct Entry {
     instant: Instant,
     number: TaskNumber,
     inline: Option<Box<[u8]>>,
+}
+
+/// A piece of the family `due`, and how its keys are read.
+struct Stretch {
+    range: RangeId,
+    from: Vec<u8>,
+    end: Vec<u8>,
+    read: fn(&[u8]) -> Option<(u64, TaskNumber)>,
+    limit: usize,
 }
 
 impl Store {
@@ -94,8 +103,7 @@ impl Store {
         Ok(LoadAnswer::Due { entries, through })
     }
 
-    /// Reads whole milliseconds: an answer that ended within one could not say how far it got. So
-    /// the first one is read to its end whatever the limit, and of the others only what fits.
+    /// Entries in order, those that were put late among them, and how far they go.
     fn due_entries(
         &self,
         range: RangeId,
@@ -103,29 +111,58 @@ impl Store {
         limit: usize,
         unreadable: &mut Vec<Unreadable>,
     ) -> Result<(Vec<Entry>, Instant), StoreError> {
-        let behind = self.cutoffs.watermark(range);
-        let first = behind.into_iter().chain([keys::instant_ms(after)]).max().unwrap_or(0) + 1;
-        let last = keys::instant_ms(through);
-        if first > last {
-            return Ok((Vec::new(), through));
+        let after = keys::instant_ms(after);
+        let end = keys::instant_ms(through) + 1;
+        let first = self.cutoffs.watermark(range).map_or(after, |behind| behind.max(after)) + 1;
+        let plain = Stretch {
+            range,
+            from: keys::due_from(range, first).to_vec(),
+            end: keys::due_from(range, end.max(first)).to_vec(),
+            read: |key| keys::due_parts(key).map(|(_, ms, number)| (ms, number)),
+            limit,
+        };
+        let late = Stretch {
+            range,
+            from: keys::due_late_from(range, after + 1).to_vec(),
+            end: keys::due_late_from(range, end.max(after + 1)).to_vec(),
+            read: keys::due_late_parts,
+            limit,
+        };
+        let (mut entries, reached) = self.due_stretch(plain, through, unreadable)?;
+        let (late, late_reached) = self.due_stretch(late, through, unreadable)?;
+        let reached = reached.min(late_reached);
+        if !late.is_empty() {
+            entries.extend(late);
+            entries.sort_by_key(|entry| (entry.due, entry.number));
         }
+        entries.retain(|entry| entry.due <= reached);
+        Ok((entries, reached))
+    }
+
+    /// Reads whole milliseconds: an answer that ended within one could not say how far it got. So
+    /// the first one is read to its end whatever the limit, and of the others only what fits.
+    fn due_stretch(
+        &self,
+        Stretch { range, from, end, read, limit }: Stretch,
+        through: Instant,
+        unreadable: &mut Vec<Unreadable>,
+    ) -> Result<(Vec<Entry>, Instant), StoreError> {
         let mut reading = ReadOptions::default();
-        reading.set_iterate_lower_bound(keys::due_from(range, first).as_slice());
-        reading.set_iterate_upper_bound(keys::due_from(range, last + 1).as_slice());
+        reading.set_iterate_lower_bound(from);
+        reading.set_iterate_upper_bound(end);
         reading.set_auto_readahead_size(true);
         let mut entries: Vec<Entry> = Vec::new();
         let family = self.family(options::DUE);
         for row in self.db.iterator_cf_opt(family, reading, IteratorMode::Start) {
             let (key, value) = row.map_err(|error| self.failed(error))?;
-            let Some((_, ms, number)) = keys::due_parts(&key) else {
-                continue;
-            };
+            let Some((ms, number)) = read(&key) else { continue };
             let due = keys::instant_of(ms);
-            if entries.len() >= limit && entries.last().is_some_and(|entry| entry.due != due) {
-                let through = entries.last().map_or(through, |entry| entry.due);
+            let full = entries.len() >= limit;
+            if full && let Some(last) = entries.last().filter(|entry| entry.due != due) {
+                let through = last.due;
                 return Ok((entries, through));
             }
-            if entries.len() >= limit && entries.first().is_some_and(|entry| entry.due != due) {
+            if full && entries.first().is_some_and(|entry| entry.due != due) {
                 // This millisecond did not fit: it comes with the next answer.
                 entries.retain(|entry| entry.due != due);
                 return Ok((entries, keys::instant_of(ms - 1)));
@@ -155,28 +192,36 @@ impl Store {
             .iter()
             .filter(|entry| !tasks.contains_key(&entry.number))
             .partition(|entry| entry.inline.is_some());
-        let keys: Vec<_> =
-            inline.iter().map(|entry| keys::task_live(range, entry.number)).collect();
-        let live = self.rows(options::TASK, &keys)?;
-        let inline = inline.iter().zip(live).map(|(entry, live)| {
-            (entry.number, live.and(entry.inline.as_deref().map(<[u8]>::to_vec)))
-        });
+        for entry in inline {
+            let live = self.beside().contains(entry.number);
+            let record = entry.inline.as_deref().filter(|_| live);
+            self.joined(range, entry.number, record, tasks, unreadable);
+        }
         let keys: Vec<_> =
             plain.iter().map(|entry| keys::task_record(range, entry.number)).collect();
         let rows = self.rows(options::TASK, &keys)?;
-        let plain =
-            plain.iter().zip(rows).map(|(entry, row)| (entry.number, row.map(|r| r.to_vec())));
-        for (number, record) in inline.chain(plain) {
-            if tasks.contains_key(&number) {
-                continue;
-            }
-            if record.is_none() {
-                self.counters.stale_due.fetch_add(1, Ordering::Relaxed);
-            }
-            let task = record.and_then(|record| self.decode(range, number, &record, unreadable));
-            tasks.insert(number, task);
+        for (entry, row) in plain.iter().zip(rows) {
+            self.joined(range, entry.number, row.as_deref(), tasks, unreadable);
         }
         Ok(())
+    }
+
+    fn joined(
+        &self,
+        range: RangeId,
+        number: TaskNumber,
+        record: Option<&[u8]>,
+        tasks: &mut HashMap<TaskNumber, Option<Arc<Task>>>,
+        unreadable: &mut Vec<Unreadable>,
+    ) {
+        if tasks.contains_key(&number) {
+            return;
+        }
+        if record.is_none() {
+            self.counters.stale_due.fetch_add(1, Ordering::Relaxed);
+        }
+        let task = record.and_then(|record| self.decode(range, number, record, unreadable));
+        tasks.insert(number, task);
     }
 
     fn load_scan(
@@ -209,8 +254,14 @@ impl Store {
             let Some(number) = keys::task_number_of(&key) else {
                 continue;
             };
-            let task = self.decode(range, number, &value, unreadable);
-            tasks.extend(task.map(|task| (number, task)));
+            let Some(task) = self.decode(range, number, &value, unreadable) else {
+                continue;
+            };
+            // Its due entry is derived from this scan, and may carry the record again.
+            if task.spec.one_shot_at().is_some() && value.len() <= INLINE_BYTES_MAX {
+                self.beside().insert(number);
+            }
+            tasks.push((number, task));
         }
         Ok(LoadAnswer::Scan { tasks, more: false })
     }
@@ -241,7 +292,7 @@ impl Store {
     pub(super) fn names_before(
         &self,
         range: RangeId,
-        stamp: u32,
+        stamp: u64,
     ) -> Result<Vec<(TaskName, NameRow)>, StoreError> {
         let (from, end) = keys::task_kind(range, keys::TASK_NAME);
         let mut reading = ReadOptions::default();
@@ -251,7 +302,7 @@ impl Store {
         for row in self.db.iterator_cf_opt(self.family(options::TASK), reading, mode) {
             let (key, value) = row.map_err(|error| self.failed(error))?;
             let row = NameRow::decode(&value);
-            let row = row.unwrap_or(NameRow { number: TaskNumber(0), stamp: 0, live: true });
+            let row = row.unwrap_or(NameRow { number: TaskNumber(0), stamp: 0 });
             if row.stamp < stamp {
                 before.extend(keys::task_name_of(&key).map(|name| (name, row)));
             }
@@ -270,12 +321,7 @@ impl Store {
             note(unreadable, Unreadable::row(range, number, "task record"));
             return None;
         };
-        let task = TaskName::parse(record.name).map_err(|error| error.to_string());
-        let task = task.and_then(|name| {
-            let task = self.codec.decode_task(&name, record.revision, record.raw);
-            task.map_err(|error| error.to_string())
-        });
-        match task {
+        match codec::decode_task(record.raw) {
             Ok(task) => Some(Arc::new(task)),
             Err(error) => {
                 let name = Some(record.name.to_owned());

@@ -24,6 +24,7 @@ mod error;
 mod keys;
 mod limits;
 mod load;
+mod numbers;
 mod open;
 mod options;
 mod query;
@@ -35,9 +36,9 @@ mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rocksdb::{Cache, ColumnFamily, DB, WriteBufferManager};
+use rocksdb::{Cache, ColumnFamily, DB, Options, WriteBufferManager};
 use tocktower_core::ids::{LedgerNumber, RangeId};
 
 pub use error::{OpenError, StoreError};
@@ -53,15 +54,22 @@ pub use trim::{Retention, TrimBudget, Trimmed};
 
 use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;
+use crate::store::numbers::NumberSet;
 use crate::store::stats::Counters;
 
 /// An open store. Reading methods may be called from any thread and block on the disk; `apply`,
 /// `write`, `sync` and `trim` are meant for one thread, and wait for each other if not.
 pub struct Store {
     db: DB,
+    /// Of families made after opening. The crate does not keep their compaction filters alive as it
+    /// does for those that it opened, and RocksDB calls them as long as it is open: so these come
+    /// after `db`, and go after it.
+    _options: Vec<Options>,
     clock: fn() -> tocktower_core::time::Wall,
     cutoffs: Arc<Cutoffs>,
     writer: Mutex<Writer>,
+    /// One-shots whose record lies beside their due entry; locked for one look at a time.
+    beside: Mutex<NumberSet>,
     counters: Counters,
     /// Writes that no sync has covered yet.
     unsynced: AtomicBool,
@@ -83,6 +91,10 @@ impl Store {
         let value = self.db.get_pinned_cf(self.family(options::META), keys::meta_ledger(range));
         let value = value.map_err(|error| self.failed(error))?;
         Ok(value.as_deref().and_then(values::ledger_number_decode))
+    }
+
+    fn beside(&self) -> MutexGuard<'_, NumberSet> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {

@@ -15,22 +15,20 @@
 //! read meets later leaves `damaged` behind.
 
 use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rocksdb::{Cache, DB, ErrorKind, LruCacheOptions, WriteBufferManager, WriteOptions};
-use tocktower_core::ids::TaskNumber;
+use rocksdb::{Cache, DB, ErrorKind, LruCacheOptions, Options, WriteBufferManager, WriteOptions};
 use tocktower_core::time::Wall;
 
 use crate::store::apply::Writer;
-use crate::store::codec::RecordCodec;
 use crate::store::cutoffs::Cutoffs;
 use crate::store::error::OpenError;
 use crate::store::limits::{BUFFER_BYTES, MEMORY_BYTES, SET_ASIDE_MAX};
+use crate::store::numbers::NumberSet;
 use crate::store::stats::Counters;
 use crate::store::{Store, keys, options, values};
 
@@ -39,11 +37,10 @@ const DATABASE: &str = "db";
 const DAMAGED: &str = "damaged";
 const ASIDE: &str = "db.aside-";
 
-/// Bits of a task number that count within one process.
-const NUMBER_BITS: u32 = 40;
+/// 2024-01-01 in seconds since the epoch.
+const YEAR_2024: i64 = 1_704_067_200;
 
 pub struct StoreConfig {
-    pub codec: Arc<dyn RecordCodec>,
     /// Block cache and write buffers together.
     pub memory_bytes: usize,
     /// Of that, write buffers.
@@ -52,14 +49,9 @@ pub struct StoreConfig {
     pub clock: fn() -> Wall,
 }
 
-impl StoreConfig {
-    pub fn new(codec: Arc<dyn RecordCodec>) -> StoreConfig {
-        StoreConfig {
-            codec,
-            memory_bytes: MEMORY_BYTES,
-            buffer_bytes: BUFFER_BYTES,
-            clock: system_wall,
-        }
+impl Default for StoreConfig {
+    fn default() -> StoreConfig {
+        StoreConfig { memory_bytes: MEMORY_BYTES, buffer_bytes: BUFFER_BYTES, clock: system_wall }
     }
 }
 
@@ -67,13 +59,9 @@ impl StoreConfig {
 #[derive(Debug)]
 pub struct Opened {
     pub store: Arc<Store>,
-    /// How often this store was opened, this time included.
-    pub boot: u32,
-    /// For `LedgerNumber::process`. Its low half is random: a store that was put back from a copy
-    /// counts the same boots again, and must not know the ledgers of the one it is a copy of.
+    /// For `Config::process`. It grows with each opening of this store, so that what two processes
+    /// number never meets.
     pub process: u64,
-    /// The first `TaskNumber` that this process may give; it counts on from here.
-    pub first_number: TaskNumber,
     /// A store that was damaged, and where it is now. A person must be told.
     pub set_aside: Option<SetAside>,
 }
@@ -100,13 +88,14 @@ impl Store {
             }
             engine => engine?,
         };
-        let boot = engine.boot;
+        let process = engine.process;
         let store = Store {
             db: engine.db,
-            codec: config.codec,
+            _options: engine.kept,
             clock: config.clock,
             cutoffs: engine.cutoffs,
             writer: Mutex::new(Writer::default()),
+            beside: Mutex::new(NumberSet::default()),
             counters: Counters::default(),
             unsynced: AtomicBool::new(false),
             cache: engine.cache,
@@ -114,23 +103,18 @@ impl Store {
             dir: dir.to_owned(),
             _lock: lock,
         };
-        Ok(Opened {
-            store: Arc::new(store),
-            boot,
-            process: u64::from(boot) << 32 | u64::from(nonce()),
-            first_number: TaskNumber(u64::from(boot) << NUMBER_BITS),
-            set_aside,
-        })
+        Ok(Opened { store: Arc::new(store), process: u64::from(process), set_aside })
     }
 }
 
 /// RocksDB with this process counted and the last one's leavings gone.
 struct Engine {
     db: DB,
+    kept: Vec<Options>,
     cutoffs: Arc<Cutoffs>,
     cache: Cache,
     buffers: WriteBufferManager,
-    boot: u32,
+    process: u32,
 }
 
 impl Engine {
@@ -152,32 +136,39 @@ impl Engine {
         let path = dir.join(DATABASE);
         let mut db = DB::open_cf_descriptors(&database, &path, families).map_err(engine)?;
         // Dropping a family takes no time however much it holds; deleting its rows would.
+        let mut kept = Vec::new();
         for family in [options::DUE, options::RUN] {
             db.drop_cf(family).map_err(engine)?;
             let options = options::family(family, &cache, &buffers, &cutoffs);
             db.create_cf(family, &options).map_err(engine)?;
+            kept.push(options);
         }
-        let boot = begin(&db, dir, &cutoffs)?;
-        Ok(Engine { db, cutoffs, cache, buffers, boot })
+        let process = begin(&db, dir, &cutoffs, config.clock)?;
+        Ok(Engine { db, kept, cutoffs, cache, buffers, process })
     }
 }
 
 /// Counts this process and reads the marks that outlive one.
-fn begin(db: &DB, dir: &Path, cutoffs: &Cutoffs) -> Result<u32, OpenError> {
+///
+/// A process's number is one more than the last one's, and no less than the seconds since 2024: a
+/// store that was put back from a copy, or begun anew after damage, then does not count the same
+/// numbers again, and cannot take the ledger of the store that it replaces for its own (L3).
+fn begin(db: &DB, dir: &Path, cutoffs: &Cutoffs, clock: fn() -> Wall) -> Result<u32, OpenError> {
     let engine = |source| OpenError::Engine { dir: dir.to_owned(), source };
     let meta = db.cf_handle(options::META).expect("it was just opened");
-    let before = db.get_cf(meta, [keys::META_BOOT]).map_err(engine)?;
+    let before = db.get_cf(meta, [keys::META_PROCESS]).map_err(engine)?;
     let before = match before.as_deref() {
         None => 0,
-        Some(bytes) => values::boot_decode(bytes).ok_or_else(|| OpenError::Newer {
+        Some(bytes) => values::process_decode(bytes).ok_or_else(|| OpenError::Newer {
             dir: dir.to_owned(),
             found: bytes.first().copied().unwrap_or(0),
             known: values::FORMAT,
         })?,
     };
-    let boot = before + 1;
+    let seconds = clock().millis() / 1_000 - YEAR_2024;
+    let process = u32::try_from(seconds).unwrap_or(0).max(before.saturating_add(1));
     let mut batch = rocksdb::WriteBatch::default();
-    batch.put_cf(meta, [keys::META_BOOT], values::boot_encode(boot));
+    batch.put_cf(meta, [keys::META_PROCESS], values::process_encode(process));
     batch.delete_range_cf(meta, [keys::META_WATERMARK], [keys::META_WATERMARK + 1]);
     let mut sync = WriteOptions::default();
     sync.set_sync(true);
@@ -188,7 +179,7 @@ fn begin(db: &DB, dir: &Path, cutoffs: &Cutoffs) -> Result<u32, OpenError> {
     };
     cutoffs.raise_history(mark(keys::CUTOFF_HISTORY)?);
     cutoffs.raise_request(mark(keys::CUTOFF_REQUEST)?);
-    Ok(boot)
+    Ok(process)
 }
 
 fn is_damage(error: &rocksdb::Error) -> bool {
@@ -275,12 +266,6 @@ impl DirLock {
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(DirLock { _file: file })
     }
-}
-
-/// 32 random bits from the seed that the standard library draws for its hash maps.
-fn nonce() -> u32 {
-    let hash = std::hash::RandomState::new().build_hasher().finish();
-    u32::try_from(hash >> 32).expect("32 bits are left")
 }
 
 fn system_wall() -> Wall {

@@ -20,7 +20,7 @@ use crate::store::apply::SLICE_STEP_MS;
 use crate::store::error::StoreError;
 use crate::store::keys::RunPlace;
 use crate::store::limits::{QUERY_ROWS_MAX, QUERY_RUNS_MAX, RUN_ROWS_MAX, SPAN_ROWS_BACK};
-use crate::store::{Store, keys, options, values};
+use crate::store::{Store, codec, keys, options, values};
 
 /// Which of an attempt's two streams.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -93,7 +93,7 @@ impl RunCursor {
     }
 }
 
-/// Runs of one task: by incarnation, then by time, the newest first.
+/// Runs of one task, over all its incarnations, the newest first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TaskRuns {
     pub task: TaskName,
@@ -178,47 +178,41 @@ impl Store {
             return Ok(RunPage::default());
         };
         let hash = keys::task_hash(&asked.task);
-        let task = keys::row_task(&hash);
+        let end = match self.cutoffs.history() {
+            0 => keys::behind(&keys::row_from(&hash, 0)),
+            cutoff => keys::row_from(&hash, cutoff - 1),
+        };
+        let from = match &asked.before {
+            Some(RunCursor(place)) if place.ms <= times.last => keys::behind(&place.row_prefix()),
+            _ => keys::row_from(&hash, times.last),
+        };
+        let mut rows = self.rows_from(&keys::row_task(&hash), &end);
+        rows.seek(from);
         let mut page = RunPage::default();
-        let mut rows = self.rows_from(&task, &keys::behind(&[&task[..], &[0xff; 18]].concat()));
-        match &asked.before {
-            Some(RunCursor(place)) => rows.seek(keys::behind(&place.row_prefix())),
-            None => rows.seek(&task),
-        }
         let mut walk = Walk::new(asked.limit);
-        // How many rows of this incarnation before `first` were looked at, for a span.
+        // Rows before `first` that were looked at, for a span that reaches beyond it.
         let mut back = 0;
-        let mut of: Option<[u8; 12]> = None;
         while let Some(key) = rows.key() {
             let Some((place, _)) = keys::row_parts(key) else {
                 rows.next();
                 continue;
             };
+            let early = place.ms < times.first;
+            back += usize::from(early);
+            if back > SPAN_ROWS_BACK {
+                break;
+            }
             if walk.full(&place, &mut page) {
                 return Ok(page);
             }
-            if of != Some(place.incarnation) {
-                (of, back) = (Some(place.incarnation), 0);
-            }
-            if place.ms > times.last {
-                rows.seek(keys::row_from(&hash, &place.incarnation, times.last));
-                continue;
-            }
-            let early = place.ms < times.first;
-            back += usize::from(early);
-            if back > SPAN_ROWS_BACK || place.ms < self.cutoffs.history() {
-                rows.seek(keys::behind(&keys::row_from(&hash, &place.incarnation, 0)));
-                continue;
-            }
             let run = self.row(rows.value(), &mut page);
             rows.seek(keys::behind(&place.row_prefix()));
-            let Some(run) = run.filter(|run| run.id.task == asked.task) else {
-                continue;
-            };
-            let reaches = run.span.is_some_and(|span| keys::instant_ms(span.until) >= times.first);
-            if asked.states.has(run.state) && (!early || reaches) {
-                page.runs.push(run);
-            }
+            let run = run.filter(|run| run.id.task == asked.task);
+            page.runs.extend(run.filter(|run| {
+                let until = run.span.map(|span| keys::instant_ms(span.until));
+                asked.states.has(run.state)
+                    && (!early || until.is_some_and(|until| until >= times.first))
+            }));
         }
         self.status(&rows)?;
         Ok(page)
@@ -273,7 +267,7 @@ impl Store {
         Ok(accounts)
     }
 
-    /// The newest run of a task's newest incarnation.
+    /// The newest run of a task.
     pub fn last_run(&self, task: &TaskName) -> Result<Option<RunRecord>, StoreError> {
         let asked = TaskRuns {
             task: task.clone(),
@@ -422,7 +416,7 @@ impl Store {
 
     fn row(&self, value: Option<&[u8]>, page: &mut RunPage) -> Option<RunRecord> {
         let run = value.and_then(values::history_decode);
-        let run = run.and_then(|(_, bytes)| self.codec.decode_run(bytes).ok());
+        let run = run.and_then(|(_, bytes)| codec::decode_run(bytes));
         page.unreadable += u64::from(run.is_none());
         run
     }

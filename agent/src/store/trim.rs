@@ -101,7 +101,7 @@ impl Store {
         budget: TrimBudget,
     ) -> Result<Trimmed, StoreError> {
         let mut writer = self.writer();
-        let Writer { trim: state, slices } = &mut *writer;
+        let Writer { trim: state, slices, .. } = &mut *writer;
         let ms_before = |age| keys::instant_ms(now.minus(age).instant());
         let mut cutoff = self.cutoffs.history().max(ms_before(rules.age));
         let slice_compacted = self.trim_slice(state)?;

@@ -2,9 +2,8 @@
 //! total: bytes that are not what they should be are `None`, and the caller reports the row.
 //!
 //! ```text
-//! task record   1 │ revision 8 │ name length 2 │ "<ns>/<name>" │ record as it came
-//! task name     1 │ number 8 │ stamp 4 │ live 1
-//! task live     1
+//! task record   1 │ name length 2 │ "<ns>/<name>" │ record as it came
+//! task name     1 │ number 8 │ stamp 8
 //! due           1                                     instant = due
 //!               2 │ instant 6
 //!               3 │ task record without its 1         instant = due, one-shot
@@ -16,7 +15,7 @@
 //! request       1 │ at ms 6 │ ms 6 │ task hash 16 │ incarnation 12 │ run 1 or 11 │ "<ns>/<name>"
 //! output        1 │ dropped 8 │ head length 4 │ tail length 4 │ head and tail, zstd
 //!               2 │ … as 1, not compressed
-//! meta: boot 1 │ count 4    watermark, cutoff, slice 1 │ ms 6    ledger 1 │ process 8 │ count 8
+//! meta: process 1 │ number 4    watermark, cutoff, slice 1 │ ms 6    ledger 1 │ process 8 │ count 8
 //! ```
 
 use tocktower_core::ids::{
@@ -67,7 +66,6 @@ impl<'a> Fields<'a> {
 /// A version of a task, as it lies in its own row or beside a due entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TaskRecord<'a> {
-    pub revision: Revision,
     pub name: &'a str,
     pub raw: &'a [u8],
 }
@@ -80,7 +78,6 @@ impl<'a> TaskRecord<'a> {
     }
 
     fn put(&self, value: &mut Vec<u8>) {
-        value.extend_from_slice(&self.revision.0.to_be_bytes());
         let length = u16::try_from(self.name.len()).expect("a name has at most 257 bytes");
         value.extend_from_slice(&length.to_be_bytes());
         value.extend_from_slice(self.name.as_bytes());
@@ -92,10 +89,9 @@ impl<'a> TaskRecord<'a> {
     }
 
     fn read(mut fields: Fields<'a>) -> Option<TaskRecord<'a>> {
-        let revision = Revision(i64::from_be_bytes(fields.array()?));
         let length = u16::from_be_bytes(fields.array()?);
         let name = std::str::from_utf8(fields.take(usize::from(length))?).ok()?;
-        Some(TaskRecord { revision, name, raw: fields.0 })
+        Some(TaskRecord { name, raw: fields.0 })
     }
 }
 
@@ -103,26 +99,22 @@ impl<'a> TaskRecord<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NameRow {
     pub number: TaskNumber,
-    pub stamp: u32,
-    /// Whether there is a row of kind `TASK_LIVE`.
-    pub live: bool,
+    pub stamp: u64,
 }
 
 impl NameRow {
-    pub fn encode(&self) -> [u8; 14] {
-        let mut value = [FORMAT; 14];
+    pub fn encode(&self) -> [u8; 17] {
+        let mut value = [FORMAT; 17];
         value[1..9].copy_from_slice(&self.number.0.to_be_bytes());
-        value[9..13].copy_from_slice(&self.stamp.to_be_bytes());
-        value[13] = u8::from(self.live);
+        value[9..].copy_from_slice(&self.stamp.to_be_bytes());
         value
     }
 
     pub fn decode(bytes: &[u8]) -> Option<NameRow> {
         let mut fields = Fields::of(FORMAT, bytes)?;
         let number = TaskNumber(u64::from_be_bytes(fields.array()?));
-        let stamp = u32::from_be_bytes(fields.array()?);
-        let [live] = fields.array()?;
-        (live <= 1 && fields.0.is_empty()).then_some(NameRow { number, stamp, live: live == 1 })
+        let stamp = u64::from_be_bytes(fields.array()?);
+        fields.0.is_empty().then_some(NameRow { number, stamp })
     }
 }
 
@@ -300,13 +292,13 @@ pub fn output_decode(bytes: &[u8]) -> Option<CapturedStream> {
 
 // --- meta ---------------------------------------------------------------------------------------
 
-pub fn boot_encode(count: u32) -> [u8; 5] {
+pub fn process_encode(count: u32) -> [u8; 5] {
     let mut value = [FORMAT; 5];
     value[1..].copy_from_slice(&count.to_be_bytes());
     value
 }
 
-pub fn boot_decode(bytes: &[u8]) -> Option<u32> {
+pub fn process_decode(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(Fields::of(FORMAT, bytes)?.array()?))
 }
 

@@ -22,18 +22,20 @@ fn run(key: RunKey) -> RunId {
 }
 
 const INSTANT: i64 = 0x0102_0304_0506;
-const HASH: &str = "4dbd1dff04a4ba19b0ba5aa3f4a0ef3d";
+const HASH: &str = "92c0523c4d865a2c35e6768a792f389a";
 
 #[test]
 fn keys_of_tasks_and_due_entries_are_these_bytes() {
     let (range, number) = (RangeId(0x0102), TaskNumber(0x0a0b));
     assert_eq!(hex(task_record(range, number)), "0102010000000000000a0b");
-    assert_eq!(hex(task_live(range, number)), "0102030000000000000a0b");
     let name = TaskName::parse("default/a").unwrap();
     assert_eq!(hex(task_name(range, &name)), "0102 02 64656661756c742f61".replace(' ', ""));
     let key = due(range, Instant::from_millis(INSTANT), number);
     assert_eq!(hex(key), "0102010203040506 0000000000000a0b".replace(' ', ""));
     assert_eq!(due_parts(&key), Some((range, INSTANT as u64, number)));
+    let key = due_late(range, Instant::from_millis(INSTANT), number);
+    assert_eq!(hex(key), "0102fe010203040506 0000000000000a0b".replace(' ', ""));
+    assert_eq!((due_parts(&key), due_late_parts(&key)), (None, Some((INSTANT as u64, number))));
     assert_eq!(task_number_of(&task_record(range, number)), Some(number));
     assert_eq!(task_name_of(&task_name(range, &name)), Some(name));
 }
@@ -46,7 +48,7 @@ fn keys_of_runs_are_these_bytes() {
     };
     check(
         place.row(fence(5)),
-        "01 HASH fffffffefffffffffffffdfc fefdfcfbfaf9 fe fffffffefffffffffffffffa",
+        "01 HASH fefdfcfbfaf9 fffffffefffffffffffffdfc fe fffffffefffffffffffffffa",
     );
     check(
         place.time(fence(5)),
@@ -60,12 +62,12 @@ fn keys_of_runs_are_these_bytes() {
         place.output(Attempt { fence: fence(5), number: 2 }, 1),
         "010203040506 HASH 000000010000000000000203 01 000000010000000000000005 00000002 01",
     );
-    check(place.open_run(RangeId(0x0102)), "0102 HASH 000000010000000000000203 010203040506 01");
+    check(place.open_run(RangeId(0x0102)), "0102 010203040506 HASH 000000010000000000000203 01");
     let ulid = 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10;
     let place = RunPlace::of(&run(RunKey::Manual(ulid)));
     check(
         place.row(fence(5)),
-        "01 HASH fffffffefffffffffffffdfc fefdfcfbfaf9 fd f8f7f6f5f4f3f2f1f0ef \
+        "01 HASH fefdfcfbfaf9 fffffffefffffffffffffdfc fd f8f7f6f5f4f3f2f1f0ef \
          fffffffefffffffffffffffa",
     );
     check(place.bytes(), "010203040506 HASH 000000010000000000000203 02 0708090a0b0c0d0e0f10");
@@ -77,7 +79,7 @@ fn keys_of_meta_are_these_bytes() {
     assert_eq!(hex(meta_watermark(RangeId(0x0102))), "020102");
     assert_eq!(hex(meta_ledger(RangeId(0x0102))), "030102");
     assert_eq!(hex(meta_slice(0x0102)), "040102");
-    assert_eq!([META_BOOT, META_CUTOFF, CUTOFF_HISTORY, CUTOFF_REQUEST], [1, 5, 0, 1]);
+    assert_eq!([META_PROCESS, META_CUTOFF, CUTOFF_HISTORY, CUTOFF_REQUEST], [1, 5, 0, 1]);
 }
 
 #[test]

@@ -17,20 +17,19 @@ fn check(value: impl AsRef<[u8]>, golden: &str) {
     assert_eq!(hex(value), golden.replace(' ', ""));
 }
 
-const RECORD: TaskRecord<'_> =
-    TaskRecord { revision: Revision(0x0203), name: "d/a", raw: &[0xaa, 0xbb] };
+const RECORD: TaskRecord<'_> = TaskRecord { name: "d/a", raw: &[0xaa, 0xbb] };
 
 #[test]
 fn values_of_tasks_and_due_entries_are_these_bytes() {
-    check(RECORD.encode(), "01 0000000000000203 0003 642f61 aabb");
-    let row = NameRow { number: TaskNumber(0x0a0b), stamp: 7, live: true };
-    check(row.encode(), "01 0000000000000a0b 00000007 01");
+    check(RECORD.encode(), "01 0003 642f61 aabb");
+    let row = NameRow { number: TaskNumber(0x0a0b), stamp: 7 };
+    check(row.encode(), "01 0000000000000a0b 0000000000000007");
     let instant = Some(Instant::from_millis(0x0102));
     let due = |instant, inline| DueRow { instant, inline }.encode();
     check(due(None, None), "01");
     check(due(instant, None), "02 000000000102");
-    check(due(None, Some(RECORD)), "03 0000000000000203 0003 642f61 aabb");
-    check(due(instant, Some(RECORD)), "04 000000000102 0000000000000203 0003 642f61 aabb");
+    check(due(None, Some(RECORD)), "03 0003 642f61 aabb");
+    check(due(instant, Some(RECORD)), "04 000000000102 0003 642f61 aabb");
 }
 
 #[test]
@@ -87,20 +86,24 @@ fn values_of_output_and_meta_are_these_bytes() {
     assert!(value.len() < 60);
     check(&value[..17], "01 0000000000000000 000003e7 00000009");
     assert_eq!(output_decode(&value), Some(long));
-    check(boot_encode(0x0102), "01 00000102");
+    check(process_encode(0x0102), "01 00000102");
     check(ms_encode(0x0102), "01 000000000102");
     let number = LedgerNumber { process: 1, count: 2 };
     check(ledger_number_encode(number), "01 0000000000000001 0000000000000002");
 }
 
-#[test]
-fn output_of_an_older_zstd_can_be_read() {
-    // "x" 100 times, as zstd 1.5 packed it at level 3: a promise like any other format.
-    let packed = zstd::bulk::compress(&[b'x'; 100], OUTPUT_LEVEL).unwrap();
-    check(&packed, GOLDEN_FRAME);
-}
+/// `x` a hundred times, as zstd 1.5.7 packed it: what it writes may change, what it reads may not.
+const PACKED: [u8; 34] = [
+    1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, // to the end of the lengths
+    0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x64, 0x45, 0x00, 0x00, 0x10, 0x78, 0x78, 0x01, 0x00, 0x3f, 0x01,
+    0x2c,
+];
 
-const GOLDEN_FRAME: &str = "";
+#[test]
+fn output_that_an_older_zstd_packed_is_read() {
+    let stream = CapturedStream { head: vec![b'x'; 100], tail: vec![], dropped: 0 };
+    assert_eq!(output_decode(&PACKED), Some(stream));
+}
 
 proptest! {
     #[test]
@@ -108,14 +111,14 @@ proptest! {
         for bytes in [bytes.clone(), [&[format][..], &bytes].concat()] {
             let _ = (TaskRecord::decode(&bytes), NameRow::decode(&bytes), DueRow::decode(&bytes));
             let _ = (history_decode(&bytes), request_decode(&bytes), output_decode(&bytes));
-            let _ = (boot_decode(&bytes), ms_decode(&bytes), ledger_number_decode(&bytes));
+            let _ = (process_decode(&bytes), ms_decode(&bytes), ledger_number_decode(&bytes));
             let _ = (request_at(&bytes), open_run_decode(&bytes));
         }
     }
 
     #[test]
     fn what_is_written_is_read(name in "[a-z]{1,9}/[a-z]{1,9}", raw: Vec<u8>, ms in 0i64..1 << 47) {
-        let record = TaskRecord { revision: Revision(ms), name: &name, raw: &raw };
+        let record = TaskRecord { name: &name, raw: &raw };
         let value = record.encode();
         prop_assert_eq!(TaskRecord::decode(&value), Some(record));
         for instant in [None, Some(Instant::from_millis(ms))] {
