@@ -42,7 +42,7 @@ use catalog::{Catalog, Keeper, KeeperConfig, own};
 use feed::Feed;
 use links::{Interests, Links};
 use metrics::Metrics;
-use rest::App;
+use rest::{App, Parts};
 use service::{Fleet, Runs, Tasks};
 use stop::{Stop, Stopper, stop};
 
@@ -93,7 +93,16 @@ impl Coordinator {
             metrics.clone(),
         );
         let fleet = Fleet::new(catalog.clone(), links.clone());
-        let app = App { tasks, runs, fleet, catalog, links, feed, metrics, stop: stop.clone() };
+        let app = Arc::new(Parts {
+            tasks,
+            runs,
+            fleet,
+            catalog,
+            links,
+            feed,
+            metrics,
+            stop: stop.clone(),
+        });
 
         let (notes, notes_in) = mpsc::channel(NOTES);
         let owner = own(

@@ -19,13 +19,14 @@ use std::time::Duration;
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::KeyValue;
 use tocktower_core::ids::{Epoch, PoolName, Revision, TaskName};
+use tocktower_core::task::Task;
 use tocktower_core::time::Mono;
 use tokio::sync::watch;
 
 pub use keeper::{Keeper, KeeperConfig, PutBack};
 pub use owner::{Note, own};
 pub use state::{Claim, LedgerGist, Member, State};
-pub use tasks::{Glance, Stored, Tasks, Unreadable};
+pub use tasks::{Copied, Glance, Stored, Tasks, Unreadable};
 
 use crate::clock;
 
@@ -39,7 +40,7 @@ pub struct Standing {
     pub listed: bool,
     /// Everything up to here was delivered.
     pub delivered: Revision,
-    /// When the newest of this coordinator's beats that came back was sent.
+    /// When the newest proof was sent: the list, or a beat of this coordinator that came back.
     pub proved: Option<Mono>,
 }
 
@@ -69,6 +70,12 @@ impl Catalog {
     /// A short look. `look` must not wait for anything.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.inner.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One task, decoded.
+    pub fn task(&self, name: &TaskName) -> Option<Result<Task, Unreadable>> {
+        let copied = self.look(|state| state.tasks.get(name).map(|stored| stored.copied()));
+        copied.map(Copied::read)
     }
 
     pub fn standing(&self) -> Standing {

@@ -59,6 +59,8 @@ struct Owner {
     stream: WatchStream,
     /// The list that was asked for.
     listing: Option<BoxFuture<'static, Result<Answer, PortError>>>,
+    /// When the list that is being read was asked for.
+    list_sent: Mono,
     /// A later list, until it is whole.
     fresh: Option<State>,
     beats: VecDeque<(u64, Mono)>,
@@ -85,6 +87,7 @@ pub async fn own(
         follower,
         stream,
         listing: None,
+        list_sent: Mono::default(),
         fresh: None,
         beats: VecDeque::new(),
         ids: 0,
@@ -180,7 +183,8 @@ impl Owner {
 
     fn news(&mut self, news: News) {
         match news {
-            News::ListBegan { .. } => {
+            News::ListBegan { sent } => {
+                self.list_sent = sent.mono;
                 let first = !self.catalog.standing().listed;
                 self.fresh = (!first).then(State::default);
                 if first {
@@ -212,9 +216,12 @@ impl Owner {
             self.catalog.change(|state| *state = fresh);
             self.feed.changed(vec![What::LeftOut { missed: 0 }]);
         }
+        // A linearizable list is a proof of its own (W1): nothing written before it is missing.
+        let sent = self.list_sent;
         self.catalog.stand(|standing| {
             standing.listed = true;
             standing.delivered = revision;
+            standing.proved = standing.proved.max(Some(sent));
         });
         let tasks = self.catalog.look(|state| state.tasks.len());
         tracing::info!(revision = revision.0, tasks, "catalog listed");

@@ -56,14 +56,9 @@ impl Stored<'_> {
         decode_task(self.record, self.stored())
     }
 
-    /// The task, or what is left to say of it.
-    pub fn read(&self) -> Result<Task, Unreadable> {
-        self.task().map_err(|error| Unreadable {
-            name: self.name(),
-            pool: self.pool.clone(),
-            revision: self.mod_revision,
-            error: error.to_string(),
-        })
+    /// A copy, to be decoded when the look at the catalog is over.
+    pub fn copied(&self) -> Copied {
+        Copied { stored: self.stored(), record: self.record.to_vec() }
     }
 
     fn stored(&self) -> StoredTask {
@@ -78,6 +73,25 @@ impl Stored<'_> {
     /// Only what filters look at; a tenth of the work of decoding it all.
     pub fn glance(&self) -> Glance {
         decode_record(self.record).unwrap_or_default()
+    }
+}
+
+/// One task as it is stored, taken out of the table.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    stored: StoredTask,
+    record: Vec<u8>,
+}
+
+impl Copied {
+    /// The task, or what is left to say of it.
+    pub fn read(self) -> Result<Task, Unreadable> {
+        decode_task(&self.record, self.stored.clone()).map_err(|error| Unreadable {
+            name: self.stored.name,
+            pool: self.stored.pool,
+            revision: self.stored.mod_revision,
+            error: error.to_string(),
+        })
     }
 }
 

@@ -50,7 +50,7 @@ pub async fn create(State(app): State<App>, call: Call) -> Answer {
     let key = call.idempotency_key()?;
     let media_type = call.media_type().to_ascii_lowercase();
     if matches!(media_type.as_str(), "application/x-ndjson" | "application/ndjson") {
-        return Ok(lines(app.tasks, key, call.body()));
+        return Ok(lines(app.tasks.clone(), key, call.body()));
     }
     let batch: json::Batch = read(call.json().await?)?;
     let results = all(&app.tasks, key.as_deref(), batch.tasks.into_iter().map(Ok), 0).await?;

@@ -23,7 +23,9 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, Method, header};
-use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use tower_http::compression::predicate::{
+    DefaultPredicate, NotForContentType, Predicate, SizeAbove,
+};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
 pub use call::{Call, labels, read};
@@ -39,9 +41,11 @@ use crate::service::{Code, Fleet, Runs, Tasks};
 use crate::stop::Stop;
 use crate::ws;
 
-/// What handlers work with. Cheap to clone.
-#[derive(Clone)]
-pub struct App {
+/// What handlers work with. One pointer, since each request takes a copy.
+pub type App = Arc<Parts>;
+
+/// The parts of a coordinator, tied together.
+pub struct Parts {
     pub tasks: Tasks,
     pub runs: Runs,
     pub fleet: Fleet,
@@ -51,6 +55,10 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub stop: Stop,
 }
+
+/// What fits one packet anyway is sent as it is: making a compressor costs more than the rest of a
+/// small answer.
+const COMPRESSED_BYTES_MIN: u64 = 1_300;
 
 /// All of REST and, beside it, the routes of gRPC.
 pub fn router(app: App, grpc: Router) -> Router {
@@ -93,8 +101,9 @@ pub fn router(app: App, grpc: Router) -> Router {
 /// zstd and gzip, at levels that cost less than they save; not for output that is followed, which
 /// would wait in the compressor.
 fn compression() -> CompressionLayer<impl Predicate> {
-    let predicate =
-        DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
+    let predicate = DefaultPredicate::new()
+        .and(SizeAbove::new(COMPRESSED_BYTES_MIN))
+        .and(NotForContentType::const_new("application/octet-stream"));
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(predicate)
 }
 

@@ -232,8 +232,9 @@ impl Tasks {
 
     /// The version in the catalog, decoded.
     pub(super) fn known(&self, name: &TaskName) -> Result<Option<Task>, TaskError> {
-        let read = self.catalog.look(|state| state.tasks.get(name).map(|stored| stored.read()));
-        read.transpose()
+        self.catalog
+            .task(name)
+            .transpose()
             .map_err(|Unreadable { name, error, .. }| TaskError::Unreadable { name, error })
     }
 

@@ -108,8 +108,7 @@ impl Tasks {
     }
 
     fn unreadable(&self, name: &TaskName) -> Result<Shown, TaskError> {
-        let read = self.catalog.look(|state| state.tasks.get(name).map(|stored| stored.read()));
-        match read {
+        match self.catalog.task(name) {
             Some(Err(unreadable)) => Ok(Shown::Unreadable(unreadable)),
             Some(Ok(_)) | None => Err(TaskError::NotFound(name.clone())),
         }
@@ -181,14 +180,14 @@ impl Tasks {
                     return (rows, last);
                 }
                 if filter.may_match(&stored) {
-                    rows.push((stored.key.to_owned(), stored.read()));
+                    rows.push((stored.key.to_owned(), stored.copied()));
                 }
                 last = Some(stored.key.to_owned());
             }
             (rows, None)
         });
-        let found = rows.into_iter().filter_map(|(key, read)| {
-            let shown = match read {
+        let found = rows.into_iter().filter_map(|(key, copied)| {
+            let shown = match copied.read() {
                 Ok(task) => {
                     let status = TaskStatus::at(&task, now);
                     Shown::Task(Box::new(task), Box::new(status))

@@ -82,8 +82,8 @@ impl Tasks {
             let trigger = Trigger { payload, created_at: clock::wall(), request };
             let txn = trigger_ops::create(self.catalog.keys(), &task, ulid, &trigger)?;
             let answer = match self.send(txn.clone()).await {
-                // Sent again it finds itself.
-                Err(PortError::Unknown(_)) if request.is_some() => self.send(txn).await?,
+                // Sent again it finds itself; had it run meanwhile, its name is not started twice.
+                Err(PortError::Unknown(_)) => self.send(txn).await?,
                 answer => answer?,
             };
             match trigger_ops::read_create(&answer)? {

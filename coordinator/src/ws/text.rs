@@ -59,8 +59,7 @@ pub fn body<'a>(app: &App, change: &'a Change) -> Option<&'a str> {
 
 /// As the catalog has it when the first reader asks, which is not before the change.
 fn task(app: &App, name: &TaskName) -> String {
-    let read = app.catalog.look(|state| state.tasks.get(name).map(|stored| stored.read()));
-    let shown = match read {
+    let shown = match app.catalog.task(name) {
         Some(Ok(task)) => {
             let status = TaskStatus::at(&task, clock::wall());
             Shown::Task(Box::new(task), Box::new(status))

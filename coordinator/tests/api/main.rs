@@ -2,16 +2,21 @@
 //! over sockets, with HTTP, gRPC and WebSocket. Agents are played by `agent`, which speaks the link
 //! and answers as it is told.
 
-#![expect(clippy::unwrap_used, reason = "a test tells, and fails by a panic")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test tells, and fails by a panic")]
 
 mod agent;
 mod harness;
+
+#[expect(dead_code, reason = "shared with the suite of the port, which also pauses members")]
+#[path = "../../../cluster/tests/support/etcd.rs"]
+mod etcd;
 
 mod batches;
 mod grpc;
 mod links;
 mod lists;
 mod measure;
+mod over_etcd;
 mod problems;
 mod runs;
 mod staleness;

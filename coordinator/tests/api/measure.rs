@@ -12,7 +12,7 @@ use tocktower_core::ids::{Epoch, PoolName, Revision, TaskName};
 use tocktower_core::time::{Mono, Wall};
 use tocktower_proto::convert::{Given, Purpose, encode_task, task_from_value};
 
-use crate::harness::{Cluster, api};
+use crate::harness::{Api, Cluster, api};
 
 fn once(name: &str) -> Value {
     json!({"name": name, "schedules": [{"at": "2099-01-01T00:00:00Z"}],
@@ -22,8 +22,11 @@ fn once(name: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn creates_one_by_one_over_64_connections() {
+    single(&Arc::new(api().await)).await;
+}
+
+async fn single(api: &Arc<Api>) {
     const EACH: usize = 500;
-    let api = Arc::new(api().await);
     let begun = Instant::now();
     let clients = (0..64).map(|client| {
         let api = api.clone();
@@ -45,9 +48,16 @@ async fn creates_one_by_one_over_64_connections() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn creates_in_batches() {
-    const BATCHES: usize = 40;
-    const SIZE: usize = 1_000;
     let api = Arc::new(api().await);
+    batched(&api).await;
+    let tasks = api.running.app().catalog.look(|state| state.tasks.len());
+    assert_eq!(tasks, BATCHES * SIZE);
+}
+
+const BATCHES: usize = 40;
+const SIZE: usize = 1_000;
+
+async fn batched(api: &Arc<Api>) {
     let bodies: Vec<Value> = (0..BATCHES)
         .map(|batch| {
             let tasks: Vec<Value> = (0..SIZE).map(|n| once(&format!("t-{batch}-{n}"))).collect();
@@ -60,8 +70,6 @@ async fn creates_in_batches() {
     }
     let rate = f64::from(u32::try_from(BATCHES * SIZE).unwrap()) / begun.elapsed().as_secs_f64();
     println!("{rate:.0} creates/s in batches of {SIZE}, four at a time");
-    let tasks = api.running.app().catalog.look(|state| state.tasks.len());
-    assert_eq!(tasks, BATCHES * SIZE);
 }
 
 fn resident_bytes() -> usize {
@@ -111,4 +119,13 @@ fn memory_and_time_of_a_million_tasks_in_the_catalog() {
         .from(std::ops::Bound::Unbounded)
         .filter(|stored| stored.glance().labels.contains_key("team"));
     println!("{} of {TASKS} found in {:?}", found.count(), begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn creates_over_etcd() {
+    let etcd = crate::etcd::EtcdCluster::start(1).await;
+    let api = Arc::new(crate::over_etcd::api_on(&etcd, "c1").await);
+    single(&api).await;
+    batched(&api).await;
 }
