@@ -1,0 +1,274 @@
+//! Opening a data directory: who may, what is kept, and what happens to a damaged one.
+//!
+//! ```text
+//! <dir>/lock            held as long as the store is open; the holder's process id for people
+//! <dir>/db/             RocksDB
+//! <dir>/damaged         a checksum was wrong at run time: set aside at the next start
+//! <dir>/db.aside-<ms>   a store that was set aside; the newest two are kept
+//! ```
+//!
+//! A restart is a stranger: what was due and open in the process before is dropped, since the core
+//! derives it again from the shared state and the tasks that are kept. Each open counts a number
+//! up, so that task numbers and ledger numbers of two processes never meet.
+//!
+//! Data blocks are not verified at open: that would read the whole disk. A wrong checksum that a
+//! read meets later leaves `damaged` behind.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rocksdb::{Cache, DB, ErrorKind, LruCacheOptions, Options, WriteBufferManager, WriteOptions};
+use tocktower_core::time::Wall;
+
+use crate::store::apply::Writer;
+use crate::store::cutoffs::Cutoffs;
+use crate::store::error::OpenError;
+use crate::store::limits::{BUFFER_BYTES, MEMORY_BYTES, SET_ASIDE_MAX};
+use crate::store::numbers::NumberSet;
+use crate::store::stats::Counters;
+use crate::store::{Store, keys, options, values};
+
+const LOCK: &str = "lock";
+const DATABASE: &str = "db";
+const DAMAGED: &str = "damaged";
+const ASIDE: &str = "db.aside-";
+
+/// 2024-01-01 in seconds since the epoch.
+const YEAR_2024: i64 = 1_704_067_200;
+
+pub struct StoreConfig {
+    /// Block cache and write buffers together.
+    pub memory_bytes: usize,
+    /// Of that, write buffers.
+    pub buffer_bytes: usize,
+    /// Tells when request rows are written, and names a store that is set aside.
+    pub clock: fn() -> Wall,
+}
+
+impl Default for StoreConfig {
+    fn default() -> StoreConfig {
+        StoreConfig { memory_bytes: MEMORY_BYTES, buffer_bytes: BUFFER_BYTES, clock: system_wall }
+    }
+}
+
+/// An open store and what its opening found.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Arc<Store>,
+    /// For `Config::process`. It grows with each opening of this store, so that what two processes
+    /// number never meets.
+    pub process: u64,
+    /// A store that was damaged, and where it is now. A person must be told.
+    pub set_aside: Option<SetAside>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetAside {
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+impl Store {
+    /// Opens the store of a data directory, or makes one. Blocks on the disk.
+    pub fn open(dir: &Path, config: StoreConfig) -> Result<Opened, OpenError> {
+        let lock = DirLock::take(dir)?;
+        let mut set_aside = None;
+        if let Some(reason) = damage_noted(dir) {
+            set_aside = Some(move_aside(dir, config.clock, reason)?);
+        }
+        let engine = match Engine::open(dir, &config) {
+            Err(OpenError::Engine { source, .. }) if is_damage(&source) => {
+                let reason = source.to_string();
+                set_aside = Some(move_aside(dir, config.clock, reason)?);
+                Engine::open(dir, &config)?
+            }
+            engine => engine?,
+        };
+        let process = engine.process;
+        let store = Store {
+            db: engine.db,
+            _options: engine.kept,
+            clock: config.clock,
+            cutoffs: engine.cutoffs,
+            writer: Mutex::new(Writer::default()),
+            beside: Mutex::new(NumberSet::default()),
+            counters: Counters::default(),
+            unsynced: AtomicBool::new(false),
+            cache: engine.cache,
+            buffers: engine.buffers,
+            dir: dir.to_owned(),
+            _lock: lock,
+        };
+        Ok(Opened { store: Arc::new(store), process: u64::from(process), set_aside })
+    }
+}
+
+/// RocksDB with this process counted and the last one's leavings gone.
+struct Engine {
+    db: DB,
+    kept: Vec<Options>,
+    cutoffs: Arc<Cutoffs>,
+    cache: Cache,
+    buffers: WriteBufferManager,
+    process: u32,
+}
+
+impl Engine {
+    fn open(dir: &Path, config: &StoreConfig) -> Result<Engine, OpenError> {
+        let engine = |source| OpenError::Engine { dir: dir.to_owned(), source };
+        let mut cache = LruCacheOptions::default();
+        cache.set_capacity(config.memory_bytes);
+        // Few shards: of many, each would be too small for the blocks that a compaction brings.
+        cache.set_num_shard_bits(2);
+        let cache = Cache::new_lru_cache_opts(&cache);
+        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
+            config.buffer_bytes,
+            false,
+            cache.clone(),
+        );
+        let cutoffs = Arc::new(Cutoffs::new());
+        let database = options::database(&buffers);
+        let families = options::families(&cache, &buffers, &cutoffs);
+        let path = dir.join(DATABASE);
+        let mut db = DB::open_cf_descriptors(&database, &path, families).map_err(engine)?;
+        // Dropping a family takes no time however much it holds; deleting its rows would.
+        let mut kept = Vec::new();
+        for family in [options::DUE, options::RUN] {
+            db.drop_cf(family).map_err(engine)?;
+            let options = options::family(family, &cache, &buffers, &cutoffs);
+            db.create_cf(family, &options).map_err(engine)?;
+            kept.push(options);
+        }
+        let process = begin(&db, dir, &cutoffs, config.clock)?;
+        Ok(Engine { db, kept, cutoffs, cache, buffers, process })
+    }
+}
+
+/// Counts this process and reads the marks that outlive one.
+///
+/// A process's number is one more than the last one's, and no less than the seconds since 2024: a
+/// store that was put back from a copy, or begun anew after damage, then does not count the same
+/// numbers again, and cannot take the ledger of the store that it replaces for its own (L3).
+fn begin(db: &DB, dir: &Path, cutoffs: &Cutoffs, clock: fn() -> Wall) -> Result<u32, OpenError> {
+    let engine = |source| OpenError::Engine { dir: dir.to_owned(), source };
+    let meta = db.cf_handle(options::META).expect("it was just opened");
+    let before = db.get_cf(meta, [keys::META_PROCESS]).map_err(engine)?;
+    let before = match before.as_deref() {
+        None => 0,
+        Some(bytes) => values::process_decode(bytes).ok_or_else(|| OpenError::Newer {
+            dir: dir.to_owned(),
+            found: bytes.first().copied().unwrap_or(0),
+            known: values::FORMAT,
+        })?,
+    };
+    let seconds = clock().millis() / 1_000 - YEAR_2024;
+    let process = u32::try_from(seconds).unwrap_or(0).max(before.saturating_add(1));
+    let mut batch = rocksdb::WriteBatch::default();
+    batch.put_cf(meta, [keys::META_PROCESS], values::process_encode(process));
+    batch.delete_range_cf(meta, [keys::META_WATERMARK], [keys::META_WATERMARK + 1]);
+    let mut sync = WriteOptions::default();
+    sync.set_sync(true);
+    db.write_opt(batch, &sync).map_err(engine)?;
+    let mark = |which: u8| {
+        let value = db.get_cf(meta, [keys::META_CUTOFF, which]).map_err(engine)?;
+        Ok(value.as_deref().and_then(values::ms_decode).unwrap_or(0))
+    };
+    cutoffs.raise_history(mark(keys::CUTOFF_HISTORY)?);
+    cutoffs.raise_request(mark(keys::CUTOFF_REQUEST)?);
+    Ok(process)
+}
+
+fn is_damage(error: &rocksdb::Error) -> bool {
+    // A file that the manifest names and that is not there is an I/O error in RocksDB's words.
+    error.kind() == ErrorKind::Corruption
+        || (error.kind() == ErrorKind::IOError && error.as_ref().contains("No such file"))
+}
+
+/// Leaves a note that the next start sets the store aside.
+pub(super) fn mark_damaged(dir: &Path) {
+    // Best effort: on a disk that cannot take this file the next read meets the damage again.
+    drop(fs::write(dir.join(DAMAGED), b"a checksum was wrong\n"));
+}
+
+fn damage_noted(dir: &Path) -> Option<String> {
+    let note = fs::read_to_string(dir.join(DAMAGED)).ok()?;
+    Some(format!("noted while running: {}", note.trim()))
+}
+
+fn move_aside(dir: &Path, clock: fn() -> Wall, reason: String) -> Result<SetAside, OpenError> {
+    let failed = |source| OpenError::Directory { dir: dir.to_owned(), source };
+    let mut stamp = clock().millis().max(0);
+    while aside_path(dir, stamp).exists() {
+        stamp += 1;
+    }
+    let path = aside_path(dir, stamp);
+    match fs::rename(dir.join(DATABASE), &path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    match fs::remove_file(dir.join(DAMAGED)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    forget_old_asides(dir).map_err(failed)?;
+    Ok(SetAside { path, reason })
+}
+
+fn aside_path(dir: &Path, stamp: i64) -> PathBuf {
+    dir.join(format!("{ASIDE}{stamp:015}"))
+}
+
+/// A disk that damages one store after another must not fill up with them.
+fn forget_old_asides(dir: &Path) -> io::Result<()> {
+    let mut asides = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+            asides.push(entry.path());
+        }
+    }
+    asides.sort();
+    let keep_from = asides.len().saturating_sub(SET_ASIDE_MAX);
+    for path in asides.drain(..keep_from) {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(())
+}
+
+/// The lock on a data directory; the system lets go of it when the process ends, however it ends.
+pub(super) struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    fn take(dir: &Path) -> Result<DirLock, OpenError> {
+        let failed = |source| OpenError::Directory { dir: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(failed)?;
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false);
+        let mut file = open.open(dir.join(LOCK)).map_err(failed)?;
+        let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        match rustix::fs::flock(&file, exclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let process = file.read_to_string(&mut text).ok();
+                let process = process.and_then(|_| text.trim().parse().ok());
+                return Err(OpenError::InUse { dir: dir.to_owned(), process });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        file.set_len(0).map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(DirLock { _file: file })
+    }
+}
+
+fn system_wall() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,312 @@
+//! Forgetting. Rules by age, by count per task and by bytes; each call does a bounded piece of the
+//! work, and whoever calls it decides how often.
+//!
+//! Age moves a mark: reads begin behind it at once, compaction drops what lies beyond (`cutoffs`),
+//! and the index by time and output, which are in order of time, lose their old end with one range
+//! delete each. Nothing is deleted row by row.
+//!
+//! Count walks through the tasks, a few rows a call, and deletes what a task has too much of.
+//!
+//! Bytes go down only when files are rewritten. So when the history is too large, the mark moves by
+//! a piece of the time that is kept, then the whole family is compacted slice by slice, and only
+//! after the last slice is the size looked at again: else one step over the rule would forget all.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rocksdb::{BottommostLevelCompaction, CompactOptions, IteratorMode, ReadOptions, WriteBatch};
+use tocktower_core::ids::RangeId;
+use tocktower_core::time::Wall;
+
+use crate::store::apply::{SLICE_STEP_MS, Writer};
+use crate::store::error::StoreError;
+use crate::store::limits::{REQUEST_ROWS_KEPT, TRIM_SLICES};
+use crate::store::{Store, keys, options, values};
+
+/// Of the time that is kept, how much goes when there are too many bytes.
+const BYTES_STEP: u64 = 16;
+/// Ranges whose files behind the watermark are dropped in one call.
+const RANGES_A_CALL: usize = 16;
+
+/// What is kept. The default: 30 days, 10,000 runs of a task, 8 GiB of runs and 8 GiB of output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    pub age: Duration,
+    pub output_age: Duration,
+    pub runs_per_task: u64,
+    /// Of the family `history` on disk.
+    pub bytes: u64,
+    /// Of the family `output` on disk.
+    pub output_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        let day = Duration::from_secs(86_400);
+        Retention {
+            age: 30 * day,
+            output_age: 30 * day,
+            runs_per_task: 10_000,
+            bytes: 8 << 30,
+            output_bytes: 8 << 30,
+        }
+    }
+}
+
+/// How much one call may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrimBudget {
+    /// Rows of history to walk through for the rule by count.
+    pub rows: u64,
+}
+
+impl Default for TrimBudget {
+    fn default() -> TrimBudget {
+        TrimBudget { rows: 10_000 }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Trimmed {
+    /// Runs before this are forgotten, in milliseconds since the epoch.
+    pub history_from_ms: u64,
+    /// Rows that were over the count of their task.
+    pub rows_deleted: u64,
+    /// The rule by count has seen every task since the store was opened or this was last `true`.
+    pub round_done: bool,
+    /// A slice was compacted to bring the bytes down.
+    pub slice_compacted: bool,
+}
+
+/// Where the next call goes on.
+#[derive(Default)]
+pub struct TrimState {
+    /// Key of the next history row to count.
+    at: Option<Vec<u8>>,
+    /// The task that rows are counted of, by its hash, and how many there were.
+    task: Option<[u8; 16]>,
+    counted: u64,
+    /// The next slice to compact, while the bytes are being brought down.
+    slice: Option<u16>,
+    /// The next range whose files behind the watermark are dropped.
+    range: u16,
+}
+
+impl Store {
+    /// Does a piece of the work that the rules ask for. Blocks on the disk.
+    pub fn trim(
+        &self,
+        now: Wall,
+        rules: &Retention,
+        budget: TrimBudget,
+    ) -> Result<Trimmed, StoreError> {
+        let mut writer = self.writer();
+        let Writer { trim: state, slices, .. } = &mut *writer;
+        let ms_before = |age| keys::instant_ms(now.minus(age).instant());
+        let mut cutoff = self.cutoffs.history().max(ms_before(rules.age));
+        let slice_compacted = self.trim_slice(state)?;
+        if state.slice.is_none() && self.family_bytes(options::HISTORY) > rules.bytes {
+            cutoff = cutoff.max(self.step(now)?);
+            state.slice = Some(0);
+        }
+        self.raise(cutoff, ms_before(REQUEST_ROWS_KEPT))?;
+        self.trim_output(now, rules)?;
+        self.trim_due_files(state)?;
+        let (rows_deleted, round_done) =
+            self.trim_counts(state, rules.runs_per_task, budget.rows)?;
+        if round_done {
+            self.trim_ranges(slices, cutoff)?;
+        }
+        let history_from_ms = cutoff;
+        Ok(Trimmed { history_from_ms, rows_deleted, round_done, slice_compacted })
+    }
+
+    /// Rewrites all files of all families now. Takes as long as it takes: for tools and tests.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        for family in options::FAMILIES {
+            let family = self.family(family);
+            self.db.flush_cf(family).map_err(|error| self.failed(error))?;
+            let mut how = CompactOptions::default();
+            how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+            self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &how);
+        }
+        Ok(())
+    }
+
+    /// Moves the marks and cuts the old end of the indexes off.
+    fn raise(&self, history: u64, request: u64) -> Result<(), StoreError> {
+        let meta = self.family(options::META);
+        let rows = self.family(options::HISTORY);
+        let mut batch = WriteBatch::default();
+        if history > self.cutoffs.history() {
+            batch.put_cf(
+                meta,
+                [keys::META_CUTOFF, keys::CUTOFF_HISTORY],
+                values::ms_encode(history),
+            );
+            if self.oldest()?.is_some_and(|oldest| oldest < history) {
+                batch.delete_range_cf(
+                    rows,
+                    keys::time_from(history - 1).as_slice(),
+                    &[keys::HISTORY_STATE][..],
+                );
+            }
+        }
+        if request > self.cutoffs.request() {
+            batch.put_cf(
+                meta,
+                [keys::META_CUTOFF, keys::CUTOFF_REQUEST],
+                values::ms_encode(request),
+            );
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.db.write(batch).map_err(|error| self.failed(error))?;
+        self.cutoffs.raise_history(history);
+        self.cutoffs.raise_request(request);
+        Ok(())
+    }
+
+    /// The time of the oldest run that is kept.
+    fn oldest(&self) -> Result<Option<u64>, StoreError> {
+        let mut reading = ReadOptions::default();
+        reading.set_iterate_lower_bound([keys::HISTORY_TIME]);
+        reading.set_iterate_upper_bound([keys::HISTORY_STATE]);
+        let family = self.family(options::HISTORY);
+        let mut rows = self.db.iterator_cf_opt(family, reading, IteratorMode::End);
+        let row = rows.next().transpose().map_err(|error| self.failed(error))?;
+        Ok(row.and_then(|(key, _)| keys::history_ms(&key)))
+    }
+
+    /// A mark that forgets a piece of the time that is kept.
+    fn step(&self, now: Wall) -> Result<u64, StoreError> {
+        let now = keys::instant_ms(now.instant());
+        let oldest = self.oldest()?.unwrap_or(now);
+        Ok(oldest + (now.saturating_sub(oldest) / BYTES_STEP).max(1))
+    }
+
+    /// Compacts the next slice of the rows by task, if bytes are being brought down.
+    fn trim_slice(&self, state: &mut TrimState) -> Result<bool, StoreError> {
+        let Some(slice) = state.slice else {
+            return Ok(false);
+        };
+        // The last slice takes the indexes along, which lie behind the rows.
+        let from = [keys::HISTORY_ROW, slice_byte(slice)];
+        let end = match slice + 1 {
+            TRIM_SLICES => [0xff, 0xff],
+            next => [keys::HISTORY_ROW, slice_byte(next)],
+        };
+        let mut how = CompactOptions::default();
+        how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        how.set_exclusive_manual_compaction(false);
+        let family = self.family(options::HISTORY);
+        self.db.compact_range_cf_opt(family, Some(&from[..]), Some(&end[..]), &how);
+        state.slice = Some(slice + 1).filter(|next| *next < TRIM_SLICES);
+        Ok(true)
+    }
+
+    /// Output lies in order of time: its old end goes with one range delete.
+    fn trim_output(&self, now: Wall, rules: &Retention) -> Result<(), StoreError> {
+        let family = self.family(options::OUTPUT);
+        let mut rows = self.db.iterator_cf(family, IteratorMode::Start);
+        let first = rows.next().transpose().map_err(|error| self.failed(error))?;
+        let Some(oldest) = first.and_then(|(key, _)| keys::ms_read(&key)) else {
+            return Ok(());
+        };
+        drop(rows);
+        let mut cutoff = keys::instant_ms(now.minus(rules.output_age).instant());
+        if self.family_bytes(options::OUTPUT) > rules.output_bytes {
+            let now = keys::instant_ms(now.instant());
+            let step = (now.saturating_sub(oldest) / BYTES_STEP).max(1);
+            cutoff = cutoff.max(oldest + step);
+        }
+        if cutoff <= oldest {
+            return Ok(());
+        }
+        let end = keys::ms_bytes(cutoff);
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(family, &[][..], &end[..]);
+        self.db.write(batch).map_err(|error| self.failed(error))?;
+        // The tree holds little more than keys; with the last key of a blob file that file goes.
+        self.db.flush_cf(family).map_err(|error| self.failed(error))?;
+        self.db.compact_range_cf(family, None::<&[u8]>, Some(&end[..]));
+        Ok(())
+    }
+
+    /// Drops whole files of due entries behind the watermark without rewriting anything.
+    fn trim_due_files(&self, state: &mut TrimState) -> Result<(), StoreError> {
+        let marks = self.cutoffs.watermarks().filter(|(range, _)| range.0 >= state.range);
+        let marks: Vec<_> = marks.take(RANGES_A_CALL).collect();
+        let family = self.family(options::DUE);
+        for (range, ms) in &marks {
+            let (from, to) = (keys::due_from(*range, 0), keys::due_from(*range, *ms));
+            self.db
+                .delete_file_in_range_cf(family, from, to)
+                .map_err(|error| self.failed(error))?;
+        }
+        let last = marks.last().filter(|_| marks.len() == RANGES_A_CALL);
+        state.range = last.map_or(0, |(RangeId(range), _)| range.saturating_add(1));
+        Ok(())
+    }
+
+    /// Walks on through the rows by task and deletes what is over the count.
+    fn trim_counts(
+        &self,
+        state: &mut TrimState,
+        runs_per_task: u64,
+        budget: u64,
+    ) -> Result<(u64, bool), StoreError> {
+        let family = self.family(options::HISTORY);
+        let mut reading = ReadOptions::default();
+        reading.set_iterate_upper_bound([keys::HISTORY_ROW + 1]);
+        reading.fill_cache(false);
+        let mut rows = self.db.raw_iterator_cf_opt(family, reading);
+        rows.seek(state.at.take().unwrap_or_else(|| vec![keys::HISTORY_ROW]));
+        let mut batch = WriteBatch::default();
+        let (mut walked, mut deleted) = (0, 0);
+        while let Some((key, value)) = rows.item().filter(|_| walked < budget) {
+            walked += 1;
+            if let Some((place, fence)) = keys::row_parts(key) {
+                if state.task != Some(place.hash) {
+                    (state.task, state.counted) = (Some(place.hash), 0);
+                }
+                state.counted += 1;
+                if state.counted > runs_per_task {
+                    deleted += 1;
+                    batch.delete_cf(family, key);
+                    batch.delete_cf(family, place.time(fence));
+                    if let Some((run, _)) = values::history_decode(value) {
+                        batch.delete_cf(family, place.state(values::state_byte(run), fence));
+                    }
+                }
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.failed(error))?;
+        state.at = rows.key().map(<[u8]>::to_vec);
+        if state.at.is_none() {
+            state.task = None;
+        }
+        self.db.write(batch).map_err(|error| self.failed(error))?;
+        Ok((deleted, state.at.is_none()))
+    }
+
+    /// Forgets parts of the hash space whose newest run is forgotten.
+    fn trim_ranges(&self, known: &mut HashMap<u16, u64>, cutoff: u64) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for (slice, newest) in self.slices()? {
+            let newest = newest + SLICE_STEP_MS;
+            if newest < cutoff {
+                batch.delete_cf(self.family(options::META), keys::meta_slice(slice));
+                known.remove(&slice);
+            }
+        }
+        self.db.write(batch).map_err(|error| self.failed(error))
+    }
+}
+
+/// The hash byte that a slice begins at.
+fn slice_byte(slice: u16) -> u8 {
+    u8::try_from(slice * (256 / TRIM_SLICES)).expect("slices divide one byte")
+}

@@ -1,0 +1,11 @@
+//! The store against a real disk, told as stories in the words of `support`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of any #[test]")]
+
+mod due;
+mod history;
+mod measure;
+mod opening;
+mod support;
+mod tasks;
+mod thread;
