@@ -15,7 +15,7 @@ use tocktower_proto::v1;
 use tocktower_proto::v1::agent_message::Message as Up;
 use tocktower_proto::v1::coordinator_message::Message as Down;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout_at};
 use tonic::Streaming;
 
 use super::dial::{LinkEnd, message, stop};
@@ -74,7 +74,7 @@ impl Connection {
         mut inbound: Streaming<v1::CoordinatorMessage>,
         mut stopped: watch::Receiver<bool>,
     ) -> LinkEnd {
-        let mut tick = interval(STATS_EVERY);
+        let mut tick = interval_at(Instant::now() + STATS_EVERY, STATS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Some(until) = self.leaving

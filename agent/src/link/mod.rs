@@ -24,6 +24,7 @@ mod live;
 mod metrics;
 mod query;
 mod stats;
+mod stored;
 #[cfg(test)]
 mod tests;
 

@@ -8,6 +8,7 @@ mod events;
 mod lives;
 mod outputs;
 mod queries;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -284,12 +285,17 @@ impl Agent {
     }
 
     fn with(live: Arc<dyn Live>) -> Agent {
+        let history = Arc::new(Memory::default());
+        Agent::reading(history.clone(), history, live)
+    }
+
+    /// An agent whose links read another history; `memory` is left alone.
+    fn reading(read: Arc<dyn History>, memory: Arc<Memory>, live: Arc<dyn Live>) -> Agent {
         let (commands, mut inbox) = mpsc::channel(16);
         let (stats, told_stats) = watch::channel(LinkStats::default());
         let lateness = LatenessMeter::new();
-        let history = Arc::new(Memory::default());
         let ports = LinkPorts {
-            history: history.clone(),
+            history: read,
             live,
             commands,
             stats: told_stats,
@@ -309,7 +315,7 @@ impl Agent {
                 take(&agent_loop, command);
             }
         });
-        Agent { links: Links::start(config, ports), stats, lateness, history, told }
+        Agent { links: Links::start(config, ports), stats, lateness, history: memory, told }
     }
 
     fn dials(&self, name: &str, address: SocketAddr) {

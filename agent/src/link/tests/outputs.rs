@@ -1,11 +1,11 @@
 //! What attempts wrote, from the history and from real programs that still run.
 
-use tocktower_core::run::Finished;
 use tocktower_core::task::{Action, Command, Program};
+use tocktower_core::time::Mono;
 use tocktower_proto::v1::query::Kind;
 
 use super::*;
-use crate::exec::{ExecConfig, Executors, StartRun, Ticket};
+use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
 
 const RUN: &str = "default/a@1000-7";
 
@@ -98,7 +98,7 @@ async fn output_that_is_on_its_way_to_the_disk_is_waited_for() {
 struct Saying {
     live: Arc<LiveRuns>,
     run: RunRecord,
-    ends: mpsc::Receiver<(Ticket, Finished)>,
+    ends: mpsc::Receiver<End>,
     dir: tempfile::TempDir,
 }
 
@@ -132,7 +132,7 @@ impl Saying {
             action: Arc::new(Action::Command(command)),
             payload: None,
             timeout: None,
-            until: tocktower_core::time::Mono::from_micros(u64::MAX),
+            until: Mono::from_micros(u64::MAX),
         });
         Saying { live, run, ends, dir }
     }

@@ -176,32 +176,9 @@ impl History for Difficult {
 #[tokio::test]
 async fn a_history_that_blocks_or_panics_harms_only_its_query() {
     let (let_go, gate) = std_mpsc::channel();
-    let (commands, mut inbox) = mpsc::channel(16);
-    let (_stats, stats) = watch::channel(LinkStats::default());
-    let ports = LinkPorts {
-        history: Arc::new(Difficult(Mutex::new(gate))),
-        live: Arc::new(Nothing),
-        commands,
-        stats,
-        lateness: LatenessMeter::new(),
-    };
-    let told: Arc<Mutex<Told>> = Arc::default();
-    tokio::spawn(async move {
-        while let Some(command) = inbox.recv().await {
-            take(&told, command);
-        }
-    });
-    let config = LinkConfig {
-        agent: AgentName::parse("agent-1").unwrap(),
-        pool: PoolName::parse("default").unwrap(),
-        build: String::new(),
-        tz_version: String::new(),
-        host: String::new(),
-    };
-    let links = Links::start(config, ports);
-    let mut coordinator = Coordinator::start().await;
-    links.set_coordinator(id("c1"), Some(coordinator.address.to_string()));
-    let mut peer = coordinator.welcome().await;
+    let difficult = Arc::new(Difficult(Mutex::new(gate)));
+    let agent = Agent::reading(difficult, Arc::default(), Arc::new(Nothing));
+    let (_coordinator, mut peer) = agent.linked().await;
     peer.ask(1, Kind::Runs(list(1))).await;
     peer.ask(2, one("default/a@1000-7")).await;
     assert_eq!(peer.runs(2).await.unwrap_err().code, "internal");
