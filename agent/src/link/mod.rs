@@ -18,7 +18,6 @@ mod connection;
 mod dial;
 mod feed;
 mod history;
-mod kept;
 mod limits;
 mod live;
 mod metrics;
