@@ -19,12 +19,11 @@ use std::time::Instant;
 
 use tocktower_core::agent::effect::{Batch, BatchNumber, LoadId, LoadRequest};
 use tocktower_core::agent::input::Committed;
-use tocktower_core::time::Wall;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::store::limits::{GROUP_BATCHES_MAX, QUEUE_REQUESTS_MAX, SYNC_LAZY};
 use crate::store::query::{Query, QueryAnswer};
-use crate::store::{Loaded, Retention, Store, StoreError, TrimBudget, Trimmed};
+use crate::store::{Loaded, Store, StoreError};
 
 /// What the thread is asked; each gets one answer.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,12 +32,6 @@ pub enum StoreRequest {
     Load(LoadId, LoadRequest),
     /// In order with the batches. Queries that need not be go through `Arc<Store>` instead.
     Query(u64, Box<Query>),
-    /// A piece of forgetting.
-    Trim {
-        now: Wall,
-        rules: Retention,
-        budget: TrimBudget,
-    },
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -46,7 +39,6 @@ pub enum StoreAnswer {
     Committed(BatchNumber, Result<Committed, StoreError>),
     Loaded(LoadId, Result<Loaded, StoreError>),
     Queried(u64, Result<Box<QueryAnswer>, StoreError>),
-    Trimmed(Result<Trimmed, StoreError>),
 }
 
 /// The thread. Dropping it, after the last handle, writes and syncs what waits and ends it.
@@ -173,9 +165,6 @@ impl Work {
                 StoreRequest::Query(id, query) => {
                     let answer = self.store.query(&query).map(Box::new);
                     self.answer(StoreAnswer::Queried(id, answer));
-                }
-                StoreRequest::Trim { now, rules, budget } => {
-                    self.answer(StoreAnswer::Trimmed(self.store.trim(now, &rules, budget)));
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant as Clock};
 
+use tocktower_agent::store::{AllRuns, StateSet, TaskRuns};
 use tocktower_core::agent::effect::{LoadRequest, StoreOp};
 use tocktower_core::ids::{Epoch, Revision, Session, TaskNumber};
 use tocktower_core::run::{AttemptEnd, AttemptRecord, ResultCode, RunState};
@@ -87,6 +88,30 @@ fn runs_per_second() {
     );
     disk.store().compact().unwrap();
     let stats = disk.store().stats();
+    for name in ["task-1", "task-77777"] {
+        let began = Clock::now();
+        let asked = TaskRuns {
+            task: named(name),
+            states: StateSet::ALL,
+            since: None,
+            until: None,
+            limit: 100,
+            before: None,
+        };
+        let runs = disk.store().task_runs(&asked).unwrap().runs.len();
+        println!("last {runs} runs of one task: {:?}", began.elapsed());
+    }
+    let began = Clock::now();
+    let asked = AllRuns {
+        namespace: None,
+        states: StateSet::ALL,
+        since: None,
+        until: None,
+        limit: 100,
+        before: None,
+    };
+    let runs = disk.store().all_runs(&asked).unwrap().runs.len();
+    println!("last {runs} runs of all tasks: {:?}", began.elapsed());
     println!(
         "after compaction: {:.1} B a run in all; {stats:?}",
         stats.bytes as f64 / total as f64
