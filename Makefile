@@ -17,6 +17,9 @@ unexport RUSTFLAGS
 # The same selection of packages everywhere gives the same features, so that nothing is built twice.
 BUILD := --workspace --locked
 
+# Doc comments of arguments are help texts, which name things <so>.
+RUSTDOC := -D warnings -A rustdoc::invalid_html_tags
+
 .PHONY: run test check setup clean help
 
 run: setup ## Builds, starts `tocktower dev --sample` on 127.0.0.1:7080, says what to try
@@ -32,7 +35,7 @@ test: setup ## Runs every test, those on a real etcd included
 check: setup ## Looks at format, lints and docs, as CI does before the tests
 	@cargo fmt --all --check
 	@scripts/with-progress cargo clippy $(BUILD) --all-targets -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" cargo doc $(BUILD) --no-deps
+	@RUSTDOCFLAGS="$(RUSTDOC)" cargo doc $(BUILD) --no-deps
 
 setup: ## Installs what building needs and this machine lacks, and says so
 	@scripts/setup

@@ -159,6 +159,11 @@ impl Driver {
         self.core.stats()
     }
 
+    /// How a range stands here, for people who look for a fault.
+    pub fn explain(&self, range: RangeId) -> String {
+        self.core.explain(range)
+    }
+
     pub fn held(&self) -> Vec<RangeId> {
         self.core.held().collect()
     }

@@ -2,5 +2,8 @@
 
 pub mod driver;
 pub mod exec;
+pub mod link;
+mod notices;
+pub mod run;
 pub mod store;
 pub mod waker;

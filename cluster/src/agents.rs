@@ -262,9 +262,15 @@ impl AgentOps {
             ShareRequest::Register { .. } if succeeded => {
                 ShareAnswer::Registered { session: session_at(revision) }
             }
-            ShareRequest::Register { .. } => {
-                let holder = got(answers.first()).map(|item| item.create_revision);
-                ShareAnswer::NameTaken { holder: session_at(holder.unwrap_or_default()) }
+            ShareRequest::Register { lease, .. } => {
+                let found = got(answers.first());
+                let session =
+                    session_at(found.map(|item| item.create_revision).unwrap_or_default());
+                // Under my lease it is mine: an earlier request came through, its answer did not.
+                match found.is_some_and(|item| item.lease == Some(*lease)) {
+                    true => ShareAnswer::Registered { session },
+                    false => ShareAnswer::NameTaken { holder: session },
+                }
             }
             ShareRequest::Claim { .. } if succeeded => ShareAnswer::Claimed { revision },
             ShareRequest::Claim { .. } => ShareAnswer::NotClaimed,

@@ -1,6 +1,7 @@
 //! The state that a fleet shares: the port to it with its two adapters, and the operations on it.
 
 pub mod agents;
+pub mod commit;
 pub mod embedded;
 pub mod etcd;
 pub mod follow;

@@ -2,6 +2,7 @@
 //! `cargo test -p tocktower-core --test schedule_speed -- --ignored --nocapture --test-threads=1`.
 
 #![expect(clippy::unwrap_used, reason = "the cases are literals")]
+#![expect(clippy::disallowed_methods, reason = "a measurement reads a clock")]
 
 use std::time::Instant as Clock;
 

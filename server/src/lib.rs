@@ -7,8 +7,11 @@
 //!
 //! Exit codes: 0 ended as asked, 1 failed, 2 wrong usage, 78 wrong configuration.
 
+mod agent;
 pub mod args;
 pub mod config;
+mod coordinator;
+mod dev;
 mod host;
 pub mod logging;
 pub mod notify;
@@ -17,15 +20,22 @@ pub mod shell;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use tracing::error;
+use tokio::runtime::Builder;
+use tracing::{error, info};
 
 use crate::args::Cli;
 use crate::config::{Config, Environment, Loaded};
+use crate::notify::Supervisor;
+use crate::shell::{Running, Signals};
 
 /// `EX_CONFIG` of sysexits: trying again will not help.
 const EXIT_CONFIGURATION: u8 = 78;
+
+/// How long threads that block are waited for at the end.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
@@ -65,12 +75,33 @@ fn run(loaded: Loaded) -> ExitCode {
 
 /// Starts the daemon and returns when it has ended.
 fn start(loaded: Loaded) -> anyhow::Result<()> {
-    let daemon = match loaded.config {
-        Config::Dev(_) => "dev",
-        Config::Agent(_) => "agent",
-        Config::Coordinator(_) => "coordinator",
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(live(loaded));
+    // What still blocks a thread now was not worth waiting for, or it would have been drained.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    ended
+}
+
+async fn live(loaded: Loaded) -> anyhow::Result<()> {
+    let mut signals = Signals::catch()?;
+    let supervisor = Supervisor::of_this_process();
+    let running = tokio::select! {
+        running = begin(loaded.config) => running?,
+        name = signals.next() => {
+            info!(signal = name, "ended before it was ready");
+            return Ok(());
+        }
     };
-    anyhow::bail!("this build reads the configuration of {daemon} and cannot start it yet")
+    shell::serve(running, signals, &supervisor, loaded.common.drain_timeout).await?;
+    Ok(())
+}
+
+async fn begin(config: Config) -> anyhow::Result<Running> {
+    match config {
+        Config::Dev(config) => Box::pin(dev::start(config)).await,
+        Config::Agent(config) => Box::pin(agent::start(config)).await,
+        Config::Coordinator(config) => Box::pin(coordinator::start(config)).await,
+    }
 }
 
 /// A reader that went away (`--check | head`) is no failure.

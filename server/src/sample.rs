@@ -5,14 +5,38 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use serde_json::{Value, json};
+use tocktower_agent::waker;
+use tocktower_coordinator::service::{TaskError, Tasks};
 use tocktower_core::time::Wall;
+use tocktower_proto::convert::{Given, Purpose, task_from_value};
 use tocktower_proto::json::format_wall;
+use tracing::info;
 
 /// The namespace that they live in.
 pub const NAMESPACE: &str = "sample";
 /// When the one-shot is due, counted from the start.
 const ONCE_AFTER: Duration = Duration::from_secs(30);
+
+/// Creates those that are not there.
+pub async fn create(service: &Tasks, own: SocketAddr) -> anyhow::Result<()> {
+    let now = waker::now().wall;
+    let mut created = 0;
+    for body in tasks(own, now) {
+        let purpose = Purpose::Create { now };
+        let given = Given { namespace: None, name: None, fresh_name: "unnamed", purpose };
+        let spec = task_from_value(body, given)
+            .map_err(|wrong| anyhow!("a sample task is no task: {wrong:?}"))?;
+        match service.create(spec, None).await {
+            Ok(_) => created += 1,
+            Err(TaskError::Exists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    info!(namespace = NAMESPACE, created, "sample tasks");
+    Ok(())
+}
 
 /// The bodies of the creates, in the JSON of the client API. `own` serves `/healthz`.
 pub fn tasks(own: SocketAddr, now: Wall) -> Vec<Value> {
@@ -46,7 +70,7 @@ pub fn tasks(own: SocketAddr, now: Wall) -> Vec<Value> {
         }),
         json!({
             "namespace": NAMESPACE, "name": "once",
-            "description": "Ran once, half a minute after the first start.",
+            "description": "Runs once, half a minute after the start that made it.",
             "schedules": [{"at": at}],
             "action": {"command": {"argv": ["date"]}},
         }),
@@ -55,8 +79,6 @@ pub fn tasks(own: SocketAddr, now: Wall) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use tocktower_proto::convert::{Given, Purpose, task_from_value};
-
     use super::*;
 
     #[test]

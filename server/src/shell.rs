@@ -9,6 +9,8 @@
 
 use std::fmt::Display;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -21,16 +23,34 @@ use crate::notify::{Feeder, Supervisor};
 /// Without a supervisor that asks for it, nobody is fed; the interval only has to be some.
 const UNWATCHED: Duration = Duration::from_secs(3_600);
 
+/// What of the deadline is left for closing stores and listeners once everything is handed over.
+const AFTER_DRAIN: Duration = Duration::from_secs(2);
+
 /// A daemon that serves.
 pub struct Running {
     /// What it listens on, by purpose.
     pub addresses: Vec<(&'static str, String)>,
     /// Grows as long as the daemon does its work: every few seconds, also when nothing is due.
     pub progress: Box<dyn Fn() -> u64 + Send>,
-    /// Asks for an orderly end; called once.
-    pub drain: Box<dyn FnOnce() + Send>,
+    /// Asks for an orderly end within this time; called once.
+    pub drain: Box<dyn FnOnce(Duration) + Send>,
     /// Ends when the daemon has ended.
     pub ended: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+}
+
+/// A count that grows as long as the runtime turns: the progress of a daemon that only answers.
+pub fn pulse() -> Box<dyn Fn() -> u64 + Send> {
+    let count = Arc::new(AtomicU64::new(0));
+    let beating = Arc::downgrade(&count);
+    tokio::spawn(async move {
+        let mut second = interval(Duration::from_secs(1));
+        // Ends when nobody asks any more.
+        while let Some(count) = beating.upgrade() {
+            count.fetch_add(1, Ordering::Relaxed);
+            second.tick().await;
+        }
+    });
+    Box::new(move || count.load(Ordering::Relaxed))
 }
 
 /// The signals that end a daemon.
@@ -87,7 +107,7 @@ pub async fn serve(
     };
     info!(signal = name, deadline = ?drain_timeout, "draining");
     supervisor.stopping();
-    drain();
+    drain(drain_timeout.saturating_sub(AFTER_DRAIN.min(drain_timeout / 4)));
     tokio::select! {
         result = &mut ended => {
             result?;
@@ -140,9 +160,6 @@ fn spelled(addresses: &[(&'static str, impl Display)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use rustix::process::{Signal as Kind, getpid, kill_process};
     use tokio::sync::{Mutex, oneshot};
 
@@ -159,7 +176,7 @@ mod tests {
         Running {
             addresses: vec![("listen", "127.0.0.1:1".to_owned())],
             progress: Box::new(move || count.fetch_add(1, Ordering::Relaxed)),
-            drain: Box::new(move || {
+            drain: Box::new(move |_| {
                 if obeys && let Some(sender) = sender.take() {
                     let _ = sender.send(());
                 } else {

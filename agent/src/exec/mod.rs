@@ -30,7 +30,7 @@ use tocktower_core::ids::{Attempt, Epoch, Fence, RunId};
 use tocktower_core::limits::OUTPUT_BYTES_MAX;
 use tocktower_core::run::{AttemptEnd, Captured, Finished};
 use tocktower_core::task::Action;
-use tocktower_core::time::{Instant, Wall};
+use tocktower_core::time::{Instant, Mono, Now, Wall};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -50,6 +50,9 @@ use crate::waker::now;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ticket(pub u64);
 
+/// What came of a start; `None`: it was not begun, since its licence had run out.
+pub type End = (Ticket, Option<Finished>);
+
 /// An attempt to start now.
 #[derive(Clone, Debug)]
 pub struct StartRun {
@@ -65,6 +68,8 @@ pub struct StartRun {
     /// Of a manual trigger.
     pub payload: Option<String>,
     pub timeout: Option<Duration>,
+    /// The licence: from this moment on it must not begin (ledger.md, L0).
+    pub until: Mono,
 }
 
 /// What the agent's own configuration says about execution.
@@ -109,7 +114,7 @@ pub struct Executors {
 struct Shared {
     config: Arc<ExecConfig>,
     runtime: Handle,
-    finished: mpsc::Sender<(Ticket, Finished)>,
+    finished: mpsc::Sender<End>,
     running: Mutex<HashMap<Ticket, Running>>,
     /// Starts whose end is not yet in the channel.
     open: watch::Sender<usize>,
@@ -126,7 +131,7 @@ struct Running {
 impl Executors {
     /// Called inside a tokio runtime, which then runs everything. Makes the process the reaper of
     /// its orphaned descendants and raises its limit of open files.
-    pub fn new(config: ExecConfig, finished: mpsc::Sender<(Ticket, Finished)>) -> Executors {
+    pub fn new(config: ExecConfig, finished: mpsc::Sender<End>) -> Executors {
         let config = Arc::new(config);
         let shared = Shared {
             commands: Commands::new(Arc::clone(&config)),
@@ -152,9 +157,9 @@ impl Executors {
         for run in runs {
             if self.shared.closed.load(Ordering::Acquire) {
                 let finished = failed("the agent is shutting down".to_owned());
-                noops.deliver(&self.shared, run.ticket, finished);
+                noops.deliver(&self.shared, run.ticket, Some(finished));
             } else if matches!(*run.action, Action::Noop) {
-                let finished = noops.finished();
+                let finished = noops.finished(run.until);
                 noops.deliver(&self.shared, run.ticket, finished);
             } else {
                 self.spawn(run);
@@ -227,8 +232,11 @@ impl Executors {
             let run = Arc::new(run);
             let finished = match &*run.action {
                 Action::Command(_) => shared.commands.run(&run, &output, &mut stopped).await,
-                Action::Http(http) => shared.http.run(&run, http, &output, &mut stopped).await,
-                Action::Noop => noop(now().wall),
+                _ if run.until <= now().mono => None,
+                Action::Http(http) => {
+                    Some(shared.http.run(&run, http, &output, &mut stopped).await)
+                }
+                Action::Noop => Some(noop(now().wall)),
             };
             report.send(finished).await;
         };
@@ -248,17 +256,18 @@ impl Shared {
 
 /// The ends that a batch knows at once.
 struct Noops {
-    at: Option<Wall>,
+    at: Option<Now>,
     /// Ends that found the channel full.
-    waiting: Vec<(Ticket, Finished)>,
+    waiting: Vec<End>,
 }
 
 impl Noops {
-    fn finished(&mut self) -> Finished {
-        noop(*self.at.get_or_insert_with(|| now().wall))
+    fn finished(&mut self, until: Mono) -> Option<Finished> {
+        let at = *self.at.get_or_insert_with(now);
+        (at.mono < until).then(|| noop(at.wall))
     }
 
-    fn deliver(&mut self, shared: &Shared, ticket: Ticket, finished: Finished) {
+    fn deliver(&mut self, shared: &Shared, ticket: Ticket, finished: Option<Finished>) {
         if !self.waiting.is_empty() {
             self.waiting.push((ticket, finished));
         } else if let Err(TrySendError::Full(end)) = shared.finished.try_send((ticket, finished)) {

@@ -25,7 +25,7 @@ impl Report {
     }
 
     /// Waits while the channel is full: ends are never dropped.
-    pub(super) async fn send(mut self, finished: Finished) {
+    pub(super) async fn send(mut self, finished: Option<Finished>) {
         self.shared.forget(self.ticket);
         // A closed channel means that the agent is on its way out and nobody keeps books.
         let _ = self.shared.finished.send((self.ticket, finished)).await;
@@ -39,7 +39,7 @@ impl Drop for Report {
             tracing::error!(ticket = self.ticket.0, "an executor gave up without an end");
             self.shared.forget(self.ticket);
             let reason = "the agent's executor gave up: see its log".to_owned();
-            let end = (self.ticket, failed(reason));
+            let end = (self.ticket, Some(failed(reason)));
             if let Err(TrySendError::Full(end)) = self.shared.finished.try_send(end) {
                 let finished = self.shared.finished.clone();
                 self.shared.runtime.spawn(async move { finished.send(end).await });

@@ -244,17 +244,17 @@ impl Range {
         timed.timetable.next_after(until)
     }
 
-    /// Instants of a new version that a ledger of before covers already: they must not start.
-    /// Gives the last of them.
+    /// Instants of a new version from `first` to `through` that must not start any more.
     pub(super) fn end_edited_late(
-        &mut self,
+        &self,
         desk: &mut Desk,
         timed: &Timed,
-        from: Instant,
+        first: Instant,
         through: Instant,
     ) {
-        let count = timed.timetable.count_between(from, through, limits::SPAN_COUNT_MAX);
-        if let Some(first) = timed.timetable.next_after(from).filter(|_| count > 0) {
+        let before = first.minus(MILLISECOND);
+        let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
+        if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
             let (task, span) = (timed.task.clone(), Span { until: through, count });
             self.record_span(desk, &task, first, span, RunState::Skipped, "edited_late");
         }

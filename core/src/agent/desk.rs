@@ -179,10 +179,10 @@ impl Desk {
             next_batch: 1,
             next_call: 0,
             next_load: 0,
-            next_ticket: config.process << 32,
-            next_task: config.process << 32,
+            next_ticket: config.first_number,
+            next_task: config.first_number,
             next_ledger: 0,
-            next_stamp: config.process << 32,
+            next_stamp: config.first_number,
             config,
         }
     }

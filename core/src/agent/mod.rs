@@ -50,8 +50,11 @@ pub struct Config {
     pub ttl: Duration,
     pub ranges: RangeCount,
     pub epoch: Epoch,
-    /// Counts the openings of the store: what this process numbers is never numbered again.
+    /// Names this process in its ledgers; no other process of any store has the same.
     pub process: u64,
+    /// What this process numbers (tasks, attempts, listings) counts on from here, and no other
+    /// process of this store has counted there.
+    pub first_number: u64,
     /// Attempts that run at once.
     pub running_max: usize,
     pub rules: Rules,
@@ -183,6 +186,33 @@ impl Agent {
             proof_age: proof_age.unwrap_or_default(),
             clock_verified: self.desk.clock.verified(),
         }
+    }
+
+    /// How a range stands with this agent, for people who look for a fault.
+    pub fn explain(&self, range: RangeId) -> String {
+        let Some(range) = self.ranges.get(&range) else { return "no such range".to_owned() };
+        let (copy, rank) =
+            (&range.copy, self.desk.fleet.ring.rank(range.id, &self.desk.config.agent));
+        format!(
+            "{:?} rank {rank:?} {:?} {:?} listed {} delivered {:?} claim {:?} vacant {:?} \
+             scanned {} loaded {:?} decided {:?} parked {} open {} left {} fence taken {:?} \
+             session {:?}",
+            range.id,
+            range.interest,
+            range.hold,
+            copy.listed,
+            copy.delivered,
+            copy.claim,
+            copy.vacant_since,
+            range.window.scanned,
+            range.window.loaded_to,
+            range.window.decided_to,
+            range.parked.len(),
+            range.open.len(),
+            range.left.len(),
+            range.fence_taken,
+            self.desk.session.stage,
+        )
     }
 
     /// The ranges that this agent holds.

@@ -2,6 +2,7 @@
 //! takeover table, and deriving the due entries of all its tasks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
@@ -21,6 +22,8 @@ use crate::run::life::Stage;
 use crate::task::Task;
 use crate::time::Instant;
 
+/// Instants of a late edit that are ended one by one.
+const EDITED_LATE_MAX: usize = 1_000;
 /// Tasks in one page of a scan.
 const SCAN_PAGE: usize = 1_000;
 
@@ -239,7 +242,8 @@ impl Range {
             && task.incarnation <= marks.incarnation
             && task.spec.one_shot_at().is_none();
         if edited && effective < marks.through {
-            self.end_edited_late(desk, &timed, effective, marks.through);
+            let first = effective.plus(Duration::from_millis(1));
+            self.end_edited_late(desk, &timed, first, marks.through);
         }
         if let Some((instant, due)) = self.first_undecided(&timed, decided) {
             self.queue_instant(desk, number, &timed, instant, due);
@@ -266,12 +270,12 @@ impl Range {
     pub(super) fn replace_near(&mut self, desk: &mut Desk, number: TaskNumber, task: Arc<Task>) {
         let effective = task.effective_from.instant();
         let before = desk.near.named(self.id, &task.spec.name);
-        let mut decided = Instant::MIN;
+        let mut decided = None;
         if let Some(before) = before
             && let Some(near) = desk.near.get(before)
         {
             let same_life = near.timed.task.incarnation == task.incarnation;
-            decided = near.decided.filter(|_| same_life).unwrap_or(Instant::MIN);
+            decided = near.decided.filter(|_| same_life).map(|at| (at, near.timed.clone()));
             let owes = near.queued.is_some_and(|(_, instant)| instant <= effective);
             if same_life && owes && task.spec.one_shot_at().is_none() {
                 desk.near.supersede(before, effective);
@@ -287,17 +291,39 @@ impl Range {
         } else if timed.task.spec.one_shot_at().is_some() {
             self.first_undecided(&timed, Marks::NONE)
         } else {
-            let mut from = effective.max(decided);
-            let marks = self.writer.marks;
-            if timed.task.incarnation <= marks.incarnation && from < marks.through {
-                self.end_edited_late(desk, &timed, from, marks.through);
-                from = marks.through;
-            }
+            let from = self.end_late_instants(desk, &timed, decided);
             timed.timetable.next_after(from).map(|i| (i, timed.due(i)))
         };
         if let Some((instant, due)) = first {
             self.queue_instant(desk, number, &timed, instant, due);
         }
+    }
+
+    /// Instants of a new version that lie before what was decided, or before what a ledger covers,
+    /// must not start; those that the old schedule had as well have come to something already.
+    /// Gives the instant after which the new version goes on.
+    fn end_late_instants(
+        &self,
+        desk: &mut Desk,
+        timed: &Timed,
+        decided: Option<(Instant, Arc<Timed>)>,
+    ) -> Instant {
+        let effective = timed.task.effective_from.instant();
+        let marks = self.writer.marks;
+        let covered = (timed.task.incarnation <= marks.incarnation).then_some(marks.through);
+        let until = decided.as_ref().map(|(at, _)| *at).max(covered).unwrap_or(effective);
+        let had = |instant: Instant| {
+            decided.as_ref().is_some_and(|(at, old)| {
+                let before = instant.minus(Duration::from_millis(1));
+                instant <= *at && old.timetable.next_after(before) == Some(instant)
+            })
+        };
+        let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
+        let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
+        for instant in late {
+            self.end_edited_late(desk, timed, instant, instant);
+        }
+        effective.max(until)
     }
 
     /// Writes a due entry down, and takes it into the wheel if its time is loaded already.

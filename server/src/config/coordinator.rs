@@ -21,6 +21,8 @@ pub struct CoordinatorConfig {
     pub ranges: Option<RangeCount>,
     pub prefix: String,
     pub compact: bool,
+    /// Someone has said that the network in front of the listener is theirs.
+    pub insecure: bool,
 }
 
 pub fn read(reader: &mut Reader, args: &CoordinatorArgs) -> Option<CoordinatorConfig> {
@@ -50,5 +52,6 @@ pub fn read(reader: &mut Reader, args: &CoordinatorArgs) -> Option<CoordinatorCo
         ranges,
         prefix: prefix?,
         compact: compact?,
+        insecure: insecure?,
     })
 }

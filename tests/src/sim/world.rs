@@ -12,7 +12,7 @@ use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{
     Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
 };
-use tocktower_core::agent::effect::{BatchNumber, Start, Ticket};
+use tocktower_core::agent::effect::{BatchNumber, Notice, Start, Ticket};
 use tocktower_core::agent::input::Committed;
 use tocktower_core::agent::{Config, Rules};
 use tocktower_core::hash::RangeCount;
@@ -281,6 +281,7 @@ impl World {
             ranges: keys.ranges(),
             epoch: Epoch(1),
             process: at.store.process,
+            first_number: at.store.process << 32,
             running_max: 50,
             rules,
         };
@@ -382,6 +383,13 @@ impl World {
                     return;
                 }
                 DriverEffect::Notice(notice) => {
+                    if let Notice::HandedOff { range } = notice {
+                        for (host, at) in self.hosts.iter().enumerate() {
+                            let Some(driver) = &at.driver else { continue };
+                            let how = driver.explain(range);
+                            self.truth.note(self.now, || format!("h{host} sees {how}"));
+                        }
+                    }
                     self.truth.note(self.now, || format!("h{host} {notice:?}"));
                 }
                 DriverEffect::Coordinator { .. } => {}

@@ -40,6 +40,8 @@ use crate::waker::now;
 /// cause, and there is no source besides.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaunchError {
+    #[error("the licence to start it has run out")]
+    Unlicensed,
     #[error("the command is empty")]
     NoProgram,
     #[error("program {program:?} was not found in PATH {path:?}")]
@@ -109,7 +111,12 @@ pub(super) fn launch(
     prepared.stdin(standard_input(command)?).stdout(stdout).stderr(stderr);
     let mut prepared = tokio::process::Command::from(prepared);
     prepared.kill_on_drop(true);
-    let started_at = now().wall;
+    // Preparing may have waited for the disk, and the process may have been stopped meanwhile.
+    let begun = now();
+    if run.until <= begun.mono {
+        return Err(LaunchError::Unlicensed);
+    }
+    let started_at = begun.wall;
     let child = prepared.spawn().map_err(|error| {
         let user = user.as_ref().map_or("the agent's own user", |user| &user.name);
         explain(error, &program, cwd, user)

@@ -87,18 +87,19 @@ impl Commands {
         run: &Arc<StartRun>,
         output: &Arc<RunOutput>,
         stopped: &mut oneshot::Receiver<()>,
-    ) -> Finished {
+    ) -> Option<Finished> {
         // A spawn that has begun is not given up: nobody could say whether the command ran.
         let turn = tokio::select! {
             biased;
-            Ok(()) = &mut *stopped => return never_began(AttemptEnd::Cancelled),
+            Ok(()) = &mut *stopped => return Some(never_began(AttemptEnd::Cancelled)),
             turn = self.spawns.acquire() => turn.expect("the semaphore is never closed"),
         };
         let launch = self.launch(run, output).await;
         drop(turn);
         let (mut launched, mut pipes) = match launch {
             Ok(launched) => launched,
-            Err(error) => return failed(error.to_string()),
+            Err(LaunchError::Unlicensed) => return None,
+            Err(error) => return Some(failed(error.to_string())),
         };
         let event = tokio::select! {
             biased;
@@ -119,7 +120,7 @@ impl Commands {
         let (end, code) = judge(run, event, status);
         let started_at = Some(launched.started_at);
         drop(launched);
-        Finished { started_at, finished_at, end, code, output: output.end() }
+        Some(Finished { started_at, finished_at, end, code, output: output.end() })
     }
 
     /// Spawns on a blocking thread.

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Executors and the far end of their channel.
 struct Bench {
     executors: Executors,
-    ends: mpsc::Receiver<(Ticket, Finished)>,
+    ends: mpsc::Receiver<End>,
     early: HashMap<Ticket, Finished>,
     next: u64,
 }
@@ -67,6 +67,7 @@ impl Bench {
             }
             let end = tokio::time::timeout(PATIENCE, self.ends.recv()).await;
             let (other, finished) = end.expect("an end in time").expect("an open channel");
+            let finished = finished.expect("a start with a licence begins");
             assert!(self.early.insert(other, finished).is_none(), "two ends of one start");
         }
     }
@@ -98,6 +99,7 @@ fn start_run(ticket: Ticket, action: Action) -> StartRun {
         action: Arc::new(action),
         payload: None,
         timeout: None,
+        until: Mono::from_micros(u64::MAX),
     }
 }
 

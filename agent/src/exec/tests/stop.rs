@@ -144,3 +144,14 @@ async fn cgroups_are_removed_with_their_runs() {
     bench.end(ticket).await;
     assert!(!inside());
 }
+
+#[tokio::test]
+async fn nothing_begins_when_its_licence_has_run_out() {
+    let mut bench = Bench::new();
+    let actions = [Action::Noop, shell("touch /nonexistent/never"), http("http://127.0.0.1:9/")];
+    for action in actions {
+        let ticket = bench.start_with(action, |run| run.until = now().mono);
+        let end = tokio::time::timeout(PATIENCE, bench.ends.recv()).await;
+        assert_eq!(end.expect("an end in time"), Some((ticket, None)));
+    }
+}

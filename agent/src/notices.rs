@@ -1,0 +1,55 @@
+//! What the core has to say, into the log: once, at the level that says who should care.
+
+use tocktower_core::agent::effect::Notice;
+
+pub fn log(notice: &Notice) {
+    match notice {
+        Notice::Registered { session } => {
+            tracing::info!(session = session.revision.0, "registered");
+        }
+        Notice::NameTaken { holder } => tracing::warn!(
+            session = holder.revision.0,
+            "another session has this agent's name; waiting for it to end"
+        ),
+        Notice::Claimed { range, fence } => {
+            tracing::debug!(range = range.0, fence = fence.revision.0, "claimed");
+        }
+        Notice::Holding { range, fence } => {
+            tracing::info!(range = range.0, fence = fence.revision.0, "holding");
+        }
+        Notice::HandedOff { range } => tracing::info!(range = range.0, "handed off"),
+        Notice::LostClaim { range } => tracing::warn!(
+            range = range.0,
+            "the claim is lost: nothing of the range starts here any more"
+        ),
+        Notice::LeaseLost => tracing::warn!("the lease is lost: coming again as a new session"),
+        Notice::ClockUnverified { moved_micros } => tracing::warn!(
+            moved_ms = moved_micros / 1_000,
+            "the wall clock was set: nothing starts until it is verified"
+        ),
+        Notice::ClockVerified => tracing::info!("the wall clock is verified"),
+        Notice::Stranger { range } => tracing::error!(
+            range = range.0,
+            "somebody writes ledgers with this agent's identity, or its data directory is an old \
+             copy: the session is given up; make sure that no second agent uses this name"
+        ),
+        Notice::Quarantined { range, key, error } => tracing::error!(
+            range = range.0,
+            %key,
+            %error,
+            "a record cannot be read and is left alone; repair or delete it"
+        ),
+        Notice::RangeFull { range } => tracing::warn!(
+            range = range.0,
+            "too many runs of the range are open: new ones wait, and start late"
+        ),
+        Notice::Refused { what, error } => {
+            tracing::error!(%what, %error, "the shared state refused a request");
+        }
+    }
+}
+
+/// A watch or a list that failed and is tried again.
+pub fn trouble(what: &'static str, error: &str) {
+    tracing::warn!(%what, %error, "following the shared state failed; trying again");
+}

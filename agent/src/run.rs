@@ -1,0 +1,468 @@
+//! The shell round the driver: reads the clocks, does what the driver asks for, and tells it what
+//! came of it. No decision about tasks is made here.
+//!
+//! One loop owns the driver. Everything that can wake it comes through one inbox, the store's
+//! answers and the waker; whatever is at hand is taken together, so that a busy agent works in
+//! batches. Requests to the shared state run as tasks of their own, so nothing on the firing path
+//! waits for etcd, and the store is a thread of its own, so nothing waits for the disk.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tocktower_cluster::agents::{AgentOps, Identity};
+use tocktower_cluster::keys::{Key, Keys};
+use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Port, Request, WatchCommand};
+use tocktower_core::agent::effect::{ExitReason, Start};
+use tocktower_core::agent::{Config, Rules, Stats};
+use tocktower_core::hash::RangeCount;
+use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey};
+use tocktower_core::schedule::tz_database_version;
+use tocktower_core::time::{Mono, Now};
+use tocktower_proto::convert::decode_record;
+use tocktower_proto::store::ClusterRecord;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::driver::{Driver, DriverEffect, DriverInput};
+use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
+use crate::notices;
+use crate::store::{
+    OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
+    TrimBudget,
+};
+use crate::waker::{self, Waker, Wakes, now};
+
+/// Inputs that wait for the loop; beyond this their senders wait.
+const INBOX_MAX: usize = 16_384;
+/// Inputs that one step takes in.
+const STEP_MAX: usize = 4_096;
+/// Watch messages that wait for the loop.
+const WATCH_MAX: usize = 1_024;
+const STATS_EVERY: Duration = Duration::from_secs(1);
+const TRIM_EVERY: Duration = Duration::from_secs(5);
+const CLUSTER_RETRY: Duration = Duration::from_secs(1);
+
+/// What an agent is started with.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    pub name: AgentName,
+    pub pool: PoolName,
+    pub labels: BTreeMap<String, String>,
+    pub weight: u32,
+    pub data_dir: PathBuf,
+    /// Where Tocktower lives in the shared state.
+    pub prefix: String,
+    pub lease_ttl: Duration,
+    pub running_max: usize,
+    pub exec: ExecConfig,
+    pub retention: Retention,
+    pub version: String,
+    pub host_id: String,
+}
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the data directory cannot be used")]
+    Store(#[from] OpenError),
+    #[error("a thread could not be started")]
+    Thread(#[from] io::Error),
+    #[error("the cluster's record cannot be read: {0}")]
+    Cluster(String),
+}
+
+/// Why an agent ended.
+#[derive(Debug)]
+pub enum Ended {
+    Exit(ExitReason),
+    /// The store failed; nothing more may be started on it.
+    Store(String),
+}
+
+/// What is asked of a running agent.
+#[derive(Debug)]
+pub enum Command {
+    Leave {
+        deadline: Duration,
+    },
+    Input(DriverInput),
+    /// Hands out every run that is open here, and stamps `records` as provisional or not.
+    Runs {
+        records: Vec<tocktower_core::run::RunRecord>,
+        answer: oneshot::Sender<Runs>,
+    },
+}
+
+/// What `Command::Runs` is answered with.
+#[derive(Debug)]
+pub struct Runs {
+    pub open: Vec<tocktower_core::run::RunRecord>,
+    pub stamped: Vec<tocktower_core::run::RunRecord>,
+}
+
+/// Figures of the moment, each second.
+#[derive(Clone, Debug, Default)]
+pub struct AgentStats {
+    pub core: Stats,
+    pub held: Vec<RangeId>,
+    pub ready: bool,
+}
+
+/// A running agent.
+pub struct RunningAgent {
+    pub stats: watch::Receiver<AgentStats>,
+    pub store: Arc<Store>,
+    commands: mpsc::Sender<Command>,
+    ended: JoinHandle<Ended>,
+}
+
+impl RunningAgent {
+    /// Hands everything over and exits; what runs has until `deadline` from now.
+    pub async fn leave(&self, deadline: Duration) {
+        // A loop that has ended has nothing left to hand over.
+        let _ = self.commands.send(Command::Leave { deadline }).await;
+    }
+
+    pub fn commands(&self) -> mpsc::Sender<Command> {
+        self.commands.clone()
+    }
+
+    /// Waits until the agent has ended.
+    pub async fn ended(self) -> Ended {
+        self.ended.await.unwrap_or_else(|error| Ended::Store(error.to_string()))
+    }
+}
+
+/// Starts an agent on the shared state: opens its store, waits for the cluster's record, begins to
+/// follow, claim and run.
+pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAgent, StartError> {
+    let dir = config.data_dir.clone();
+    let opening = move || Store::open(&dir, StoreConfig::default());
+    let opened = tokio::task::spawn_blocking(opening).await;
+    let opened = opened.map_err(|error| StartError::Cluster(error.to_string()))??;
+    if let Some(aside) = &opened.set_aside {
+        let (path, reason) = (aside.path.display(), &aside.reason);
+        tracing::error!(%path, %reason, "the store was damaged and set aside; history is in it");
+    }
+    let (epoch, ranges) = cluster(&*port, &config.prefix).await?;
+    let (store_thread, store, mut answers) = StoreThread::start(opened.store.clone())?;
+    let (waker, wakes) = Waker::start()?;
+    let (inbox, inputs) = mpsc::channel(INBOX_MAX);
+    let (ends, mut finished) = mpsc::channel::<End>(INBOX_MAX);
+    let (answered, store_answers) = mpsc::unbounded_channel();
+    let (commands, asked) = mpsc::channel(256);
+    let (stats, stats_seen) = watch::channel(AgentStats::default());
+    let stream = port.watch(WATCH_MAX);
+    // Bounded by the store's own queue, which counts a request until its answer is taken.
+    tokio::spawn(async move {
+        while let Some(answer) = answers.next().await {
+            if answered.send(answer).is_err() {
+                break;
+            }
+        }
+    });
+    forward(inbox.clone(), stream.messages, DriverInput::Watch);
+    let to_inbox = inbox.clone();
+    tokio::spawn(async move {
+        while let Some((Ticket(ticket), finished)) = finished.recv().await {
+            let ticket = tocktower_core::agent::effect::Ticket(ticket);
+            let input = match finished {
+                Some(finished) => DriverInput::Finished { ticket, finished: Box::new(finished) },
+                None => DriverInput::Unstarted { ticket },
+            };
+            if to_inbox.send(input).await.is_err() {
+                break;
+            }
+        }
+    });
+    let executors = Arc::new(Executors::new(config.exec.clone(), ends));
+    let first_number = opened.process << 32;
+    let mut effects = Vec::new();
+    let driver = driver(&config, epoch, ranges, opened.process, first_number, &mut effects);
+    let shell = Shell {
+        driver,
+        port,
+        watches: stream.commands,
+        store,
+        executors,
+        inbox,
+        waker,
+        stats,
+        retention: config.retention,
+        _store_thread: store_thread,
+    };
+    let inlets = Inlets { inputs, store_answers, wakes, asked };
+    let ended = tokio::spawn(shell.run(inlets, effects));
+    Ok(RunningAgent { stats: stats_seen, store: opened.store, commands, ended })
+}
+
+/// The cluster's epoch and range count; an agent that finds none says so once and waits.
+async fn cluster(port: &dyn Port, prefix: &str) -> Result<(Epoch, RangeCount), StartError> {
+    let key = Keys::new(prefix, RangeCount::DEFAULT).build(&Key::Cluster);
+    let list = ListRequest { range: KeyRange::one(&key), limit: 1, at: None, keys_only: false };
+    let mut said = false;
+    loop {
+        match port.call(Request::List(list.clone())).await {
+            Ok(Answer::List { items, .. }) => {
+                if let Some(item) = items.first() {
+                    return read_cluster(&item.value);
+                }
+                if !said {
+                    tracing::warn!("there is no cluster yet: start a coordinator; waiting for it");
+                }
+            }
+            Ok(_) => {}
+            Err(error) if !said => {
+                tracing::warn!(%error, "the shared state cannot be reached yet; trying again");
+            }
+            Err(_) => {}
+        }
+        said = true;
+        tokio::time::sleep(CLUSTER_RETRY).await;
+    }
+}
+
+fn read_cluster(value: &[u8]) -> Result<(Epoch, RangeCount), StartError> {
+    let record: ClusterRecord =
+        decode_record(value).map_err(|error| StartError::Cluster(error.to_string()))?;
+    let ranges = RangeCount::new(record.range_count);
+    let ranges = ranges.ok_or(StartError::Cluster("its range count is no power of two".into()))?;
+    Ok((Epoch(record.epoch), ranges))
+}
+
+fn driver(
+    config: &AgentConfig,
+    epoch: Epoch,
+    ranges: RangeCount,
+    process: u64,
+    first_number: u64,
+    effects: &mut Vec<DriverEffect>,
+) -> Driver {
+    let core = Config {
+        agent: config.name.clone(),
+        pool: config.pool.clone(),
+        weight: config.weight,
+        ttl: config.lease_ttl,
+        ranges,
+        epoch,
+        process,
+        first_number,
+        running_max: config.running_max,
+        rules: Rules::ALL,
+    };
+    let identity = Identity {
+        agent: config.name.clone(),
+        pool: config.pool.clone(),
+        labels: config.labels.clone(),
+        version: config.version.clone(),
+        tz_version: tz_database_version().to_owned(),
+        host_id: config.host_id.clone(),
+    };
+    let ops = AgentOps { keys: Keys::new(&config.prefix, ranges), identity, epoch };
+    Driver::new(core, ops, now(), effects)
+}
+
+/// Moves what comes out of a channel into the inbox, waiting while that is full.
+fn forward<T: Send + 'static>(
+    inbox: mpsc::Sender<DriverInput>,
+    mut from: mpsc::Receiver<T>,
+    input: fn(T) -> DriverInput,
+) {
+    tokio::spawn(async move {
+        while let Some(item) = from.recv().await {
+            if inbox.send(input(item)).await.is_err() {
+                break;
+            }
+        }
+    });
+}
+
+/// Where everything comes in that can wake the loop.
+struct Inlets {
+    inputs: mpsc::Receiver<DriverInput>,
+    store_answers: mpsc::UnboundedReceiver<StoreAnswer>,
+    wakes: Wakes,
+    asked: mpsc::Receiver<Command>,
+}
+
+struct Shell {
+    driver: Driver,
+    port: Arc<dyn Port>,
+    watches: mpsc::UnboundedSender<WatchCommand>,
+    store: StoreHandle,
+    executors: Arc<Executors>,
+    inbox: mpsc::Sender<DriverInput>,
+    waker: Waker,
+    stats: watch::Sender<AgentStats>,
+    retention: Retention,
+    _store_thread: StoreThread,
+}
+
+impl Shell {
+    async fn run(mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
+        let mut taken = Vec::with_capacity(STEP_MAX);
+        let mut answers = Vec::with_capacity(STEP_MAX);
+        let (mut stats_at, mut trim_at) = (Mono::default(), now().mono.plus(TRIM_EVERY));
+        if let Some(ended) = self.perform(first).await {
+            return ended;
+        }
+        loop {
+            let asleep = self.sleep_time();
+            let mut inputs = Vec::new();
+            tokio::select! {
+                biased;
+                _ = inlets.store_answers.recv_many(&mut answers, STEP_MAX) => {}
+                _ = inlets.inputs.recv_many(&mut taken, STEP_MAX) => {}
+                Some(command) = inlets.asked.recv() => inputs.extend(self.command(command)),
+                _ = inlets.wakes.next() => {}
+                () = tokio::time::sleep(asleep) => {}
+            }
+            while answers.len() < STEP_MAX
+                && let Ok(answer) = inlets.store_answers.try_recv()
+            {
+                answers.push(answer);
+            }
+            for answer in answers.drain(..) {
+                match store_input(answer) {
+                    Ok(input) => inputs.extend(input),
+                    Err(error) => return Ended::Store(error),
+                }
+            }
+            inputs.append(&mut taken);
+            let at = now();
+            let mut effects = Vec::new();
+            self.driver.step(at, inputs, &mut effects);
+            if let Some(ended) = self.perform(effects).await {
+                return ended;
+            }
+            if stats_at <= at.mono {
+                stats_at = at.mono.plus(STATS_EVERY);
+                self.publish();
+            }
+            if trim_at <= at.mono {
+                trim_at = at.mono.plus(TRIM_EVERY);
+                self.trim(at).await;
+            }
+        }
+    }
+
+    /// Arms the waker, and says how long to sleep for what is timed by the boot clock.
+    fn sleep_time(&self) -> Duration {
+        let wake = self.driver.wake();
+        self.waker.wake_at(wake.wall);
+        wake.mono.since(waker::now().mono)
+    }
+
+    fn command(&self, command: Command) -> Option<DriverInput> {
+        match command {
+            Command::Leave { deadline } => Some(DriverInput::Leave { deadline }),
+            Command::Input(input) => Some(input),
+            Command::Runs { mut records, answer } => {
+                for record in &mut records {
+                    record.provisional = self.driver.provisional(record);
+                }
+                let runs = Runs { open: self.driver.open_runs(), stamped: records };
+                // Who asked may have gone away.
+                let _ = answer.send(runs);
+                None
+            }
+        }
+    }
+
+    /// Does what the driver asks for, in order. `Some`: the agent has ended.
+    async fn perform(&mut self, effects: Vec<DriverEffect>) -> Option<Ended> {
+        let mut starts = Vec::new();
+        for effect in effects {
+            match effect {
+                DriverEffect::Call { call, request } => {
+                    let (answer, inbox) = (self.port.call(request), self.inbox.clone());
+                    tokio::spawn(async move {
+                        let answer = answer.await;
+                        // The loop has ended; nobody waits for it.
+                        let _ = inbox.send(DriverInput::Answered { call, answer }).await;
+                    });
+                }
+                DriverEffect::Watch(command) => {
+                    if self.watches.send(command).is_err() {
+                        return Some(Ended::Store("the watch stream has ended".to_owned()));
+                    }
+                }
+                DriverEffect::Commit(batch) => {
+                    if self.store.send(StoreRequest::Commit(batch)).await.is_err() {
+                        return Some(Ended::Store("the store's thread has ended".to_owned()));
+                    }
+                }
+                DriverEffect::Load { load, request } => {
+                    if self.store.send(StoreRequest::Load(load, request)).await.is_err() {
+                        return Some(Ended::Store("the store's thread has ended".to_owned()));
+                    }
+                }
+                DriverEffect::Start(start) => starts.push(start_run(*start)),
+                DriverEffect::Cancel { ticket } => {
+                    self.executors.cancel(Ticket(ticket.0));
+                }
+                DriverEffect::Report(_) => {}
+                DriverEffect::Coordinator { .. } => {}
+                DriverEffect::Notice(notice) => notices::log(&notice),
+                DriverEffect::Trouble { what, error } => notices::trouble(what, &error),
+                DriverEffect::Exit { reason } => return Some(Ended::Exit(reason)),
+            }
+        }
+        self.executors.start_all(starts);
+        None
+    }
+
+    fn publish(&self) {
+        let core = self.driver.stats();
+        let ready = core.clock_verified && core.held > 0;
+        self.stats.send_replace(AgentStats { core, held: self.driver.held(), ready });
+    }
+
+    async fn trim(&self, at: Now) {
+        let (rules, budget) = (self.retention, TrimBudget::default());
+        // A store whose thread has ended says so at the next batch.
+        let _ = self.store.send(StoreRequest::Trim { now: at.wall, rules, budget }).await;
+    }
+}
+
+/// What the store's answer is to the driver. `Err`: the store has failed.
+fn store_input(answer: StoreAnswer) -> Result<Option<DriverInput>, String> {
+    match answer {
+        StoreAnswer::Committed(_, Ok(committed)) => Ok(Some(DriverInput::Committed(committed))),
+        StoreAnswer::Committed(_, Err(error)) => Err(error.to_string()),
+        StoreAnswer::Loaded(load, Ok(loaded)) => {
+            for unreadable in &loaded.unreadable {
+                tracing::error!(?unreadable, "a row of the store cannot be read and is left out");
+            }
+            Ok(Some(DriverInput::Loaded { load, answer: loaded.answer }))
+        }
+        StoreAnswer::Loaded(_, Err(error)) => Err(error.to_string()),
+        StoreAnswer::Trimmed(Err(error)) => {
+            tracing::error!(%error, "history could not be trimmed");
+            Ok(None)
+        }
+        StoreAnswer::Queried(..) | StoreAnswer::Trimmed(Ok(_)) => Ok(None),
+    }
+}
+
+fn start_run(start: Start) -> StartRun {
+    let instant = match start.run.run {
+        RunKey::Instant(_) => Some(start.instant),
+        RunKey::Manual(_) => None,
+    };
+    StartRun {
+        ticket: Ticket(start.ticket.0),
+        run_id_text: start.run.to_string(),
+        run: start.run,
+        attempt: start.attempt,
+        instant,
+        due: start.due,
+        action: start.action,
+        payload: start.payload.map(|payload| payload.to_string()),
+        timeout: start.timeout,
+        until: start.until,
+    }
+}

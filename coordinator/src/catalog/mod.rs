@@ -1,0 +1,153 @@
+//! The catalog: a copy of all that the cluster shares, kept whole by one watch, that answers every
+//! read without asking etcd.
+//!
+//! One task owns it (`owner`): it lists, watches, applies. `keeper` proves it: it writes this
+//! coordinator's beat, and the copy is as old as the newest beat that came back through the watch,
+//! so a watch that stalled without a word shows as `stale` within seconds. Readers take a shared
+//! look at the state through this handle; looks are short (long scans go in pieces), hold no lock
+//! over an await, and the owner is the only writer but for one case: a service that has written a
+//! task puts the new version in early, so that whoever got the answer finds it.
+
+mod keeper;
+mod owner;
+mod state;
+mod tasks;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tocktower_cluster::keys::{Key, Keys};
+use tocktower_cluster::port::KeyValue;
+use tocktower_core::ids::{Epoch, PoolName, Revision, TaskName};
+use tocktower_core::time::Mono;
+use tokio::sync::watch;
+
+pub use keeper::{Keeper, KeeperConfig, PutBack};
+pub use owner::{Note, own};
+pub use state::{Claim, LedgerGist, Member, State};
+pub use tasks::{Glance, Stored, Tasks, Unreadable};
+
+use crate::clock;
+
+/// A copy older than this is called stale: beats are written every 2 s.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// How the copy stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The first list is whole.
+    pub listed: bool,
+    /// Everything up to here was delivered.
+    pub delivered: Revision,
+    /// When the newest of this coordinator's beats that came back was sent.
+    pub proved: Option<Mono>,
+}
+
+struct Inner {
+    state: RwLock<State>,
+    standing: watch::Sender<Standing>,
+    keys: Keys,
+}
+
+/// Reads the catalog. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+impl Catalog {
+    pub fn new(keys: Keys) -> Catalog {
+        let standing = Standing { listed: false, delivered: Revision(0), proved: None };
+        let inner = Inner { state: RwLock::default(), standing: watch::channel(standing).0, keys };
+        Catalog { inner: Arc::new(inner) }
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// A short look. `look` must not wait for anything.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.inner.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn standing(&self) -> Standing {
+        *self.inner.standing.borrow()
+    }
+
+    pub fn follow_standing(&self) -> watch::Receiver<Standing> {
+        self.inner.standing.subscribe()
+    }
+
+    /// The first list is whole, and a beat has proved the copy.
+    pub fn ready(&self) -> bool {
+        let standing = self.standing();
+        standing.listed && standing.proved.is_some()
+    }
+
+    /// The shared state cannot be reached, or the watch is silent: this is what was last known.
+    pub fn stale(&self) -> bool {
+        self.age().is_none_or(|age| age > STALE_AFTER)
+    }
+
+    /// Time since the copy was proved whole.
+    pub fn age(&self) -> Option<Duration> {
+        Some(clock::mono().since(self.standing().proved?))
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.look(|state| state.epoch)
+    }
+
+    /// Puts a version in that a service has just written, unless the watch is past it already.
+    pub fn wrote(&self, pool: &PoolName, name: &TaskName, item: Written<'_>) {
+        let keys = &self.inner.keys;
+        let item = KeyValue {
+            key: keys.build(&Key::Task(pool.clone(), name.clone())),
+            value: item.value.to_vec(),
+            create_revision: item.create_revision,
+            mod_revision: item.mod_revision,
+            lease: None,
+        };
+        let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
+        if self.standing().delivered < item.mod_revision {
+            // The feed hears of it from the watch, in order.
+            state.put(keys, clock::mono(), &item, &mut Vec::new());
+        }
+    }
+
+    /// Takes a task away that a service has just deleted, unless the watch is past it already.
+    pub fn deleted(&self, pool: &PoolName, name: &TaskName, at: Revision) {
+        let keys = &self.inner.keys;
+        let key = keys.build(&Key::Task(pool.clone(), name.clone()));
+        let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
+        if self.standing().delivered < at {
+            state.delete(keys, &key, at, &mut Vec::new());
+        }
+    }
+
+    /// Notes a trigger that a service has just put, so that a retry finds it.
+    pub fn asked(&self, task: &TaskName, ulid: u128, at: Revision) {
+        let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
+        if self.standing().delivered < at {
+            state.triggers.entry(task.clone()).or_default().insert(ulid);
+        }
+    }
+
+    /// For the owner: changes the state.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.inner.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        self.inner.standing.send_modify(change);
+    }
+}
+
+/// A version of a task as it was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    pub value: &'a [u8],
+    pub create_revision: Revision,
+    pub mod_revision: Revision,
+}

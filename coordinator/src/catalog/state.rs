@@ -1,0 +1,241 @@
+//! What a coordinator knows of the cluster, as its watch has told it: the pure part of the catalog.
+//!
+//! Values go in as they are stored, changes come out for the live feed. Nothing here reads a clock
+//! or waits, so that everything about "what becomes of this event" can be tested with a line each.
+//! Of ledgers only the gist is kept: the marks and the number of open entries. A fleet's ledgers
+//! can be a hundred megabytes, and nobody asks a coordinator for more.
+//!
+//! A value that cannot be read never stops the catalog: a task is quarantined with its reason, the
+//! rest is logged and left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+use tocktower_cluster::keys::{Key, Keys};
+use tocktower_cluster::port::{Event, KeyValue};
+use tocktower_core::ids::{
+    AgentName, CoordinatorId, Epoch, Fence, LeaseId, PoolName, RangeId, Revision, Session, TaskName,
+};
+use tocktower_core::time::{Instant, Mono};
+use tocktower_proto::convert::{DecodeError, StoredTask, decode_record};
+use tocktower_proto::store;
+
+use super::tasks::{Glance, Tasks};
+use crate::feed::What;
+
+/// An agent's registration.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Member {
+    pub record: store::SessionRecord,
+    pub session: Session,
+}
+
+/// Who holds a range.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    pub agent: AgentName,
+    pub fence: Fence,
+}
+
+/// What is kept of a ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LedgerGist {
+    pub through: Instant,
+    pub open: u32,
+}
+
+/// The single key that several daemons write by turns: its newest revision, and when it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shared {
+    pub value: i64,
+    pub mod_revision: Revision,
+    pub seen: Mono,
+}
+
+/// A coordinator's beat as the watch delivered it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Beat {
+    pub count: u64,
+    pub lease: Option<LeaseId>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub epoch: Epoch,
+    pub tasks: Tasks,
+    pub members: BTreeMap<AgentName, Member>,
+    pub agents: BTreeMap<AgentName, store::AgentRecord>,
+    pub coordinators: BTreeMap<CoordinatorId, store::CoordinatorRecord>,
+    pub claims: BTreeMap<(PoolName, RangeId), Claim>,
+    pub ledgers: BTreeMap<(PoolName, RangeId), LedgerGist>,
+    pub triggers: BTreeMap<TaskName, BTreeSet<u128>>,
+    pub beats: BTreeMap<CoordinatorId, Beat>,
+    pub shared_beat: Option<Shared>,
+    pub compact: Option<Shared>,
+    /// Bytes of ledgers since the last compaction: their old versions are most of what etcd keeps.
+    pub ledger_bytes: u64,
+}
+
+/// The open entries of a ledger, counted without reading them.
+#[derive(Clone, PartialEq, Message)]
+struct LedgerGlance {
+    #[prost(int64, tag = "4")]
+    through_ms: i64,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    open: Vec<Vec<u8>>,
+}
+
+impl State {
+    /// Takes one event in, and says what has changed for those who follow.
+    pub fn event(&mut self, keys: &Keys, now: Mono, event: &Event, changes: &mut Vec<What>) {
+        match event {
+            Event::Put(item) => self.put(keys, now, item, changes),
+            Event::Delete { key, mod_revision } => {
+                self.delete(keys, key, *mod_revision, changes);
+            }
+        }
+    }
+
+    pub fn put(&mut self, keys: &Keys, now: Mono, item: &KeyValue, changes: &mut Vec<What>) {
+        let Some(key) = keys.parse(&item.key) else { return };
+        if let Err(error) = self.put_known(keys, now, key, item, changes) {
+            let key = String::from_utf8_lossy(&item.key);
+            tracing::error!(%key, %error, "a record cannot be read and is left out");
+        }
+    }
+
+    fn put_known(
+        &mut self,
+        keys: &Keys,
+        now: Mono,
+        key: Key,
+        item: &KeyValue,
+        changes: &mut Vec<What>,
+    ) -> Result<(), DecodeError> {
+        let bytes = &item.value;
+        match key {
+            Key::Cluster => {
+                self.epoch = Epoch(decode_record::<store::ClusterRecord>(bytes)?.epoch);
+            }
+            Key::Compact => {
+                let value = decode_record::<store::CompactRecord>(bytes)?.revision;
+                self.compact = Some(Shared { value, mod_revision: item.mod_revision, seen: now });
+                self.ledger_bytes = 0;
+            }
+            Key::Beat => {
+                let mod_revision = item.mod_revision;
+                self.shared_beat = Some(Shared { value: 0, mod_revision, seen: now });
+            }
+            Key::CoordinatorBeat(id) => {
+                let count = decode_record::<store::BeatRecord>(bytes)?.count;
+                self.beats.insert(id, Beat { count, lease: item.lease });
+            }
+            Key::Member(agent) => {
+                let record = decode_record(bytes)?;
+                let session = Session { epoch: self.epoch, revision: item.create_revision };
+                self.members.insert(agent.clone(), Member { record, session });
+                changes.push(What::Agent(agent));
+            }
+            Key::Agent(agent) => {
+                self.agents.insert(agent.clone(), decode_record(bytes)?);
+                changes.push(What::Agent(agent));
+            }
+            Key::Coordinator(id) => {
+                self.coordinators.insert(id, decode_record(bytes)?);
+            }
+            Key::Claim(pool, range) => {
+                let record: store::ClaimRecord = decode_record(bytes)?;
+                let agent = AgentName::parse(&record.agent)
+                    .map_err(|error| DecodeError::invalid("agent", error))?;
+                let fence = Fence { epoch: self.epoch, revision: item.create_revision };
+                self.claims.insert((pool, range), Claim { agent, fence });
+            }
+            Key::Ledger(pool, range) => {
+                let ledger: LedgerGlance = decode_record(bytes)?;
+                let through = Instant::from_millis(ledger.through_ms);
+                let open = u32::try_from(ledger.open.len()).unwrap_or(u32::MAX);
+                self.ledgers.insert((pool, range), LedgerGist { through, open });
+                self.ledger_bytes += u64::try_from(bytes.len()).unwrap_or(0);
+            }
+            Key::Task(pool, name) => self.put_task(keys, pool, name, item, changes),
+            Key::Trigger(_, task, ulid) => {
+                self.triggers.entry(task).or_default().insert(ulid);
+            }
+            Key::Elsewhere(_) | Key::Settle(..) => {}
+        }
+        Ok(())
+    }
+
+    fn put_task(
+        &mut self,
+        keys: &Keys,
+        pool: PoolName,
+        name: TaskName,
+        item: &KeyValue,
+        changes: &mut Vec<What>,
+    ) {
+        let range = keys.ranges().range_of(&name);
+        let stored = StoredTask {
+            name: name.clone(),
+            pool,
+            create_revision: item.create_revision,
+            mod_revision: item.mod_revision,
+        };
+        if self.tasks.put(range, &stored, &item.value) {
+            let labels = decode_record::<Glance>(&item.value).unwrap_or_default().labels;
+            changes.push(What::Task { name, labels });
+        }
+    }
+
+    pub fn delete(&mut self, keys: &Keys, key: &[u8], at: Revision, changes: &mut Vec<What>) {
+        match keys.parse(key) {
+            Some(Key::Task(pool, name)) => {
+                let labels = self.tasks.get(&name).map(|stored| stored.glance().labels);
+                self.tasks.remove(&pool, keys.ranges().range_of(&name), &name, at);
+                changes.push(What::Task { name, labels: labels.unwrap_or_default() });
+            }
+            Some(Key::Member(agent)) => {
+                self.members.remove(&agent);
+                changes.push(What::Agent(agent));
+            }
+            Some(Key::Agent(agent)) => {
+                self.agents.remove(&agent);
+                changes.push(What::Agent(agent));
+            }
+            Some(Key::Coordinator(id)) => {
+                self.coordinators.remove(&id);
+            }
+            Some(Key::Claim(pool, range)) => {
+                self.claims.remove(&(pool, range));
+            }
+            Some(Key::Ledger(pool, range)) => {
+                self.ledgers.remove(&(pool, range));
+            }
+            Some(Key::CoordinatorBeat(id)) => {
+                self.beats.remove(&id);
+            }
+            Some(Key::Trigger(_, task, ulid)) => {
+                if let Some(left) = self.triggers.get_mut(&task) {
+                    left.remove(&ulid);
+                    if left.is_empty() {
+                        self.triggers.remove(&task);
+                    }
+                }
+            }
+            Some(Key::Beat) => self.shared_beat = None,
+            Some(Key::Compact) => self.compact = None,
+            Some(Key::Cluster | Key::Elsewhere(_) | Key::Settle(..)) | None => {}
+        }
+    }
+
+    /// Triggers of a task that have not run yet.
+    pub fn triggers_of(&self, task: &TaskName) -> Vec<u128> {
+        self.triggers.get(task).map_or_else(Vec::new, |ulids| ulids.iter().copied().collect())
+    }
+
+    /// Agents of a pool that have a session.
+    pub fn agents_in(&self, pool: &PoolName) -> usize {
+        let in_pool = |member: &&Member| member.record.pool == pool.as_str();
+        self.members.values().filter(in_pool).count()
+    }
+}

@@ -1,0 +1,155 @@
+//! `FleetService`: read the message, call the service, write the answer.
+//!
+//! The same views as REST shows, field by field; the one difference is that protobuf has messages
+//! where JSON has numbers (fences and sessions carry their epoch). Lists are whole here: a fleet of
+//! ten thousand agents is some megabytes, below what clients of this API take, and its readers are
+//! programs.
+
+use std::time::Duration;
+
+use tocktower_core::ids::{AgentName, Fence, PoolName, Session};
+use tocktower_proto::v1;
+use tocktower_proto::v1::fleet_service_server::FleetService;
+use tonic::{Request, Response, Status};
+
+use super::status::{bad, refused};
+use super::values;
+use crate::rest::App;
+use crate::service::{AgentView, PoolView, RangeView};
+
+pub struct FleetApi {
+    app: App,
+}
+
+impl FleetApi {
+    pub fn new(app: App) -> FleetApi {
+        FleetApi { app }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl FleetService for FleetApi {
+    async fn list_agents(
+        &self,
+        request: Request<v1::ListAgentsRequest>,
+    ) -> Answer<v1::ListAgentsResponse> {
+        let pool = pool(&request.into_inner().pool)?;
+        let agents = self.app.fleet.agents(pool.as_ref()).map_err(refused)?;
+        let agents = agents.into_iter().map(agent).collect();
+        Ok(Response::new(v1::ListAgentsResponse { agents }))
+    }
+
+    async fn get_agent(
+        &self,
+        request: Request<v1::GetAgentRequest>,
+    ) -> Answer<v1::GetAgentResponse> {
+        let name = AgentName::parse(&request.into_inner().name);
+        let name = name.map_err(|error| bad("name", error.to_string()))?;
+        let view = self.app.fleet.agent(&name).map_err(refused)?;
+        Ok(Response::new(v1::GetAgentResponse { agent: Some(agent(view)) }))
+    }
+
+    async fn list_pools(&self, _: Request<v1::ListPoolsRequest>) -> Answer<v1::ListPoolsResponse> {
+        let pools = self.app.fleet.pools().map_err(refused)?;
+        let pools = pools.into_iter().map(pool_message).collect();
+        Ok(Response::new(v1::ListPoolsResponse { pools }))
+    }
+
+    async fn list_ranges(
+        &self,
+        request: Request<v1::ListRangesRequest>,
+    ) -> Answer<v1::ListRangesResponse> {
+        let pool = pool(&request.into_inner().pool)?;
+        let ranges = self.app.fleet.ranges(pool.as_ref()).map_err(refused)?;
+        let ranges = ranges.into_iter().map(range).collect();
+        Ok(Response::new(v1::ListRangesResponse { ranges }))
+    }
+}
+
+fn pool(text: &str) -> Result<Option<PoolName>, Status> {
+    let pool = values::text(text).map(PoolName::parse).transpose();
+    pool.map_err(|error| bad("pool", error.to_string()))
+}
+
+fn fence(fence: Fence) -> v1::Fence {
+    v1::Fence { epoch: fence.epoch.0, revision: fence.revision.0 }
+}
+
+fn session(session: Session) -> v1::Session {
+    v1::Session { epoch: session.epoch.0, revision: session.revision.0 }
+}
+
+fn agent(view: AgentView) -> v1::Agent {
+    let stats = view.link.as_ref().and_then(|link| link.stats.clone());
+    let stats = stats.as_deref();
+    let oldest = stats.and_then(|stats| stats.oldest_due_unstarted_ms).map(Duration::from_millis);
+    v1::Agent {
+        name: view.name.to_string(),
+        pool: view.pool,
+        labels: view.labels,
+        weight: view.weight,
+        connected: view.link.is_some(),
+        version: view.version,
+        tz_version: view.tz_version,
+        session: view.session.map(session),
+        since: view.since.map(values::timestamp),
+        counts: stats.map(counts),
+        clock_offset_us: view.link.as_ref().and_then(|link| link.offset_us).map(|(us, _)| us),
+        oldest_due_unstarted: oldest.map(values::proto_span),
+        lateness: view.link.as_ref().map(|link| lateness(&link.lateness.merged())),
+        ranges_held: view.ranges_held,
+        write_pressure: stats.is_some_and(|stats| stats.write_pressure),
+    }
+}
+
+fn counts(stats: &v1::Stats) -> v1::RunCounts {
+    let ended = stats.ended.unwrap_or_default();
+    v1::RunCounts {
+        running: stats.running,
+        queued: stats.queued,
+        waiting: stats.waiting,
+        succeeded: ended.succeeded,
+        failed: ended.failed,
+        timed_out: ended.timed_out,
+        cancelled: ended.cancelled,
+        lost: ended.lost,
+        skipped: ended.skipped,
+        missed: ended.missed,
+    }
+}
+
+fn lateness(all: &hdrhistogram::Histogram<u64>) -> v1::Lateness {
+    v1::Lateness {
+        count: all.len(),
+        p50_us: all.value_at_quantile(0.5),
+        p99_us: all.value_at_quantile(0.99),
+        p999_us: all.value_at_quantile(0.999),
+        max_us: all.max(),
+    }
+}
+
+fn pool_message(view: PoolView) -> v1::Pool {
+    v1::Pool {
+        name: view.name.to_string(),
+        agents: view.agents,
+        agents_connected: view.agents_connected,
+        tasks: view.tasks,
+        ranges: view.ranges,
+        ranges_vacant: view.ranges_vacant,
+    }
+}
+
+fn range(view: RangeView) -> v1::Range {
+    v1::Range {
+        pool: view.pool.to_string(),
+        id: view.id,
+        holder: view.holder.map(|holder| holder.to_string()).unwrap_or_default(),
+        fence: view.fence.map(fence),
+        owner: view.owner.map(|owner| owner.to_string()).unwrap_or_default(),
+        ledger_through: view.ledger_through.map(|through| values::timestamp(through.wall())),
+        open_entries: view.open_entries,
+        tasks: view.tasks,
+    }
+}

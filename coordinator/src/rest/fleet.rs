@@ -1,0 +1,101 @@
+//! Agents, pools and ranges over HTTP: parse, call the service, convert.
+//!
+//! The service answers with all that there is, from memory; pages are cut here, by the key that the
+//! list is sorted by, so that a page goes on where the last one ended while agents come and go. The
+//! lists are short beside those of tasks and runs, and sorting them for each page costs less than a
+//! second way to read them would.
+
+use axum::extract::State;
+use http::StatusCode;
+use tocktower_core::ids::{AgentName, PoolName};
+use tocktower_proto::json::{self, AgentList, PoolList, RangeList};
+
+use super::App;
+use super::call::{Call, Query, answer};
+use super::problem::{Answer, Failure};
+use super::shapes;
+use crate::service::{PAGE_DEFAULT, PAGE_MAX, cursor};
+
+/// Agents, by name.
+#[utoipa::path(
+    get, path = "/v1/agents", tag = "fleet",
+    params(
+        ("pool" = Option<String>, Query,),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000; 100 when left out"),
+        ("cursor" = Option<String>, Query,),
+    ),
+    responses((status = 200, body = AgentList))
+)]
+pub async fn agents(State(app): State<App>, call: Call) -> Answer {
+    let query = call.query(&["pool", "limit", "cursor"])?;
+    let agents = app.fleet.agents(pool(&query)?.as_ref())?;
+    let (agents, next_cursor) = page(agents, |agent| agent.name.to_string(), &query)?;
+    let items = agents.into_iter().map(shapes::agent).collect();
+    Ok(answer(StatusCode::OK, &AgentList { items, next_cursor }))
+}
+
+/// One agent.
+#[utoipa::path(
+    get, path = "/v1/agents/{agent}", tag = "fleet",
+    params(("agent" = String, Path,)),
+    responses((status = 200, body = json::Agent), (status = 404, body = json::Problem))
+)]
+pub async fn agent(State(app): State<App>, call: Call) -> Answer {
+    call.query(&[])?;
+    let name = AgentName::parse(call.part("agent"));
+    let name = name.map_err(|error| Failure::bad("agent", error.to_string()))?;
+    Ok(answer(StatusCode::OK, &shapes::agent(app.fleet.agent(&name)?)))
+}
+
+/// Pools, by name.
+#[utoipa::path(
+    get, path = "/v1/pools", tag = "fleet",
+    params(("limit" = Option<u32>, Query,), ("cursor" = Option<String>, Query,)),
+    responses((status = 200, body = PoolList))
+)]
+pub async fn pools(State(app): State<App>, call: Call) -> Answer {
+    let query = call.query(&["limit", "cursor"])?;
+    let (pools, next_cursor) = page(app.fleet.pools()?, |pool| pool.name.to_string(), &query)?;
+    let items = pools.into_iter().map(shapes::pool).collect();
+    Ok(answer(StatusCode::OK, &PoolList { items, next_cursor }))
+}
+
+/// Ranges, by pool and number.
+#[utoipa::path(
+    get, path = "/v1/ranges", tag = "fleet",
+    params(
+        ("pool" = Option<String>, Query,), ("limit" = Option<u32>, Query,),
+        ("cursor" = Option<String>, Query,),
+    ),
+    responses((status = 200, body = RangeList))
+)]
+pub async fn ranges(State(app): State<App>, call: Call) -> Answer {
+    let query = call.query(&["pool", "limit", "cursor"])?;
+    let ranges = app.fleet.ranges(pool(&query)?.as_ref())?;
+    let (ranges, next_cursor) =
+        page(ranges, |range| format!("{}/{}", range.pool, range.id), &query)?;
+    let items = ranges.into_iter().map(shapes::range).collect();
+    Ok(answer(StatusCode::OK, &RangeList { items, next_cursor }))
+}
+
+fn pool(query: &Query<'_>) -> Result<Option<PoolName>, Failure> {
+    let pool = query.text("pool")?.map(PoolName::parse).transpose();
+    pool.map_err(|error| Failure::bad("pool", error.to_string()))
+}
+
+/// A page of what is in memory in the order of its keys.
+fn page<T>(
+    all: Vec<T>,
+    key: impl Fn(&T) -> String,
+    query: &Query<'_>,
+) -> Result<(Vec<T>, Option<String>), Failure> {
+    let limit = query.count("limit", PAGE_DEFAULT, PAGE_MAX)?;
+    let after = query.text("cursor")?.map(cursor::read_text).transpose();
+    let after = after.map_err(|error| Failure::bad("cursor", error.to_string()))?;
+    let rest = all.into_iter().filter(|item| after.as_ref().is_none_or(|after| key(item) > *after));
+    let mut items: Vec<T> = rest.take(limit + 1).collect();
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|item| cursor::write_text(&key(item)));
+    Ok((items, next))
+}

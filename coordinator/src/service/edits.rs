@@ -1,0 +1,248 @@
+//! Changes to tasks that exist: replace, patch, pause, resume, delete.
+//!
+//! All of them are one loop: take the newest version that is known, decide with `core::task`, write
+//! if that version is still the newest, else decide again with the one that is. With `If-Match` the
+//! loop ends at the first difference. The catalog's copy is good enough to begin with: if it is
+//! behind, the compare says so and brings the newer one.
+
+use tocktower_cluster::keys::Key;
+use tocktower_cluster::port::{Answer, Compare, Op, OpAnswer, PortError, Txn};
+use tocktower_cluster::tasks::{self as tasks_ops, Changed};
+use tocktower_core::ids::{Incarnation, Revision, TaskName};
+use tocktower_core::task::{FieldError, NewVersion, Spec, Task, pause, replace, resume};
+
+use super::error::TaskError;
+use super::tasks::{TaskWritten, Tasks, matches};
+use crate::catalog::Unreadable;
+use crate::clock;
+
+/// Others may change a task between look and write this often before it is given up.
+const ROUNDS_MAX: usize = 5;
+
+/// What an edit decides on.
+type Decided = Result<Option<NewVersion>, TaskError>;
+
+impl Tasks {
+    /// Creates the task, or puts `spec` in the place of what is there.
+    pub async fn put(
+        &self,
+        spec: Spec,
+        if_revision: Option<Revision>,
+        key: Option<&str>,
+    ) -> Result<TaskWritten, TaskError> {
+        self.ready()?;
+        let name = spec.name.clone();
+        for _ in 0..ROUNDS_MAX {
+            if self.known(&name)?.is_none() {
+                if let Some(given) = if_revision {
+                    return Err(TaskError::Conflict { given, now: Revision(0) });
+                }
+                match self.create(spec.clone(), key).await {
+                    Err(TaskError::Exists(_)) => {}
+                    result => return result,
+                }
+            }
+            let decide = |current: &Task| Ok(replace(current, spec.clone(), clock::wall())?);
+            match self.edit(&name, if_revision, decide).await {
+                // Deleted in between: create it.
+                Err(TaskError::NotFound(_)) if if_revision.is_none() => {}
+                result => return result,
+            }
+        }
+        Err(TaskError::Contended)
+    }
+
+    /// Changes the task by what `patch` makes of the version that is there.
+    pub async fn patch(
+        &self,
+        name: &TaskName,
+        if_revision: Option<Revision>,
+        patch: impl Fn(&Task) -> Result<Spec, Vec<FieldError>>,
+    ) -> Result<TaskWritten, TaskError> {
+        let decide = |current: &Task| {
+            let spec = patch(current).map_err(TaskError::Invalid)?;
+            Ok(replace(current, spec, clock::wall())?)
+        };
+        self.edit(name, if_revision, decide).await
+    }
+
+    pub async fn pause(
+        &self,
+        name: &TaskName,
+        if_revision: Option<Revision>,
+    ) -> Result<TaskWritten, TaskError> {
+        let decide = |current: &Task| Ok(pause(current, clock::wall())?);
+        self.edit(name, if_revision, decide).await
+    }
+
+    pub async fn resume(
+        &self,
+        name: &TaskName,
+        if_revision: Option<Revision>,
+    ) -> Result<TaskWritten, TaskError> {
+        let decide = |current: &Task| Ok(resume(current, clock::wall()));
+        self.edit(name, if_revision, decide).await
+    }
+
+    async fn edit(
+        &self,
+        name: &TaskName,
+        if_revision: Option<Revision>,
+        decide: impl Fn(&Task) -> Decided,
+    ) -> Result<TaskWritten, TaskError> {
+        self.ready()?;
+        let mut current = self.newest(name).await?;
+        for _ in 0..ROUNDS_MAX {
+            matches(if_revision, current.revision)?;
+            let Some(version) = decide(&current)? else {
+                return Ok(self.written(current, false, false));
+            };
+            match self.replace(&current, &version).await? {
+                Changed::Done { incarnation, revision } => {
+                    return Ok(self.replaced(current, version, incarnation, revision));
+                }
+                Changed::Conflict(Some(newer)) => current = *newer,
+                // Gone, or moved to another pool.
+                Changed::Conflict(None) => {
+                    let found = self.look_up(name).await?;
+                    current = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                }
+            }
+        }
+        Err(TaskError::Contended)
+    }
+
+    fn replaced(
+        &self,
+        current: Task,
+        version: NewVersion,
+        incarnation: Incarnation,
+        revision: Revision,
+    ) -> TaskWritten {
+        let moved = version.moved;
+        let task = version.clone().written(incarnation, revision);
+        if moved {
+            self.catalog.deleted(&current.spec.pool, &current.spec.name, revision);
+        }
+        self.show_version(&task, &version);
+        self.written(task, false, moved)
+    }
+
+    async fn replace(&self, current: &Task, version: &NewVersion) -> Result<Changed, TaskError> {
+        let triggers = self.catalog.look(|state| state.triggers_of(&current.spec.name));
+        let keys = self.catalog.keys();
+        let txn = tasks_ops::replace(keys, current, version, self.epoch, &triggers)?;
+        match self.send(txn).await {
+            Ok(answer) => Ok(tasks_ops::read_replace(current, version, self.epoch, &answer)?),
+            Err(PortError::Unknown(_)) => self.look_into(current, version).await,
+            Err(error) => Err(TaskError::Store(error)),
+        }
+    }
+
+    /// After an unknown outcome: what is there as it was sent was written; what is there as before
+    /// may still change.
+    async fn look_into(&self, current: &Task, version: &NewVersion) -> Result<Changed, TaskError> {
+        let (pool, name) = (&version.spec.pool, &version.spec.name);
+        let found = self.read(pool, name).await.map_err(|_| TaskError::OutcomeUnknown)?;
+        match found {
+            Some(task) if task.revision == current.revision => Err(TaskError::OutcomeUnknown),
+            Some(task) => {
+                let (incarnation, revision) = (task.incarnation, task.revision);
+                match version.clone().written(incarnation, revision) == task {
+                    true => Ok(Changed::Done { incarnation, revision }),
+                    false => Ok(Changed::Conflict(Some(Box::new(task)))),
+                }
+            }
+            None if version.moved => Err(TaskError::OutcomeUnknown),
+            None => Ok(Changed::Conflict(None)),
+        }
+    }
+
+    /// Deletes the task; also one whose record cannot be read.
+    pub async fn delete(
+        &self,
+        name: &TaskName,
+        if_revision: Option<Revision>,
+    ) -> Result<(), TaskError> {
+        self.ready()?;
+        let mut current = match self.newest(name).await {
+            Ok(current) => current,
+            Err(TaskError::Unreadable { .. }) => {
+                return self.delete_unreadable(name, if_revision).await;
+            }
+            Err(error) => return Err(error),
+        };
+        for _ in 0..ROUNDS_MAX {
+            matches(if_revision, current.revision)?;
+            let triggers = self.catalog.look(|state| state.triggers_of(name));
+            let txn = tasks_ops::delete(self.catalog.keys(), &current, &triggers);
+            let answer = match self.send(txn).await {
+                Ok(answer) => answer,
+                // Asked again, a delete does no harm, and its absence is its success.
+                Err(PortError::Unknown(_)) => match self.look_up(name).await {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(_)) | Err(_) => return Err(TaskError::OutcomeUnknown),
+                },
+                Err(error) => return Err(TaskError::Store(error)),
+            };
+            match tasks_ops::read_delete(&current, &answer)? {
+                Changed::Done { revision, .. } => {
+                    self.catalog.deleted(&current.spec.pool, name, revision);
+                    return Ok(());
+                }
+                Changed::Conflict(Some(newer)) => current = *newer,
+                Changed::Conflict(None) => {
+                    let found = self.look_up(name).await?;
+                    current = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                }
+            }
+        }
+        Err(TaskError::Contended)
+    }
+
+    async fn delete_unreadable(
+        &self,
+        name: &TaskName,
+        if_revision: Option<Revision>,
+    ) -> Result<(), TaskError> {
+        let keys = self.catalog.keys();
+        let known = self.catalog.look(|state| {
+            state.tasks.get(name).map(|stored| (stored.pool.clone(), stored.mod_revision))
+        });
+        let (pool, revision) = known.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+        matches(if_revision, revision)?;
+        let key = keys.build(&Key::Task(pool.clone(), name.clone()));
+        let mut then = vec![Op::Delete { key: key.clone() }];
+        if pool != *keys.directory() {
+            then.push(Op::Delete { key: keys.build(&Key::Elsewhere(name.clone())) });
+        }
+        let when = vec![Compare::Modified { key: key.clone(), at: revision }];
+        let txn = Txn { when, then, otherwise: vec![Op::Get { key }] };
+        match self.send(txn).await? {
+            Answer::Txn { revision, succeeded: true, .. } => {
+                self.catalog.deleted(&pool, name, revision);
+                Ok(())
+            }
+            Answer::Txn { answers, .. } if answers == [OpAnswer::Got(None)] => {
+                Err(TaskError::NotFound(name.clone()))
+            }
+            _ => Err(TaskError::Contended),
+        }
+    }
+
+    /// The version in the catalog, decoded.
+    pub(super) fn known(&self, name: &TaskName) -> Result<Option<Task>, TaskError> {
+        let read = self.catalog.look(|state| state.tasks.get(name).map(|stored| stored.read()));
+        read.transpose()
+            .map_err(|Unreadable { name, error, .. }| TaskError::Unreadable { name, error })
+    }
+
+    /// The newest version that can be had without waiting; if the catalog has none, the store's.
+    pub(super) async fn newest(&self, name: &TaskName) -> Result<Task, TaskError> {
+        if let Some(task) = self.known(name)? {
+            return Ok(task);
+        }
+        // It may have been made through another coordinator a moment ago.
+        self.look_up(name).await?.ok_or_else(|| TaskError::NotFound(name.clone()))
+    }
+}

@@ -1,0 +1,231 @@
+//! The fleet as it stands: agents, the pools they form, and who holds which range.
+//!
+//! What outlives a session, the session, and what the link tells are three sources for one agent;
+//! each fills what it knows. An agent that is down is still shown, with what was kept of it.
+//! Nothing is asked of anybody: this is the catalog beside the links, so it answers when nobody
+//! else does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tocktower_core::ids::{AgentName, Fence, PoolName, RangeId, Session};
+use tocktower_core::ring::Ring;
+use tocktower_core::time::{Instant, Wall};
+
+use super::error::FleetError;
+use crate::catalog::{Catalog, Member, State};
+use crate::links::{LinkInfo, Links};
+
+/// The fleet service. Cheap to clone.
+#[derive(Clone)]
+pub struct Fleet {
+    catalog: Catalog,
+    links: Links,
+}
+
+/// All that is known of an agent.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    pub name: AgentName,
+    pub pool: String,
+    pub labels: BTreeMap<String, String>,
+    pub weight: u32,
+    pub version: String,
+    pub tz_version: String,
+    /// `None`: it has no session, so it is down or cut off.
+    pub session: Option<Session>,
+    pub since: Option<Wall>,
+    /// `None`: it has no link to this coordinator.
+    pub link: Option<Arc<LinkInfo>>,
+    /// By its claims.
+    pub ranges_held: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PoolView {
+    pub name: PoolName,
+    pub agents: u32,
+    pub agents_connected: u32,
+    pub tasks: u64,
+    pub ranges: u32,
+    pub ranges_vacant: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RangeView {
+    pub pool: PoolName,
+    /// Hexadecimal, of fixed width.
+    pub id: String,
+    pub holder: Option<AgentName>,
+    pub fence: Option<Fence>,
+    /// With whom it should be, by the ring.
+    pub owner: Option<AgentName>,
+    pub ledger_through: Option<Instant>,
+    pub open_entries: u32,
+    pub tasks: u64,
+}
+
+impl Fleet {
+    pub fn new(catalog: Catalog, links: Links) -> Fleet {
+        Fleet { catalog, links }
+    }
+
+    /// All agents, or those of a pool, by name.
+    pub fn agents(&self, pool: Option<&PoolName>) -> Result<Vec<AgentView>, FleetError> {
+        self.ready()?;
+        let links = self.linked();
+        let views = self.catalog.look(|state| {
+            let names: BTreeSet<&AgentName> =
+                state.members.keys().chain(state.agents.keys()).chain(links.keys()).collect();
+            let held = held(state);
+            names.into_iter().map(|name| view(state, &links, &held, name)).collect::<Vec<_>>()
+        });
+        let wanted = |view: &AgentView| pool.is_none_or(|pool| view.pool == pool.as_str());
+        Ok(views.into_iter().filter(wanted).collect())
+    }
+
+    pub fn agent(&self, name: &AgentName) -> Result<AgentView, FleetError> {
+        self.ready()?;
+        let link = self.links.one(name);
+        let links: BTreeMap<AgentName, Arc<LinkInfo>> =
+            link.into_iter().map(|info| (info.agent.clone(), Arc::new(info))).collect();
+        self.catalog.look(|state| {
+            let known = state.members.contains_key(name)
+                || state.agents.contains_key(name)
+                || links.contains_key(name);
+            match known {
+                true => Ok(view(state, &links, &held(state), name)),
+                false => Err(FleetError::NotFound(name.to_string())),
+            }
+        })
+    }
+
+    pub fn pools(&self) -> Result<Vec<PoolView>, FleetError> {
+        self.ready()?;
+        let links = self.linked();
+        let ranges = self.catalog.keys().ranges().get();
+        Ok(self.catalog.look(|state| {
+            let tasks = state.tasks.per_pool();
+            let view = |name: PoolName| {
+                let members: Vec<&AgentName> = members_of(state, &name).map(|(a, _)| a).collect();
+                let linked = members.iter().filter(|agent| links.contains_key(**agent)).count();
+                let held = state.claims.keys().filter(|(pool, _)| *pool == name).count();
+                PoolView {
+                    agents: count(members.len()),
+                    agents_connected: count(linked),
+                    tasks: tasks.get(&name).copied().unwrap_or(0),
+                    ranges,
+                    ranges_vacant: ranges.saturating_sub(count(held)),
+                    name,
+                }
+            };
+            pools(state).into_iter().map(view).collect()
+        }))
+    }
+
+    /// All ranges of all pools, or of one.
+    pub fn ranges(&self, pool: Option<&PoolName>) -> Result<Vec<RangeView>, FleetError> {
+        self.ready()?;
+        Ok(self.catalog.look(|state| {
+            let wanted = |name: &PoolName| pool.is_none_or(|pool| pool == name);
+            let pools = pools(state).into_iter().filter(wanted);
+            pools.flat_map(|pool| self.ranges_of(state, &pool)).collect()
+        }))
+    }
+
+    fn ranges_of(&self, state: &State, pool: &PoolName) -> Vec<RangeView> {
+        let keys = self.catalog.keys();
+        let weights: BTreeMap<AgentName, u32> = members_of(state, pool)
+            .map(|(agent, member)| (agent.clone(), member.record.weight))
+            .collect();
+        let ring = Ring::new(keys.ranges(), &weights);
+        let width = keys.ranges().hex_width();
+        let view = |range: RangeId| {
+            let key = (pool.clone(), range);
+            let claim = state.claims.get(&key);
+            let ledger = state.ledgers.get(&key);
+            RangeView {
+                pool: pool.clone(),
+                id: format!("{:0width$x}", range.0),
+                holder: claim.map(|claim| claim.agent.clone()),
+                fence: claim.map(|claim| claim.fence),
+                owner: ring.owner(range).cloned(),
+                ledger_through: ledger.map(|ledger| ledger.through),
+                open_entries: ledger.map_or(0, |ledger| ledger.open),
+                tasks: u64::from(state.tasks.in_range(pool, range)),
+            }
+        };
+        keys.ranges().all().map(view).collect()
+    }
+
+    fn linked(&self) -> BTreeMap<AgentName, Arc<LinkInfo>> {
+        self.links.all().into_iter().map(|info| (info.agent.clone(), Arc::new(info))).collect()
+    }
+
+    fn ready(&self) -> Result<(), FleetError> {
+        match self.catalog.standing().listed {
+            true => Ok(()),
+            false => Err(FleetError::NotReady),
+        }
+    }
+}
+
+fn members_of<'a>(
+    state: &'a State,
+    pool: &'a PoolName,
+) -> impl Iterator<Item = (&'a AgentName, &'a Member)> {
+    state.members.iter().filter(|(_, member)| member.record.pool == pool.as_str())
+}
+
+/// Pools that have agents, tasks or claims.
+fn pools(state: &State) -> BTreeSet<PoolName> {
+    let of_members = state.members.values().map(|member| member.record.pool.as_str());
+    let of_agents = state.agents.values().map(|agent| agent.pool.as_str());
+    let mut pools: BTreeSet<PoolName> =
+        of_members.chain(of_agents).filter_map(|pool| PoolName::parse(pool).ok()).collect();
+    pools.extend(state.tasks.per_pool().into_keys());
+    pools.extend(state.claims.keys().map(|(pool, _)| pool.clone()));
+    pools
+}
+
+fn held(state: &State) -> BTreeMap<AgentName, u32> {
+    let mut held = BTreeMap::new();
+    for claim in state.claims.values() {
+        *held.entry(claim.agent.clone()).or_insert(0) += 1;
+    }
+    held
+}
+
+fn view(
+    state: &State,
+    links: &BTreeMap<AgentName, Arc<LinkInfo>>,
+    held: &BTreeMap<AgentName, u32>,
+    name: &AgentName,
+) -> AgentView {
+    let member = state.members.get(name);
+    let kept = state.agents.get(name);
+    let link = links.get(name).cloned();
+    let record = member.map(|member| &member.record);
+    let pool = record.map(|record| record.pool.clone()).or(kept.map(|kept| kept.pool.clone()));
+    let linked_pool = || link.as_ref().map_or_else(String::new, |link| link.pool.to_string());
+    let labels =
+        record.map(|record| record.labels.clone()).or(kept.map(|kept| kept.labels.clone()));
+    let build = link.as_ref().map(|link| link.build.clone());
+    let tz_version = link.as_ref().map(|link| link.tz_version.clone());
+    AgentView {
+        name: name.clone(),
+        pool: pool.unwrap_or_else(linked_pool),
+        labels: labels.unwrap_or_default(),
+        weight: record.map(|record| record.weight).or(kept.map(|kept| kept.weight)).unwrap_or(0),
+        version: record.map(|r| r.version.clone()).or(build).unwrap_or_default(),
+        tz_version: record.map(|r| r.tz_version.clone()).or(tz_version).unwrap_or_default(),
+        session: member.map(|member| member.session),
+        since: record.map(|record| Wall::from_micros(record.since_us)),
+        link,
+        ranges_held: held.get(name).copied().unwrap_or(0),
+    }
+}
+
+fn count(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
+}

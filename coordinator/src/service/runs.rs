@@ -1,0 +1,356 @@
+//! Runs: what agents know of them, asked over their links and merged.
+//!
+//! No coordinator keeps history: it lies with the agents that held the range, each of which says
+//! which ranges it has history of. A question goes to those, all at once, with a time limit; their
+//! accounts are merged (`merge`). Who may know more and did not answer is named in the answer, so
+//! that a partial list is never taken for a whole one.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tocktower_core::ids::{AgentName, Name, Namespace, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::run::{RunRecord, RunState};
+use tocktower_core::time::Instant;
+use tocktower_proto::convert::{RunName, format_run_id, parse_run_id, run_state_proto};
+use tocktower_proto::v1;
+
+use super::cursor;
+use super::error::RunError;
+use super::merge::{self, Place};
+use crate::catalog::Catalog;
+use crate::feed::{self, Feed, Filter, Follower};
+use crate::links::{Answers, Links, Part};
+
+/// How long agents have for a question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long the newest run of a task that is shown may take.
+const LAST_RUN_WITHIN: Duration = Duration::from_secs(1);
+/// A ulid begins with its time, 48 bits of milliseconds.
+const ULID_TIME_SHIFT: u32 = 80;
+/// Runs that one agent may send for one question.
+const RUNS_MAX: usize = 10_000;
+
+/// The run service. Cheap to clone.
+#[derive(Clone)]
+pub struct Runs {
+    catalog: Catalog,
+    links: Links,
+    feed: Feed,
+}
+
+/// Which runs a list shows. What is left out matches everything.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RunFilter {
+    pub namespace: Option<Namespace>,
+    pub task: Option<Name>,
+    pub states: Vec<RunState>,
+    /// By instant; `until` does not belong to it.
+    pub since: Option<Instant>,
+    pub until: Option<Instant>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct RunPage {
+    /// The newest first.
+    pub runs: Vec<RunRecord>,
+    pub next_cursor: Option<String>,
+    /// Agents that may know more and did not answer in time.
+    pub silent: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Stream {
+    #[default]
+    Stdout,
+    Stderr,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutputRequest {
+    pub run_id: String,
+    /// 0: the newest.
+    pub attempt: u32,
+    pub stream: Stream,
+    pub follow: bool,
+    pub offset: u64,
+}
+
+/// What an attempt wrote, as it comes.
+pub struct Output {
+    agent: AgentName,
+    answers: Answers,
+}
+
+impl Output {
+    /// The next chunk; `None`: that was all.
+    pub async fn next(&mut self) -> Result<Option<v1::OutputChunk>, RunError> {
+        match self.answers.next().await {
+            Part::Output(chunk) => Ok(Some(chunk)),
+            Part::Done => Ok(None),
+            Part::Failed(error) => Err(refused(&self.agent, error)),
+            Part::Runs(_) | Part::Lagged | Part::Gone => {
+                Err(RunError::Silent(vec![self.agent.to_string()]))
+            }
+        }
+    }
+}
+
+/// What came of asking several agents.
+struct Told {
+    accounts: Vec<RunRecord>,
+    /// One of them sent as many as it was asked for.
+    full: bool,
+    silent: Vec<String>,
+}
+
+impl Runs {
+    pub fn new(catalog: Catalog, links: Links, feed: Feed) -> Runs {
+        Runs { catalog, links, feed }
+    }
+
+    pub fn follow(&self, filter: Filter) -> Follower {
+        self.feed.follow(&self.links.interests, filter)
+    }
+
+    /// A page of runs, the newest first.
+    pub async fn list(
+        &self,
+        filter: &RunFilter,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<RunPage, RunError> {
+        self.ready()?;
+        let before = cursor.map(read_cursor).transpose()?;
+        let range = self.range_of(filter);
+        let query = runs_query(filter, limit, before.as_ref());
+        let told = self.ask(range, v1::query::Kind::Runs(query), limit, ANSWER_WITHIN).await;
+        let mut runs = merge::merged(told.accounts);
+        let more = told.full || runs.len() > limit;
+        runs.truncate(limit);
+        let next_cursor = runs.last().filter(|_| more).map(write_cursor);
+        Ok(RunPage { runs, next_cursor, silent: told.silent })
+    }
+
+    /// One run, as all who know of it tell.
+    pub async fn one(&self, run_id: &str) -> Result<RunRecord, RunError> {
+        self.ready()?;
+        let (task, name) = parse(run_id)?;
+        let range = self.catalog.keys().ranges().range_of(&task);
+        let query = v1::RunQuery { run_id: run_id.to_owned() };
+        let told = self.ask(Some(range), v1::query::Kind::Run(query), 1, ANSWER_WITHIN).await;
+        if let Some(run) = merge::merged(told.accounts).into_iter().next() {
+            return Ok(run);
+        }
+        if let Some(waiting) = self.waiting(&task, name) {
+            return waiting;
+        }
+        match told.silent.is_empty() {
+            true => Err(RunError::NotFound(run_id.to_owned())),
+            false => Err(RunError::Silent(told.silent)),
+        }
+    }
+
+    /// The newest run of a task, if somebody tells of one in time.
+    pub async fn last_of(&self, task: &TaskName) -> Option<RunRecord> {
+        self.newest(task, 1, LAST_RUN_WITHIN).await.into_iter().next()
+    }
+
+    /// The newest runs of a task, as far as somebody tells of them in time.
+    pub async fn recent(&self, task: &TaskName, count: usize) -> Vec<RunRecord> {
+        self.newest(task, count, LAST_RUN_WITHIN).await
+    }
+
+    async fn newest(&self, task: &TaskName, count: usize, within: Duration) -> Vec<RunRecord> {
+        let (namespace, name) = (task.namespace.clone(), task.name.clone());
+        let filter =
+            RunFilter { namespace: Some(namespace), task: Some(name), ..RunFilter::default() };
+        let range = self.catalog.keys().ranges().range_of(task);
+        let query = v1::query::Kind::Runs(runs_query(&filter, count, None));
+        let told = self.ask(Some(range), query, count, within).await;
+        let mut runs = merge::merged(told.accounts);
+        runs.truncate(count);
+        runs
+    }
+
+    /// What an attempt wrote.
+    pub async fn output(&self, request: &OutputRequest) -> Result<Output, RunError> {
+        let run = self.one(&request.run_id).await?;
+        let attempt = match request.attempt {
+            0 => run.attempts.last(),
+            number => run.attempts.iter().find(|known| known.attempt.number == number),
+        };
+        let agent = attempt.map_or(run.agent.clone(), |attempt| attempt.agent.clone());
+        let stream = match request.stream {
+            Stream::Stdout => v1::OutputStream::Stdout,
+            Stream::Stderr => v1::OutputStream::Stderr,
+        };
+        let query = v1::OutputQuery {
+            run_id: request.run_id.clone(),
+            attempt: request.attempt,
+            stream: stream.into(),
+            follow: request.follow,
+            offset: request.offset,
+        };
+        let answers = self.links.ask(&agent, v1::query::Kind::Output(query));
+        let answers = answers.map_err(|_| RunError::Silent(vec![agent.to_string()]))?;
+        Ok(Output { agent, answers })
+    }
+
+    /// Ends a run that goes on or waits; answers with the run as its holder took the request.
+    pub async fn cancel(&self, run_id: &str) -> Result<RunRecord, RunError> {
+        let run = self.one(run_id).await?;
+        if run.state.is_end() {
+            return Err(RunError::Over(run.state));
+        }
+        let agent = run.agent;
+        let silent = || RunError::Silent(vec![agent.to_string()]);
+        let mut answers = self.links.cancel(&agent, run_id).map_err(|_| silent())?;
+        let part = tokio::time::timeout(ANSWER_WITHIN, answers.next()).await;
+        match part.map_err(|_| silent())? {
+            Part::Runs(runs) => feed::readable(runs).into_iter().next().ok_or_else(silent),
+            Part::Failed(error) => Err(refused(&agent, error)),
+            Part::Output(_) | Part::Done | Part::Lagged | Part::Gone => Err(silent()),
+        }
+    }
+
+    /// A trigger that no agent has told of yet: it waits for the holder of its range.
+    fn waiting(&self, task: &TaskName, name: RunName) -> Option<Result<RunRecord, RunError>> {
+        let RunName::Manual(ulid) = name else { return None };
+        let range = self.catalog.keys().ranges().range_of(task);
+        let (incarnation, claim) = self.catalog.look(|state| {
+            let waits = state.triggers.get(task).is_some_and(|ulids| ulids.contains(&ulid));
+            let stored = state.tasks.get(task).filter(|_| waits)?;
+            let claim = state.claims.get(&(stored.pool.clone(), range)).cloned();
+            stored.task().ok().map(|task| (task.incarnation, claim))
+        })?;
+        let id = RunId { task: task.clone(), incarnation, run: RunKey::Manual(ulid) };
+        let Some(claim) = claim else { return Some(Err(RunError::Waits(format_run_id(&id)))) };
+        let ms = i64::try_from(ulid >> ULID_TIME_SHIFT).unwrap_or(i64::MAX);
+        let instant = Instant::from_millis(ms);
+        Some(Ok(RunRecord {
+            id,
+            state: RunState::Queued,
+            reason: None,
+            instant,
+            due: instant.wall(),
+            agent: claim.agent,
+            fence: claim.fence,
+            attempts: Vec::new(),
+            lateness_micros: None,
+            waited_by_policy: false,
+            provisional: false,
+            span: None,
+            request: None,
+        }))
+    }
+
+    /// Asks all who may know, at once. Members without a link here cannot be asked.
+    async fn ask(
+        &self,
+        range: Option<RangeId>,
+        kind: v1::query::Kind,
+        limit: usize,
+        within: Duration,
+    ) -> Told {
+        let knowing = self.links.knowing(range);
+        let linked: BTreeSet<AgentName> =
+            self.links.all().into_iter().map(|info| info.agent).collect();
+        let unlinked = self.catalog.look(|state| {
+            let known = state.members.keys().filter(|agent| !linked.contains(*agent));
+            known.map(ToString::to_string).collect::<Vec<String>>()
+        });
+        let asked = knowing.into_iter().map(|agent| {
+            let answers = self.links.ask(&agent, kind.clone());
+            async move {
+                let Ok(answers) = answers else { return (agent, None) };
+                let told = tokio::time::timeout(within, collect(answers)).await;
+                (agent, told.ok().flatten())
+            }
+        });
+        let mut told = Told { accounts: Vec::new(), full: false, silent: unlinked };
+        for (agent, accounts) in join_all(asked).await {
+            match accounts {
+                Some(accounts) => {
+                    told.full |= accounts.len() >= limit;
+                    told.accounts.extend(accounts);
+                }
+                None => told.silent.push(agent.to_string()),
+            }
+        }
+        told
+    }
+
+    fn range_of(&self, filter: &RunFilter) -> Option<RangeId> {
+        let (namespace, name) = (filter.namespace.clone()?, filter.task.clone()?);
+        Some(self.catalog.keys().ranges().range_of(&TaskName { namespace, name }))
+    }
+
+    fn ready(&self) -> Result<(), RunError> {
+        match self.catalog.standing().listed {
+            true => Ok(()),
+            false => Err(RunError::NotReady),
+        }
+    }
+}
+
+/// All runs of one agent's answer; `None`: it was not whole.
+async fn collect(mut answers: Answers) -> Option<Vec<RunRecord>> {
+    let mut accounts = Vec::new();
+    loop {
+        match answers.next().await {
+            Part::Runs(runs) if accounts.len() + runs.len() <= RUNS_MAX => {
+                accounts.extend(feed::readable(runs));
+            }
+            Part::Done => return Some(accounts),
+            // It knows nothing of it, which is an answer.
+            Part::Failed(error) if error.code == "not_found" => return Some(accounts),
+            Part::Failed(error) => {
+                tracing::warn!(code = error.code, detail = error.detail, "a query was refused");
+                return None;
+            }
+            Part::Runs(_) | Part::Output(_) | Part::Lagged | Part::Gone => return None,
+        }
+    }
+}
+
+fn refused(agent: &AgentName, error: v1::Error) -> RunError {
+    match error.code.as_str() {
+        "not_found" => RunError::NotFound(error.detail),
+        _ => RunError::Refused { agent: agent.to_string(), detail: error.detail },
+    }
+}
+
+fn runs_query(filter: &RunFilter, limit: usize, before: Option<&Place>) -> v1::RunsQuery {
+    v1::RunsQuery {
+        namespace: filter.namespace.as_ref().map_or_else(String::new, ToString::to_string),
+        task: filter.task.as_ref().map_or_else(String::new, ToString::to_string),
+        states: filter.states.iter().map(|state| run_state_proto(*state).into()).collect(),
+        since_ms: filter.since.map(Instant::millis),
+        until_ms: filter.until.map(Instant::millis),
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        before: before.map(|(instant, run_id)| v1::RunCursor {
+            instant_ms: instant.millis(),
+            run_id: run_id.clone(),
+        }),
+    }
+}
+
+fn parse(run_id: &str) -> Result<(TaskName, RunName), RunError> {
+    parse_run_id(run_id).map_err(|error| RunError::bad("run_id", error.to_string()))
+}
+
+fn write_cursor(run: &RunRecord) -> String {
+    cursor::write_text(&format!("{} {}", run.instant.millis(), format_run_id(&run.id)))
+}
+
+fn read_cursor(cursor: &str) -> Result<Place, RunError> {
+    let text = cursor::read_text(cursor).map_err(|e| RunError::bad("cursor", e.to_string()))?;
+    let place = text
+        .split_once(' ')
+        .and_then(|(ms, run_id)| Some((Instant::from_millis(ms.parse().ok()?), run_id.to_owned())));
+    place.ok_or_else(|| {
+        let given = cursor.chars().take(64).collect();
+        RunError::bad("cursor", cursor::CursorError { given }.to_string())
+    })
+}

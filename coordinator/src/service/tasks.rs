@@ -1,0 +1,260 @@
+//! Tasks are made here, one or ten thousand at a time.
+//!
+//! A create is checked, encoded and handed to the group commit; nothing is read first, since the
+//! create itself finds out whether the name is taken. What is found in its place may be the same
+//! request, sent again after a lost answer: then the first answer is given again.
+//!
+//! Edits are in `edits`, reads in `look`, triggers in `triggers`: one service, several files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tocktower_cluster::commit::{Commit, Wanted};
+use tocktower_cluster::port::{Answer, Port, PortError, Request, Txn};
+use tocktower_cluster::tasks::{self as tasks_ops, Create, Created, Lookup, Taken};
+use tocktower_core::ids::{Epoch, PoolName, Revision, TaskName};
+use tocktower_core::limits;
+use tocktower_core::task::{NewVersion, Spec, Task, create};
+use tocktower_proto::convert::{TaskStatus, encode_task};
+use tokio::sync::Semaphore;
+
+use super::error::TaskError;
+use super::requests;
+use super::runs::Runs;
+use crate::catalog::{Catalog, Written};
+use crate::clock;
+use crate::links::Links;
+use crate::metrics::Metrics;
+
+/// Edits, deletes and triggers that are with the shared state at once; more of them wait.
+const WRITES_MAX: usize = 256;
+/// A write that takes longer is of unknown outcome.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+/// Agents call for slower creates when their newest proof is over a second old; a second later
+/// creates are refused.
+const PRESSED_FOR: Duration = Duration::from_secs(1);
+
+/// The task service. Cheap to clone.
+#[derive(Clone)]
+pub struct Tasks {
+    pub(super) catalog: Catalog,
+    pub(super) port: Arc<dyn Port>,
+    pub(super) epoch: Epoch,
+    pub(super) links: Links,
+    pub(super) runs: Runs,
+    commit: Commit,
+    writes: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// Something accepted that a person should look at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    pub code: String,
+    pub message: String,
+}
+
+/// A task as it was written.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TaskWritten {
+    pub task: Task,
+    pub status: TaskStatus,
+    /// It did not exist before.
+    pub created: bool,
+    /// Its placement changed: it is a new incarnation.
+    pub moved: bool,
+    pub warnings: Vec<Warning>,
+}
+
+impl Tasks {
+    pub fn new(
+        catalog: Catalog,
+        port: Arc<dyn Port>,
+        epoch: Epoch,
+        links: Links,
+        runs: Runs,
+        metrics: Arc<Metrics>,
+    ) -> Tasks {
+        let observed = metrics.clone();
+        let observer = Arc::new(move |creates: usize, took: Duration| {
+            observed.committed(creates, took);
+        });
+        let commit = Commit::start(port.clone(), catalog.keys().clone(), epoch, observer);
+        let writes = Arc::new(Semaphore::new(WRITES_MAX));
+        Tasks { catalog, port, epoch, links, runs, commit, writes, metrics }
+    }
+
+    /// Makes a new task. With a key it may be sent again.
+    pub async fn create(&self, spec: Spec, key: Option<&str>) -> Result<TaskWritten, TaskError> {
+        let mut results = self.create_all(vec![(0, Ok(spec))], key).await?;
+        results.pop().unwrap_or(Err(TaskError::OutcomeUnknown))
+    }
+
+    /// Makes many new tasks, each for itself; results are in order. What was refused before it
+    /// became a task is handed through, so that it keeps its place. Each comes with its index in
+    /// the whole request, by which a retry knows it again.
+    pub async fn create_all(
+        &self,
+        specs: Vec<(usize, Result<Spec, TaskError>)>,
+        key: Option<&str>,
+    ) -> Result<Vec<Result<TaskWritten, TaskError>>, TaskError> {
+        if specs.len() > limits::BATCH_TASKS_MAX {
+            let (given, max) = (specs.len(), limits::BATCH_TASKS_MAX);
+            return Err(TaskError::BatchTooLong { given, max });
+        }
+        self.ready()?;
+        let mut results: Vec<Result<TaskWritten, TaskError>> = Vec::with_capacity(specs.len());
+        let mut sent: Vec<(usize, NewVersion)> = Vec::new();
+        let mut wanted = Vec::new();
+        for (index, spec) in specs {
+            match spec.and_then(|spec| self.prepare(spec, key, index)) {
+                Ok((version, create)) => {
+                    sent.push((results.len(), version));
+                    wanted.push(create);
+                    results.push(Err(TaskError::OutcomeUnknown));
+                }
+                Err(error) => results.push(Err(error)),
+            }
+        }
+        let values: Vec<Vec<u8>> = wanted.iter().map(|w: &Wanted| w.create.value.clone()).collect();
+        let outcomes = self.commit.create(wanted).await?;
+        for (((place, version), outcome), value) in sent.into_iter().zip(outcomes).zip(values) {
+            let result = match outcome {
+                Ok(created) => self.created(version, created, &value).await,
+                Err(error) => Err(TaskError::from(error)),
+            };
+            if let Some(slot) = results.get_mut(place) {
+                *slot = result;
+            }
+        }
+        self.metrics.created(results.iter().filter(|result| result.is_ok()).count());
+        Ok(results)
+    }
+
+    fn prepare(
+        &self,
+        spec: Spec,
+        key: Option<&str>,
+        index: usize,
+    ) -> Result<(NewVersion, Wanted), TaskError> {
+        if self.links.pressed(&spec.pool, clock::mono(), PRESSED_FOR) {
+            return Err(TaskError::Pressed);
+        }
+        let request = match key {
+            Some(key) => Some(requests::request(key, index)),
+            None => spec.one_shot_at().map(|_| requests::request_by_chance()),
+        };
+        let version = create(spec, clock::wall(), request).map_err(TaskError::Invalid)?;
+        let create = Create::new(&version, self.epoch)?;
+        Ok((version, Wanted { create, known_again: request.is_some() }))
+    }
+
+    async fn created(
+        &self,
+        version: NewVersion,
+        created: Created,
+        value: &[u8],
+    ) -> Result<TaskWritten, TaskError> {
+        let request = version.request;
+        let name = version.spec.name.clone();
+        let there = match created {
+            Created::Done { incarnation, revision } => {
+                let task = version.written(incarnation, revision);
+                self.show_early(&task, value);
+                return Ok(self.written(task, true, false));
+            }
+            Created::Exists(Taken::Here(task)) => Some(*task),
+            Created::Exists(Taken::Elsewhere(pool)) if request.is_some() => {
+                self.read(&pool, &name).await?
+            }
+            Created::Exists(Taken::Elsewhere(_)) => None,
+        };
+        match there {
+            // The same request: the first answer again.
+            Some(task) if request.is_some() && task.request == request => {
+                Ok(self.written(task, true, false))
+            }
+            Some(_) | None => Err(TaskError::Exists(name)),
+        }
+    }
+
+    /// So that whoever has the answer finds the task, before the watch brings it.
+    pub(super) fn show_early(&self, task: &Task, value: &[u8]) {
+        let (create_revision, mod_revision) = (task.incarnation.revision, task.revision);
+        let written = Written { value, create_revision, mod_revision };
+        self.catalog.wrote(&task.spec.pool, &task.spec.name, written);
+    }
+
+    pub(super) fn show_version(&self, task: &Task, version: &NewVersion) {
+        self.show_early(task, &encode_task(version, task.incarnation.epoch));
+    }
+
+    pub(super) fn written(&self, task: Task, created: bool, moved: bool) -> TaskWritten {
+        let status = TaskStatus::at(&task, clock::wall());
+        let warnings = self.warnings(&task.spec);
+        TaskWritten { task, status, created, moved, warnings }
+    }
+
+    /// What is accepted and worth a look.
+    fn warnings(&self, spec: &Spec) -> Vec<Warning> {
+        let pool = &spec.pool;
+        let known = self.catalog.look(|state| {
+            state.agents_in(pool) > 0 || state.agents.values().any(|a| a.pool == pool.as_str())
+        });
+        if known {
+            return Vec::new();
+        }
+        let message = format!("no agent is in the pool {pool}: its tasks wait until one is");
+        vec![Warning { code: "unknown_pool".to_owned(), message }]
+    }
+
+    pub(super) fn ready(&self) -> Result<(), TaskError> {
+        match self.catalog.standing().listed {
+            true => Ok(()),
+            false => Err(TaskError::NotReady),
+        }
+    }
+
+    /// Sends a transaction; beyond a bound it waits for its turn.
+    pub(super) async fn send(&self, txn: Txn) -> Result<Answer, PortError> {
+        let _turn = self.writes.acquire().await.map_err(|_| closing())?;
+        let answer = self.port.call(Request::Txn(txn));
+        let late = || PortError::Unknown(format!("no answer within {WRITE_WITHIN:?}"));
+        tokio::time::timeout(WRITE_WITHIN, answer).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Reads a task from the pool that it is in, past the catalog.
+    pub(super) async fn read(
+        &self,
+        pool: &PoolName,
+        name: &TaskName,
+    ) -> Result<Option<Task>, TaskError> {
+        let answer = self.send(tasks_ops::get(self.catalog.keys(), pool, name)).await;
+        // A read that was not answered leaves nothing unknown.
+        let answer = answer.map_err(TaskError::Store)?;
+        Ok(tasks_ops::read_get(pool, name, &answer)?)
+    }
+
+    /// Finds a task by its name, past the catalog.
+    pub(super) async fn look_up(&self, name: &TaskName) -> Result<Option<Task>, TaskError> {
+        let keys = self.catalog.keys();
+        let answer = self.send(tasks_ops::lookup(keys, name)).await.map_err(TaskError::Store)?;
+        match tasks_ops::read_lookup(keys, name, &answer)? {
+            Lookup::Found(task) => Ok(Some(*task)),
+            Lookup::Elsewhere(pool) => self.read(&pool, name).await,
+            Lookup::Absent => Ok(None),
+        }
+    }
+}
+
+fn closing() -> PortError {
+    PortError::Unreachable("the coordinator stops".to_owned())
+}
+
+/// `If-Match`: what was given must be what is there.
+pub(super) fn matches(given: Option<Revision>, now: Revision) -> Result<(), TaskError> {
+    match given {
+        Some(given) if given != now => Err(TaskError::Conflict { given, now }),
+        Some(_) | None => Ok(()),
+    }
+}

@@ -1,0 +1,150 @@
+//! Runs asked for by hand.
+//!
+//! A trigger is a key of its own, put beside the incarnation of the task that was meant. Sent again
+//! with the same `Idempotency-Key` it is one trigger: the lower bits of its ulid come from the key,
+//! so a retry finds the first in the catalog while it waits, or in the history once it has run.
+//! Two that are sent at the same moment through two coordinators carry the same request, by which
+//! the holder of the range knows the second.
+//!
+//! With `wait` the answer comes when the run has ended: by the live feed, and by asking now and
+//! then, since a feed may have begun a moment too late.
+
+use std::time::Duration;
+
+use tocktower_cluster::port::PortError;
+use tocktower_cluster::records::Trigger;
+use tocktower_cluster::triggers::{self as trigger_ops, Asked};
+use tocktower_core::ids::{RunId, RunKey, TaskName};
+use tocktower_core::run::RunRecord;
+use tocktower_core::task::Task;
+use tocktower_proto::convert::format_run_id;
+use tokio::time::Instant;
+
+use super::error::TaskError;
+use super::requests;
+use super::tasks::Tasks;
+use crate::clock;
+use crate::feed::{Filter, Follower, Kinds, Next, What};
+
+/// The longest `wait`.
+pub const WAIT_MAX: Duration = Duration::from_secs(300);
+/// How often a run that is waited for is asked about.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Newest runs of a task in which a retried trigger is looked for.
+const RECENT_RUNS: usize = 100;
+/// The task may be edited between look and write this often.
+const ROUNDS_MAX: usize = 3;
+
+/// A trigger as it was taken in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Triggered {
+    pub run_id: String,
+    /// What is known of the run when the answer is given.
+    pub run: Option<RunRecord>,
+}
+
+impl Tasks {
+    pub async fn trigger(
+        &self,
+        name: &TaskName,
+        payload: Option<Vec<u8>>,
+        key: Option<&str>,
+        wait: Option<Duration>,
+    ) -> Result<Triggered, TaskError> {
+        self.ready()?;
+        let request = key.map(|key| requests::request(key, 0));
+        // Followed from before it is asked for, so that its end cannot come unseen.
+        let follower = wait.map(|_| self.runs.follow(Filter::one_task(Kinds::RUNS, name)));
+        let id = self.ask(name, payload, request).await?;
+        let run_id = format_run_id(&id);
+        let run = match (wait, follower) {
+            (Some(wait), Some(follower)) => self.ended_within(&run_id, wait, follower).await,
+            _ => self.runs.one(&run_id).await.ok(),
+        };
+        Ok(Triggered { run_id, run })
+    }
+
+    async fn ask(
+        &self,
+        name: &TaskName,
+        payload: Option<Vec<u8>>,
+        request: Option<u128>,
+    ) -> Result<RunId, TaskError> {
+        let mut task = self.newest(name).await?;
+        let ulid = requests::ulid(request, clock::wall());
+        if request.is_some()
+            && let Some(id) = self.asked_before(&task, ulid).await
+        {
+            return Ok(id);
+        }
+        for _ in 0..ROUNDS_MAX {
+            let payload = payload.clone();
+            let trigger = Trigger { payload, created_at: clock::wall(), request };
+            let txn = trigger_ops::create(self.catalog.keys(), &task, ulid, &trigger)?;
+            let answer = match self.send(txn.clone()).await {
+                // Sent again it finds itself.
+                Err(PortError::Unknown(_)) if request.is_some() => self.send(txn).await?,
+                answer => answer?,
+            };
+            match trigger_ops::read_create(&answer)? {
+                Asked::Done { revision } => {
+                    self.catalog.asked(name, ulid, revision);
+                    return Ok(trigger_ops::run_id(&task, ulid));
+                }
+                Asked::Already(_) => return Ok(trigger_ops::run_id(&task, ulid)),
+                Asked::TaskGone => {
+                    let found = self.look_up(name).await?;
+                    task = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                }
+            }
+        }
+        Err(TaskError::Contended)
+    }
+
+    /// The run that the same request asked for before.
+    async fn asked_before(&self, task: &Task, ulid: u128) -> Option<RunId> {
+        let name = &task.spec.name;
+        let waiting = self.catalog.look(|state| state.triggers_of(name));
+        if let Some(first) = waiting.into_iter().find(|w| requests::same_request(*w, ulid)) {
+            return Some(trigger_ops::run_id(task, first));
+        }
+        let recent = self.runs.recent(name, RECENT_RUNS).await;
+        recent
+            .into_iter()
+            .find(|run| match run.id.run {
+                RunKey::Manual(before) => requests::same_request(before, ulid),
+                RunKey::Instant(_) => false,
+            })
+            .map(|run| run.id)
+    }
+
+    async fn ended_within(
+        &self,
+        run_id: &str,
+        wait: Duration,
+        mut follower: Follower,
+    ) -> Option<RunRecord> {
+        let until = Instant::now() + wait.min(WAIT_MAX);
+        let no_labels = |_: &TaskName| None;
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        let mut known: Option<RunRecord> = None;
+        loop {
+            tokio::select! {
+                next = follower.next(&no_labels) => if let Next::Changes(changes) = next {
+                    for change in changes {
+                        if let What::Run(run) = &change.what && format_run_id(&run.id) == run_id {
+                            known = Some(run.as_ref().clone());
+                        }
+                    }
+                },
+                _ = ask.tick() => if let Ok(run) = self.runs.one(run_id).await {
+                    known = Some(run);
+                },
+                () = tokio::time::sleep_until(until) => return known,
+            }
+            if known.as_ref().is_some_and(|run| run.state.is_end()) {
+                return known;
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Puts an agent together: etcd behind the port, and the daemon on it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use tocktower_agent::exec::ExecConfig;
+use tocktower_agent::run::{self, AgentConfig as DaemonConfig, Command, Ended, RunningAgent};
+use tocktower_agent::store::Retention;
+use tocktower_cluster::etcd::{Etcd, EtcdOptions};
+use tocktower_core::agent::effect::ExitReason;
+
+use crate::config::{AgentConfig, HistoryRules};
+use crate::host;
+use crate::shell::Running;
+
+pub async fn start(config: AgentConfig) -> anyhow::Result<Running> {
+    if let Some(address) = config.metrics_listen {
+        bail!("metrics-listen = {address}: agents serve no metrics yet, leave it out");
+    }
+    let port = Etcd::connect(&config.etcd, EtcdOptions::default())?;
+    let daemon = run::start(daemon_config(config), port).await;
+    let agent = Part::of(daemon.context("the agent cannot start")?);
+    let leave = agent.leave;
+    Ok(Running {
+        addresses: Vec::new(),
+        progress: agent.progress,
+        drain: Box::new(leave),
+        ended: agent.ended,
+    })
+}
+
+/// A running agent as its process sees it.
+pub struct Part {
+    /// Asks it to hand everything over and end within this time.
+    pub leave: Box<dyn FnOnce(Duration) + Send>,
+    pub ended: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+    /// Grows with the figures that its loop publishes, so with its loop.
+    pub progress: Box<dyn Fn() -> u64 + Send>,
+}
+
+impl Part {
+    pub fn of(agent: RunningAgent) -> Part {
+        let commands = agent.commands();
+        let leave = move |deadline| {
+            tokio::spawn(async move {
+                // An agent that has ended has nothing left to hand over.
+                let _ = commands.send(Command::Leave { deadline }).await;
+            });
+        };
+        let count = Arc::new(AtomicU64::new(0));
+        let (counted, mut stats) = (count.clone(), agent.stats.clone());
+        tokio::spawn(async move {
+            while stats.changed().await.is_ok() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Part {
+            leave: Box::new(leave),
+            ended: Box::pin(async move { said(agent.ended().await) }),
+            progress: Box::new(move || count.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Why it ended, as an error unless it was asked to.
+fn said(ended: Ended) -> anyhow::Result<()> {
+    match ended {
+        Ended::Exit(ExitReason::Left) => Ok(()),
+        Ended::Exit(ExitReason::NameTaken) => {
+            Err(anyhow!("another process runs an agent of this name: give each its own `name`"))
+        }
+        Ended::Exit(ExitReason::WentBack { seen, now }) => Err(anyhow!(
+            "the shared state is at revision {}, and was seen at {}: it was put back from a \
+             backup. Raise the cluster's epoch, then start again",
+            now.0,
+            seen.0
+        )),
+        Ended::Store(reason) => Err(anyhow!("the store failed: {reason}")),
+    }
+}
+
+fn daemon_config(config: AgentConfig) -> DaemonConfig {
+    DaemonConfig {
+        name: config.name,
+        pool: config.pool,
+        labels: config.labels,
+        weight: config.weight,
+        data_dir: config.data_dir,
+        prefix: config.prefix,
+        lease_ttl: config.lease_ttl,
+        running_max: config.running_max,
+        exec: ExecConfig {
+            allow_users: config.allow_users,
+            http_deny_link_local: !config.http_allow_link_local,
+            ..ExecConfig::default()
+        },
+        retention: retention(config.history),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host_id: host::id(),
+    }
+}
+
+/// Runs and their output share the space: half of it each.
+fn retention(rules: HistoryRules) -> Retention {
+    Retention {
+        age: rules.age_max,
+        output_age: rules.age_max,
+        runs_per_task: rules.runs_max,
+        bytes: rules.bytes_max / 2,
+        output_bytes: rules.bytes_max / 2,
+    }
+}
