@@ -20,7 +20,7 @@ use tocktower_core::agent::effect::{
 };
 use tocktower_core::agent::input::{Committed, Input, LoadAnswer, RangeNews, SharedNews};
 use tocktower_core::agent::{Agent, Config, Stats, Wake};
-use tocktower_core::ids::{CoordinatorId, RangeId, Revision, RunId};
+use tocktower_core::ids::{CoordinatorId, RangeId, Revision, RunId, Session};
 use tocktower_core::run::{Finished, RunRecord};
 use tocktower_core::time::{Mono, Now};
 
@@ -162,6 +162,10 @@ impl Driver {
     /// How a range stands here, for people who look for a fault.
     pub fn explain(&self, range: RangeId) -> String {
         self.core.explain(range)
+    }
+
+    pub fn session(&self) -> Option<Session> {
+        self.core.session()
     }
 
     pub fn held(&self) -> Vec<RangeId> {

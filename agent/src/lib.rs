@@ -4,6 +4,7 @@ pub mod driver;
 pub mod exec;
 pub mod link;
 mod notices;
+mod reports;
 pub mod run;
 pub mod store;
 pub mod waker;

@@ -19,16 +19,22 @@ use tocktower_core::agent::effect::{ExitReason, Start};
 use tocktower_core::agent::{Config, Rules, Stats};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey};
+use tocktower_core::limits::ON_TIME;
 use tocktower_core::schedule::tz_database_version;
 use tocktower_core::time::{Mono, Now};
 use tocktower_proto::convert::decode_record;
 use tocktower_proto::store::ClusterRecord;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
+use crate::link::{
+    EndedRuns, LatenessMeter, LinkCommand, LinkConfig, LinkMetrics, LinkPorts, LinkStats, Links,
+    LiveRuns,
+};
 use crate::notices;
+use crate::reports::{Reports, watch_history};
 use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
     TrimBudget,
@@ -82,32 +88,13 @@ pub enum Ended {
     Store(String),
 }
 
-/// What is asked of a running agent.
-#[derive(Debug)]
-pub enum Command {
-    Leave {
-        deadline: Duration,
-    },
-    Input(DriverInput),
-    /// Hands out every run that is open here, and stamps `records` as provisional or not.
-    Runs {
-        records: Vec<tocktower_core::run::RunRecord>,
-        answer: oneshot::Sender<Runs>,
-    },
-}
-
-/// What `Command::Runs` is answered with.
-#[derive(Debug)]
-pub struct Runs {
-    pub open: Vec<tocktower_core::run::RunRecord>,
-    pub stamped: Vec<tocktower_core::run::RunRecord>,
-}
-
 /// Figures of the moment, each second.
 #[derive(Clone, Debug, Default)]
 pub struct AgentStats {
     pub core: Stats,
     pub held: Vec<RangeId>,
+    pub ended: EndedRuns,
+    /// It is registered, its clock is believed, and nothing has been due for long.
     pub ready: bool,
 }
 
@@ -115,19 +102,15 @@ pub struct AgentStats {
 pub struct RunningAgent {
     pub stats: watch::Receiver<AgentStats>,
     pub store: Arc<Store>,
-    commands: mpsc::Sender<Command>,
+    pub links: Arc<LinkMetrics>,
+    leave: mpsc::Sender<Duration>,
     ended: JoinHandle<Ended>,
 }
 
 impl RunningAgent {
-    /// Hands everything over and exits; what runs has until `deadline` from now.
-    pub async fn leave(&self, deadline: Duration) {
-        // A loop that has ended has nothing left to hand over.
-        let _ = self.commands.send(Command::Leave { deadline }).await;
-    }
-
-    pub fn commands(&self) -> mpsc::Sender<Command> {
-        self.commands.clone()
+    /// A time sent here has the agent hand everything over and end; what runs has that long.
+    pub fn leave(&self) -> mpsc::Sender<Duration> {
+        self.leave.clone()
     }
 
     /// Waits until the agent has ended.
@@ -153,6 +136,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ends, mut finished) = mpsc::channel::<End>(INBOX_MAX);
     let (answered, store_answers) = mpsc::unbounded_channel();
+    let (leave, leaving) = mpsc::channel(4);
     let (commands, asked) = mpsc::channel(256);
     let (stats, stats_seen) = watch::channel(AgentStats::default());
     let stream = port.watch(WATCH_MAX);
@@ -182,6 +166,20 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let first_number = opened.process << 32;
     let mut effects = Vec::new();
     let driver = driver(&config, epoch, ranges, opened.process, first_number, &mut effects);
+    let live = Arc::new(LiveRuns::new(executors.clone()));
+    let (link_stats, link_stats_seen) = watch::channel(LinkStats::default());
+    let lateness = LatenessMeter::default();
+    let ports = LinkPorts {
+        history: opened.store.clone(),
+        live: live.clone(),
+        commands,
+        stats: link_stats_seen,
+        lateness: lateness.clone(),
+    };
+    let links = Links::start(link_config(&config), ports);
+    let link_metrics = links.metrics();
+    let kept_ranges = watch_history(opened.store.clone(), ranges);
+    let reports = Reports::new(links, live, lateness, link_stats, kept_ranges);
     let shell = Shell {
         driver,
         port,
@@ -191,12 +189,14 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         inbox,
         waker,
         stats,
+        reports,
         retention: config.retention,
         _store_thread: store_thread,
     };
-    let inlets = Inlets { inputs, store_answers, wakes, asked };
+    let inlets = Inlets { inputs, store_answers, wakes, asked, leaving };
     let ended = tokio::spawn(shell.run(inlets, effects));
-    Ok(RunningAgent { stats: stats_seen, store: opened.store, commands, ended })
+    let (stats, store, links) = (stats_seen, opened.store, link_metrics);
+    Ok(RunningAgent { stats, store, links, leave, ended })
 }
 
 /// The cluster's epoch and range count; an agent that finds none says so once and waits.
@@ -265,6 +265,16 @@ fn driver(
     Driver::new(core, ops, now(), effects)
 }
 
+fn link_config(config: &AgentConfig) -> LinkConfig {
+    LinkConfig {
+        agent: config.name.clone(),
+        pool: config.pool.clone(),
+        build: config.version.clone(),
+        tz_version: tz_database_version().to_owned(),
+        host: config.host_id.clone(),
+    }
+}
+
 /// Moves what comes out of a channel into the inbox, waiting while that is full.
 fn forward<T: Send + 'static>(
     inbox: mpsc::Sender<DriverInput>,
@@ -285,7 +295,8 @@ struct Inlets {
     inputs: mpsc::Receiver<DriverInput>,
     store_answers: mpsc::UnboundedReceiver<StoreAnswer>,
     wakes: Wakes,
-    asked: mpsc::Receiver<Command>,
+    asked: mpsc::Receiver<LinkCommand>,
+    leaving: mpsc::Receiver<Duration>,
 }
 
 struct Shell {
@@ -297,6 +308,7 @@ struct Shell {
     inbox: mpsc::Sender<DriverInput>,
     waker: Waker,
     stats: watch::Sender<AgentStats>,
+    reports: Reports,
     retention: Retention,
     _store_thread: StoreThread,
 }
@@ -317,6 +329,9 @@ impl Shell {
                 _ = inlets.store_answers.recv_many(&mut answers, STEP_MAX) => {}
                 _ = inlets.inputs.recv_many(&mut taken, STEP_MAX) => {}
                 Some(command) = inlets.asked.recv() => inputs.extend(self.command(command)),
+                Some(deadline) = inlets.leaving.recv() => {
+                    inputs.push(DriverInput::Leave { deadline });
+                }
                 _ = inlets.wakes.next() => {}
                 () = tokio::time::sleep(asleep) => {}
             }
@@ -356,17 +371,20 @@ impl Shell {
         wake.mono.since(waker::now().mono)
     }
 
-    fn command(&self, command: Command) -> Option<DriverInput> {
+    fn command(&self, command: LinkCommand) -> Option<DriverInput> {
         match command {
-            Command::Leave { deadline } => Some(DriverInput::Leave { deadline }),
-            Command::Input(input) => Some(input),
-            Command::Runs { mut records, answer } => {
+            LinkCommand::CancelRun(run) => Some(DriverInput::CancelRun { run }),
+            LinkCommand::ClockOffset { micros } => Some(DriverInput::ClockOffset { micros }),
+            LinkCommand::OpenRuns(answer) => {
+                // Who asked may have gone away.
+                let _ = answer.send(self.driver.open_runs());
+                None
+            }
+            LinkCommand::Provisional(mut records, answer) => {
                 for record in &mut records {
                     record.provisional = self.driver.provisional(record);
                 }
-                let runs = Runs { open: self.driver.open_runs(), stamped: records };
-                // Who asked may have gone away.
-                let _ = answer.send(runs);
+                let _ = answer.send(records);
                 None
             }
         }
@@ -400,12 +418,18 @@ impl Shell {
                         return Some(Ended::Store("the store's thread has ended".to_owned()));
                     }
                 }
-                DriverEffect::Start(start) => starts.push(start_run(*start)),
+                DriverEffect::Start(start) => {
+                    let start = start_run(*start);
+                    self.reports.started(&start);
+                    starts.push(start);
+                }
                 DriverEffect::Cancel { ticket } => {
                     self.executors.cancel(Ticket(ticket.0));
                 }
-                DriverEffect::Report(_) => {}
-                DriverEffect::Coordinator { .. } => {}
+                DriverEffect::Report(record) => self.reports.report(*record),
+                DriverEffect::Coordinator { id, address } => {
+                    self.reports.links.set_coordinator(id, address);
+                }
                 DriverEffect::Notice(notice) => notices::log(&notice),
                 DriverEffect::Trouble { what, error } => notices::trouble(what, &error),
                 DriverEffect::Exit { reason } => return Some(Ended::Exit(reason)),
@@ -416,9 +440,13 @@ impl Shell {
     }
 
     fn publish(&self) {
-        let core = self.driver.stats();
-        let ready = core.clock_verified && core.held > 0;
-        self.stats.send_replace(AgentStats { core, held: self.driver.held(), ready });
+        let (core, held, session) =
+            (self.driver.stats(), self.driver.held(), self.driver.session());
+        let late = core.oldest_due.map_or(Duration::ZERO, |due| now().wall.since(due));
+        let ready = core.clock_verified && session.is_some() && late < ON_TIME;
+        let ended = self.reports.ended;
+        self.reports.publish(core, &held, session);
+        self.stats.send_replace(AgentStats { core, held, ended, ready });
     }
 
     async fn trim(&self, at: Now) {

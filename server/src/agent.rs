@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use tocktower_agent::exec::ExecConfig;
-use tocktower_agent::run::{self, AgentConfig as DaemonConfig, Command, Ended, RunningAgent};
+use tocktower_agent::run::{self, AgentConfig as DaemonConfig, Ended, RunningAgent};
 use tocktower_agent::store::Retention;
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
 use tocktower_core::agent::effect::ExitReason;
@@ -43,11 +43,11 @@ pub struct Part {
 
 impl Part {
     pub fn of(agent: RunningAgent) -> Part {
-        let commands = agent.commands();
+        let leaving = agent.leave();
         let leave = move |deadline| {
             tokio::spawn(async move {
                 // An agent that has ended has nothing left to hand over.
-                let _ = commands.send(Command::Leave { deadline }).await;
+                let _ = leaving.send(deadline).await;
             });
         };
         let count = Arc::new(AtomicU64::new(0));

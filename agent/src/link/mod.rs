@@ -18,6 +18,7 @@ mod connection;
 mod dial;
 mod feed;
 mod history;
+mod kept;
 mod limits;
 mod live;
 mod metrics;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::hash::RangeCount;
-use crate::ids::{AgentName, Epoch, PoolName, RangeId};
+use crate::ids::{AgentName, Epoch, PoolName, RangeId, Session};
 use crate::run::RunRecord;
 use crate::time::{Mono, Now, Wall};
 
@@ -186,6 +186,11 @@ impl Agent {
             proof_age: proof_age.unwrap_or_default(),
             clock_verified: self.desk.clock.verified(),
         }
+    }
+
+    /// The session under which this agent is registered now.
+    pub fn session(&self) -> Option<Session> {
+        self.desk.session.session()
     }
 
     /// How a range stands with this agent, for people who look for a fault.
