@@ -76,6 +76,8 @@ pub struct Trimmed {
     pub round_done: bool,
     /// A slice was compacted to bring the bytes down.
     pub slice_compacted: bool,
+    /// Nothing was done: the store's thread still does what it was asked before.
+    pub busy: bool,
 }
 
 /// Where the next call goes on.
@@ -118,7 +120,7 @@ impl Store {
             self.trim_ranges(cutoff)?;
         }
         let history_from_ms = cutoff;
-        Ok(Trimmed { history_from_ms, rows_deleted, round_done, slice_compacted })
+        Ok(Trimmed { history_from_ms, rows_deleted, round_done, slice_compacted, busy: false })
     }
 
     /// Rewrites all files of all families now. Takes as long as it takes: for tools and tests.
