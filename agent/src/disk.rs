@@ -2,8 +2,8 @@
 //! changes for the worse or the better.
 //!
 //! A person has to act before the disk is full: then the store cannot write down how runs end, and
-//! the agent ends. So the reserve is told at ERROR, with what to do. Coming back takes a little more
-//! than the reserve, or a disk at its edge would be told of every few seconds.
+//! the agent ends. So the reserve is told at ERROR, with what to do. Coming back takes a little
+//! more than the reserve, or a disk at its edge would be told of every few seconds.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -271,8 +271,8 @@ impl Table {
     }
 
     fn of_the_store(&mut self) {
-        self.bytes("store", "Files of the store", |now| now.store.bytes);
-        let help = "Files of the store that hold output";
+        self.bytes("store", "Tables and blobs of the store", |now| now.store.bytes);
+        let help = "Blobs and tables of the store that hold output";
         self.bytes("store_output", help, |now| now.store.output_bytes);
         self.bytes("store_buffer", "Write buffers in memory", |now| now.store.buffer_bytes);
         self.bytes("store_cache", "Block cache in memory", |now| now.store.cache_bytes);

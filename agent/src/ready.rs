@@ -1,4 +1,4 @@
-//! Whether an agent could start a run that came due now, and if not, what is in the way.
+//! Whether anything is known to be in the way of a run that comes due now, and what.
 //!
 //! One function for the probe and for the metric, so that they cannot disagree. It is asked with
 //! the time of asking, not of publishing: what waits grows older while nobody publishes, and a loop

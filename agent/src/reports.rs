@@ -23,7 +23,7 @@ pub(crate) struct Reports {
     pub links: LinksHandle,
     pub live: Arc<LiveRuns>,
     pub lateness: LatenessMeter,
-    /// The same, for the metrics.
+    /// For the metrics, without the starts that their task's own policy put off.
     pub lateness_seconds: Lateness,
     pub link_stats: watch::Sender<LinkStats>,
     /// Ranges with history, as a bitmap.
@@ -66,7 +66,9 @@ impl Reports {
             && let Some(late) = record.lateness_micros
         {
             self.lateness.record([late]);
-            self.lateness_seconds.observe(late);
+            if !record.waited_by_policy {
+                self.lateness_seconds.observe(late);
+            }
         }
         self.ended.count(record.state, record.span.map_or(1, |span| span.count));
         self.links.report(record);
