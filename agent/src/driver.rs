@@ -80,7 +80,11 @@ pub enum DriverEffect {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum PortCall {
     Share(CallId),
-    List(Target),
+    /// `number` tells the newest list of a target from those asked for before.
+    List {
+        target: Target,
+        number: u64,
+    },
 }
 
 /// What a watcher follows.
@@ -99,7 +103,8 @@ pub struct Driver {
     next_watcher: u64,
     /// Requests under way, with the highest revision seen when they were sent.
     calls: BTreeMap<CallId, (ShareRequest, Revision)>,
-    lists: BTreeMap<Target, Revision>,
+    lists: BTreeMap<Target, (u64, Revision)>,
+    next_list: u64,
     seen: Revision,
     last_step: Mono,
     effects: Vec<Effect>,
@@ -117,6 +122,7 @@ impl Driver {
             next_watcher: 0,
             calls: BTreeMap::new(),
             lists: BTreeMap::new(),
+            next_list: 0,
             seen: Revision(0),
             last_step: now.mono,
             effects: Vec::new(),
@@ -186,8 +192,8 @@ impl Driver {
             DriverInput::Answered { call: PortCall::Share(call), answer } => {
                 self.answered(now, call, answer, out);
             }
-            DriverInput::Answered { call: PortCall::List(target), answer } => {
-                self.listed(now, target, answer, out);
+            DriverInput::Answered { call: PortCall::List { target, number }, answer } => {
+                self.listed(now, target, number, answer, out);
             }
             DriverInput::Watch(message) => self.watched(now, message, out),
             DriverInput::Committed(committed) => self.core.apply(now, Input::Committed(committed)),
@@ -234,11 +240,16 @@ impl Driver {
         &mut self,
         now: Now,
         target: Target,
+        number: u64,
         answer: Result<Answer, PortError>,
         out: &mut Vec<DriverEffect>,
     ) {
-        if let (Ok(Answer::List { revision, .. }), Some(seen)) = (&answer, self.lists.get(&target))
-        {
+        // An answer to an earlier follower of the target may be of another range of keys.
+        let Some((_, seen)) = self.lists.get(&target).filter(|(newest, _)| *newest == number)
+        else {
+            return;
+        };
+        if let Ok(Answer::List { revision, .. }) = &answer {
             self.look_back(*revision, *seen, out);
         }
         let Some(follower) = self.followers.get_mut(&target) else { return };
@@ -312,8 +323,11 @@ impl Driver {
         for output in outputs {
             match output {
                 Output::List(request) => {
-                    self.lists.insert(target, self.seen);
-                    let (call, request) = (PortCall::List(target), Request::List(request));
+                    self.next_list += 1;
+                    let number = self.next_list;
+                    self.lists.insert(target, (number, self.seen));
+                    let (call, request) =
+                        (PortCall::List { target, number }, Request::List(request));
                     out.push(DriverEffect::Call { call, request });
                 }
                 Output::Watch(command) => {

@@ -1,9 +1,12 @@
 //! The agent daemon as a library: the shell round `tocktower_core::agent`.
 
+pub mod disk;
 pub mod driver;
 pub mod exec;
 pub mod link;
+pub mod metrics;
 mod notices;
+pub mod ready;
 mod reports;
 pub mod run;
 pub mod store;

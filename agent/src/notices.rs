@@ -15,9 +15,9 @@ pub fn log(notice: &Notice) {
             tracing::debug!(range = range.0, fence = fence.revision.0, "claimed");
         }
         Notice::Holding { range, fence } => {
-            tracing::info!(range = range.0, fence = fence.revision.0, "holding");
+            tracing::debug!(range = range.0, fence = fence.revision.0, "holding");
         }
-        Notice::HandedOff { range } => tracing::info!(range = range.0, "handed off"),
+        Notice::HandedOff { range } => tracing::debug!(range = range.0, "handed off"),
         Notice::LostClaim { range } => tracing::warn!(
             range = range.0,
             "the claim is lost: nothing of the range starts here any more"
@@ -49,7 +49,41 @@ pub fn log(notice: &Notice) {
     }
 }
 
+/// How many ranges are held, told once the count has come to rest: ranges come and go by the
+/// hundred, and a line for each would hide the rest.
+#[derive(Default)]
+pub struct HeldCount {
+    seen: usize,
+    said: usize,
+}
+
+impl HeldCount {
+    /// Takes the count of the moment, once a second. `Some`: it is another than was last told, and
+    /// the same as a second ago.
+    pub fn settled(&mut self, held: usize) -> Option<usize> {
+        let rests = std::mem::replace(&mut self.seen, held) == held;
+        let tells = rests && self.said != held;
+        if tells {
+            self.said = held;
+        }
+        tells.then_some(held)
+    }
+}
+
 /// A watch or a list that failed and is tried again.
 pub fn trouble(what: &'static str, error: &str) {
     tracing::warn!(%what, %error, "following the shared state failed; trying again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_of_ranges_is_told_once_it_rests() {
+        let mut held = HeldCount::default();
+        let counts = [0, 0, 48, 200, 256, 256, 256, 255, 256, 256, 0, 0];
+        let told: Vec<usize> = counts.into_iter().filter_map(|count| held.settled(count)).collect();
+        assert_eq!(told, [256, 0]);
+    }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::exec::{StartRun, Ticket};
 use crate::link::{EndedRuns, LatenessMeter, LinkStats, LinksHandle, LiveRuns};
+use crate::metrics::Lateness;
 use crate::store::Store;
 
 /// How often the ranges that there is history of are looked up.
@@ -22,6 +23,8 @@ pub(crate) struct Reports {
     pub links: LinksHandle,
     pub live: Arc<LiveRuns>,
     pub lateness: LatenessMeter,
+    /// For the metrics, without the starts that their task's own policy put off.
+    pub lateness_seconds: Lateness,
     pub link_stats: watch::Sender<LinkStats>,
     /// Ranges with history, as a bitmap.
     pub kept_ranges: watch::Receiver<Vec<u8>>,
@@ -37,8 +40,16 @@ impl Reports {
         link_stats: watch::Sender<LinkStats>,
         kept_ranges: watch::Receiver<Vec<u8>>,
     ) -> Reports {
-        let (ended, running) = (EndedRuns::default(), Mutex::default());
-        Reports { links, live, lateness, link_stats, kept_ranges, ended, running }
+        Reports {
+            links,
+            live,
+            lateness,
+            lateness_seconds: Lateness::new(),
+            link_stats,
+            kept_ranges,
+            ended: EndedRuns::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// An attempt is handed to the executors.
@@ -55,6 +66,9 @@ impl Reports {
             && let Some(late) = record.lateness_micros
         {
             self.lateness.record([late]);
+            if !record.waited_by_policy {
+                self.lateness_seconds.observe(late);
+            }
         }
         self.ended.count(record.state, record.span.map_or(1, |span| span.count));
         self.links.report(record);

@@ -15,11 +15,10 @@ use std::time::Duration;
 use tocktower_cluster::agents::{AgentOps, Identity};
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Port, Request, WatchCommand};
-use tocktower_core::agent::effect::{ExitReason, Start};
+use tocktower_core::agent::effect::{self, ExitReason, Start};
 use tocktower_core::agent::{Config, Rules, Stats};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey};
-use tocktower_core::limits::ON_TIME;
+use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey, Session};
 use tocktower_core::schedule::tz_database_version;
 use tocktower_core::time::{Mono, Now};
 use tocktower_proto::convert::decode_record;
@@ -27,13 +26,15 @@ use tocktower_proto::store::ClusterRecord;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::disk::{Disk, watch_disk};
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
 use crate::link::{
     EndedRuns, LatenessMeter, LinkCommand, LinkConfig, LinkMetrics, LinkPorts, LinkStats, Links,
     LiveRuns,
 };
-use crate::notices;
+use crate::metrics::{AgentMetrics, Sources};
+use crate::notices::{self, HeldCount};
 use crate::reports::{Reports, watch_history};
 use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
@@ -91,11 +92,12 @@ pub enum Ended {
 /// Figures of the moment, each second.
 #[derive(Clone, Debug, Default)]
 pub struct AgentStats {
+    /// When they were published.
+    pub at: Mono,
     pub core: Stats,
     pub held: Vec<RangeId>,
+    pub session: Option<Session>,
     pub ended: EndedRuns,
-    /// It is registered, its clock is believed, and nothing has been due for long.
-    pub ready: bool,
 }
 
 /// A running agent.
@@ -103,6 +105,8 @@ pub struct RunningAgent {
     pub stats: watch::Receiver<AgentStats>,
     pub store: Arc<Store>,
     pub links: Arc<LinkMetrics>,
+    pub disk: watch::Receiver<Disk>,
+    metrics: AgentMetrics,
     leave: mpsc::Sender<Duration>,
     ended: JoinHandle<Ended>,
 }
@@ -111,6 +115,11 @@ impl RunningAgent {
     /// A time sent here has the agent hand everything over and end; what runs has that long.
     pub fn leave(&self) -> mpsc::Sender<Duration> {
         self.leave.clone()
+    }
+
+    /// All of its figures; the handle may outlive the agent.
+    pub fn metrics(&self) -> AgentMetrics {
+        self.metrics.clone()
     }
 
     /// Waits until the agent has ended.
@@ -134,7 +143,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let (store_thread, store, mut answers) = StoreThread::start(opened.store.clone())?;
     let (waker, wakes) = Waker::start()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
-    let (ends, mut finished) = mpsc::channel::<End>(INBOX_MAX);
+    let (ends, finished) = mpsc::channel::<End>(INBOX_MAX);
     let (answered, store_answers) = mpsc::unbounded_channel();
     let (leave, leaving) = mpsc::channel(4);
     let (commands, asked) = mpsc::channel(256);
@@ -149,19 +158,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         }
     });
     forward(inbox.clone(), stream.messages, DriverInput::Watch);
-    let to_inbox = inbox.clone();
-    tokio::spawn(async move {
-        while let Some((Ticket(ticket), finished)) = finished.recv().await {
-            let ticket = tocktower_core::agent::effect::Ticket(ticket);
-            let input = match finished {
-                Some(finished) => DriverInput::Finished { ticket, finished: Box::new(finished) },
-                None => DriverInput::Unstarted { ticket },
-            };
-            if to_inbox.send(input).await.is_err() {
-                break;
-            }
-        }
-    });
+    forward(inbox.clone(), finished, end_input);
     let executors = Arc::new(Executors::new(config.exec.clone(), ends));
     let first_number = opened.process << 32;
     let mut effects = Vec::new();
@@ -190,13 +187,23 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         waker,
         stats,
         reports,
+        held_count: HeldCount::default(),
         retention: config.retention,
         _store_thread: store_thread,
     };
+    let disk = watch_disk(config.data_dir).await;
+    let sources = Sources {
+        version: config.version,
+        stats: stats_seen.clone(),
+        disk: disk.clone(),
+        links: link_metrics.clone(),
+        store: Arc::downgrade(&opened.store),
+    };
+    let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
     let inlets = Inlets { inputs, store_answers, wakes, asked, leaving };
     let ended = tokio::spawn(shell.run(inlets, effects));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
-    Ok(RunningAgent { stats, store, links, leave, ended })
+    Ok(RunningAgent { stats, store, links, disk, metrics, leave, ended })
 }
 
 /// The cluster's epoch and range count; an agent that finds none says so once and waits.
@@ -290,6 +297,15 @@ fn forward<T: Send + 'static>(
     });
 }
 
+/// What the end of an attempt is to the driver. `None`: the attempt never started.
+fn end_input((Ticket(ticket), finished): End) -> DriverInput {
+    let ticket = effect::Ticket(ticket);
+    match finished {
+        Some(finished) => DriverInput::Finished { ticket, finished: Box::new(finished) },
+        None => DriverInput::Unstarted { ticket },
+    }
+}
+
 /// Where everything comes in that can wake the loop.
 struct Inlets {
     inputs: mpsc::Receiver<DriverInput>,
@@ -309,6 +325,7 @@ struct Shell {
     waker: Waker,
     stats: watch::Sender<AgentStats>,
     reports: Reports,
+    held_count: HeldCount,
     retention: Retention,
     _store_thread: StoreThread,
 }
@@ -439,14 +456,15 @@ impl Shell {
         None
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let (core, held, session) =
             (self.driver.stats(), self.driver.held(), self.driver.session());
-        let late = core.oldest_due.map_or(Duration::ZERO, |due| now().wall.since(due));
-        let ready = core.clock_verified && session.is_some() && late < ON_TIME;
         let ended = self.reports.ended;
         self.reports.publish(core, &held, session);
-        self.stats.send_replace(AgentStats { core, held, ended, ready });
+        if let Some(ranges) = self.held_count.settled(core.held) {
+            tracing::info!(ranges, "holding");
+        }
+        self.stats.send_replace(AgentStats { at: now().mono, core, held, session, ended });
     }
 
     async fn trim(&self, at: Now) {

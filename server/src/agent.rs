@@ -1,31 +1,38 @@
-//! Puts an agent together: etcd behind the port, and the daemon on it.
+//! Puts an agent together: etcd behind the port, the daemon on it, and beside it a listener for
+//! those who watch it.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use tocktower_agent::exec::ExecConfig;
 use tocktower_agent::run::{self, AgentConfig as DaemonConfig, Ended, RunningAgent};
 use tocktower_agent::store::Retention;
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
 use tocktower_core::agent::effect::ExitReason;
 
+use crate::agent_http::AgentHttp;
 use crate::config::{AgentConfig, HistoryRules};
 use crate::host;
 use crate::shell::Running;
 
 pub async fn start(config: AgentConfig) -> anyhow::Result<Running> {
-    if let Some(address) = config.metrics_listen {
-        bail!("metrics-listen = {address}: agents serve no metrics yet, leave it out");
-    }
+    let http = match config.metrics_listen {
+        Some(address) => Some(AgentHttp::listen(address).await?),
+        None => None,
+    };
     let port = Etcd::connect(&config.etcd, EtcdOptions::default())?;
     let daemon = run::start(daemon_config(config), port).await;
-    let agent = Part::of(daemon.context("the agent cannot start")?);
+    let daemon = daemon.context("the agent cannot start")?;
+    if let Some(http) = &http {
+        http.show(&daemon);
+    }
+    let agent = Part::of(daemon);
     let leave = agent.leave;
     Ok(Running {
-        addresses: Vec::new(),
+        addresses: http.map(|http| ("metrics", http.address().to_string())).into_iter().collect(),
         progress: agent.progress,
         drain: Box::new(leave),
         ended: agent.ended,

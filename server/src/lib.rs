@@ -8,6 +8,7 @@
 //! Exit codes: 0 ended as asked, 1 failed, 2 wrong usage, 78 wrong configuration.
 
 mod agent;
+mod agent_http;
 pub mod args;
 pub mod config;
 mod coordinator;

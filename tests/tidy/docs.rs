@@ -94,18 +94,25 @@ pub fn keys(repo: &Repo) -> Vec<Finding> {
 pub fn metrics(repo: &Repo) -> Vec<Finding> {
     let text = repo.source(METRICS);
     let told = rows(&text);
-    names::metrics(repo)
-        .into_iter()
-        .filter(|metric| !told.iter().any(|(_, name)| is_of(name, &metric.name)))
+    let metrics = names::metrics(repo);
+    let untold = metrics.iter().filter(|m| !told.iter().any(|(_, name)| is_of(name, &m.name)));
+    let mut findings: Vec<Finding> = untold
         .map(|metric| {
             let what = format!("`{}` has no row in {METRICS}: add it", metric.name);
             Finding::new(&metric.file, metric.line, what)
         })
-        .collect()
+        .collect();
+    for (number, name) in told {
+        if !metrics.iter().any(|metric| is_of(name, &metric.name)) {
+            let what = format!("`{name}` is no metric of a daemon: remove its row");
+            findings.push(Finding::new(METRICS, number, what));
+        }
+    }
+    findings
 }
 
 /// Whether the documented name is the metric's, with the suffixes that the format adds.
 fn is_of(told: &str, name: &str) -> bool {
-    let suffixes = ["", "_total", "_seconds", "_bytes", "_seconds_total", "_bytes_total"];
+    let suffixes = ["", "_total", "_info", "_seconds", "_bytes", "_seconds_total", "_bytes_total"];
     told.strip_prefix(name).is_some_and(|rest| suffixes.contains(&rest))
 }

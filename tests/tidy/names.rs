@@ -65,6 +65,11 @@ fn is_flag(attribute: &Attribute) -> bool {
         && list.is_ok_and(|list| list.tokens.to_string().contains("long"))
 }
 
+/// What registers a metric under the literal that comes first: the calls of `prometheus-client`,
+/// and methods of ours that stand before them where a table of names is read on demand.
+const REGISTER: [&str; 7] =
+    ["register", "register_with_unit", "count", "bytes", "time", "total", "total_bytes"];
+
 /// What is registered under a literal name in a registry of `prometheus-client`.
 pub fn metrics(repo: &Repo) -> Vec<Metric> {
     let mut metrics = Vec::new();
@@ -77,8 +82,7 @@ pub fn metrics(repo: &Repo) -> Vec<Metric> {
         let words = source.words_without_tests();
         let prefix = after(&words, &["with_prefix"]).into_iter().next();
         let prefix = prefix.map(|(name, _)| format!("{name}_")).unwrap_or_default();
-        let calls = ["register", "register_with_unit"];
-        metrics.extend(after(&words, &calls).into_iter().map(|(name, line)| Metric {
+        metrics.extend(after(&words, &REGISTER).into_iter().map(|(name, line)| Metric {
             file: file.to_owned(),
             line,
             name: format!("{prefix}{name}"),

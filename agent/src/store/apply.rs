@@ -24,7 +24,6 @@ use crate::store::error::StoreError;
 use crate::store::keys::RunPlace;
 use crate::store::limits::INLINE_BYTES_MAX;
 use crate::store::query::{OutputStream, is_indexed};
-use crate::store::trim::TrimState;
 use crate::store::values::{self, DueRow, NameRow, TaskRecord};
 use crate::store::{Store, codec, keys, options};
 
@@ -38,7 +37,6 @@ pub struct Writer {
     pub slices: HashMap<u16, u64>,
     /// Ranges that may have late due entries.
     pub late: HashSet<RangeId>,
-    pub trim: TrimState,
 }
 
 impl Store {

@@ -41,6 +41,8 @@ pub const REQUEST_ROWS_KEPT: Duration = limits::REQUEST_KEPT.saturating_mul(2);
 pub const SET_ASIDE_MAX: usize = 2;
 /// Slices of the history that are compacted one at a time when its bytes are over the rule.
 pub const TRIM_SLICES: u16 = 64;
+/// Of them, as many together as make up this much.
+pub const TRIM_BYTES: u64 = 64 * 1024 * 1024;
 /// Free bytes and percent below which the disk counts as full.
 pub const RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
 pub const RESERVE_PERCENT: u64 = 5;

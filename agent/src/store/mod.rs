@@ -10,7 +10,8 @@
 //!
 //! - `keys`, `values`: every byte on disk, with golden tests;
 //! - `codec`: records to core types and back;
-//! - `apply`: a batch of the core to one write; `load`: what the core asks back;
+//! - `apply`: a batch of the core to one write; `load`: what the core asks back; `numbers`: which
+//!   one-shots lie beside their due entry;
 //! - `query`: history for people; `trim`: how it is forgotten;
 //! - `open`, `options`: lock, recovery, memory; `cutoffs`: what compaction may drop unasked.
 //!
@@ -56,9 +57,11 @@ use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;
 use crate::store::numbers::NumberSet;
 use crate::store::stats::Counters;
+use crate::store::trim::TrimState;
 
-/// An open store. Reading methods may be called from any thread and block on the disk; `apply`,
-/// `write`, `sync` and `trim` are meant for one thread, and wait for each other if not.
+/// An open store. Every method may be called from any thread and blocks on the disk. `apply`,
+/// `write` and `sync` are the store thread's; `trim` may take seconds and belongs on a thread of
+/// its own, where it holds nobody up.
 pub struct Store {
     db: DB,
     /// Of families made after opening. The crate does not keep their compaction filters alive as it
@@ -68,6 +71,7 @@ pub struct Store {
     clock: fn() -> tocktower_core::time::Wall,
     cutoffs: Arc<Cutoffs>,
     writer: Mutex<Writer>,
+    trim: Mutex<TrimState>,
     /// One-shots whose record lies beside their due entry; locked for one look at a time.
     beside: Mutex<NumberSet>,
     counters: Counters,

@@ -30,6 +30,7 @@ use crate::store::error::OpenError;
 use crate::store::limits::{BUFFER_BYTES, MEMORY_BYTES, SET_ASIDE_MAX};
 use crate::store::numbers::NumberSet;
 use crate::store::stats::Counters;
+use crate::store::trim::TrimState;
 use crate::store::{Store, keys, options, values};
 
 const LOCK: &str = "lock";
@@ -95,6 +96,7 @@ impl Store {
             clock: config.clock,
             cutoffs: engine.cutoffs,
             writer: Mutex::new(Writer::default()),
+            trim: Mutex::new(TrimState::default()),
             beside: Mutex::new(NumberSet::default()),
             counters: Counters::default(),
             unsynced: AtomicBool::new(false),

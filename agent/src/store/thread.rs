@@ -8,6 +8,9 @@
 //! The bound counts requests until their answer is *taken*, so neither queue can fill up and the
 //! two sides cannot wait for each other.
 //!
+//! Forgetting may compact for seconds, longer than a licence lasts. So it gets a thread of its own
+//! for each request, one at a time, and ledgers go on being written.
+//!
 //! After a batch has failed, no later one is written: the core has decided them on the belief that
 //! it was. Reads still work. What the process then does is not decided here.
 
@@ -33,7 +36,7 @@ pub enum StoreRequest {
     Load(LoadId, LoadRequest),
     /// In order with the batches. Queries that need not be go through `Arc<Store>` instead.
     Query(u64, Box<Query>),
-    /// A piece of forgetting.
+    /// A piece of forgetting, on a thread apart; answered when it is done, in no order.
     Trim {
         now: Wall,
         rules: Retention,
@@ -83,7 +86,14 @@ impl StoreThread {
         let room = Arc::new(Semaphore::new(QUEUE_REQUESTS_MAX));
         let (requests, receiver) = channel();
         let (answers, taken) = mpsc::unbounded_channel();
-        let work = Work { store, answers, waiting: None, unsynced_since: None, failed: None };
+        let work = Work {
+            store,
+            answers,
+            waiting: None,
+            unsynced_since: None,
+            failed: None,
+            trimming: None,
+        };
         let thread = std::thread::Builder::new()
             .name("tock-store".to_owned())
             .spawn(move || work.run(&receiver))?;
@@ -157,6 +167,7 @@ struct Work {
     /// When the oldest write came that no sync has covered.
     unsynced_since: Option<Instant>,
     failed: Option<BatchNumber>,
+    trimming: Option<JoinHandle<()>>,
 }
 
 impl Work {
@@ -174,12 +185,33 @@ impl Work {
                     let answer = self.store.query(&query).map(Box::new);
                     self.answer(StoreAnswer::Queried(id, answer));
                 }
-                StoreRequest::Trim { now, rules, budget } => {
-                    self.answer(StoreAnswer::Trimmed(self.store.trim(now, &rules, budget)));
-                }
+                StoreRequest::Trim { now, rules, budget } => self.trim(now, rules, budget),
             }
         }
         self.sync_lazily();
+        if let Some(trimming) = self.trimming.take() {
+            // A panic there was reported where it happened.
+            drop(trimming.join());
+        }
+    }
+
+    fn trim(&mut self, now: Wall, rules: Retention, budget: TrimBudget) {
+        let busy = Trimmed { busy: true, ..Trimmed::default() };
+        if self.trimming.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return self.answer(StoreAnswer::Trimmed(Ok(busy)));
+        }
+        let (store, answers) = (Arc::clone(&self.store), self.answers.clone());
+        let work = move || {
+            let trimmed = store.trim(now, &rules, budget);
+            // Nobody takes answers any more: the process is ending.
+            drop(answers.send(StoreAnswer::Trimmed(trimmed)));
+        };
+        let thread = std::thread::Builder::new().name("tock-trim".to_owned()).spawn(work);
+        match thread {
+            Ok(thread) => self.trimming = Some(thread),
+            // The host has no thread to spare; there is a next time.
+            Err(_) => self.answer(StoreAnswer::Trimmed(Ok(busy))),
+        }
     }
 
     /// The next request; while there is none, what was written is synced. `None`: no handle left.

@@ -11,16 +11,16 @@
 //! a piece of the time that is kept, then the whole family is compacted slice by slice, and only
 //! after the last slice is the size looked at again: else one step over the rule would forget all.
 
-use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use rocksdb::{BottommostLevelCompaction, CompactOptions, IteratorMode, ReadOptions, WriteBatch};
 use tocktower_core::ids::RangeId;
 use tocktower_core::time::Wall;
 
-use crate::store::apply::{SLICE_STEP_MS, Writer};
+use crate::store::apply::SLICE_STEP_MS;
 use crate::store::error::StoreError;
-use crate::store::limits::{REQUEST_ROWS_KEPT, TRIM_SLICES};
+use crate::store::limits::{REQUEST_ROWS_KEPT, TRIM_BYTES, TRIM_SLICES};
 use crate::store::{Store, keys, options, values};
 
 /// Of the time that is kept, how much goes when there are too many bytes.
@@ -76,6 +76,8 @@ pub struct Trimmed {
     pub round_done: bool,
     /// A slice was compacted to bring the bytes down.
     pub slice_compacted: bool,
+    /// Nothing was done: the store's thread still does what it was asked before.
+    pub busy: bool,
 }
 
 /// Where the next call goes on.
@@ -100,8 +102,8 @@ impl Store {
         rules: &Retention,
         budget: TrimBudget,
     ) -> Result<Trimmed, StoreError> {
-        let mut writer = self.writer();
-        let Writer { trim: state, slices, .. } = &mut *writer;
+        let mut state = self.trim.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
         let ms_before = |age| keys::instant_ms(now.minus(age).instant());
         let mut cutoff = self.cutoffs.history().max(ms_before(rules.age));
         let slice_compacted = self.trim_slice(state)?;
@@ -115,10 +117,10 @@ impl Store {
         let (rows_deleted, round_done) =
             self.trim_counts(state, rules.runs_per_task, budget.rows)?;
         if round_done {
-            self.trim_ranges(slices, cutoff)?;
+            self.trim_ranges(cutoff)?;
         }
         let history_from_ms = cutoff;
-        Ok(Trimmed { history_from_ms, rows_deleted, round_done, slice_compacted })
+        Ok(Trimmed { history_from_ms, rows_deleted, round_done, slice_compacted, busy: false })
     }
 
     /// Rewrites all files of all families now. Takes as long as it takes: for tools and tests.
@@ -186,15 +188,18 @@ impl Store {
         Ok(oldest + (now.saturating_sub(oldest) / BYTES_STEP).max(1))
     }
 
-    /// Compacts the next slice of the rows by task, if bytes are being brought down.
+    /// Compacts the next slices of the rows by task, if bytes are being brought down.
     fn trim_slice(&self, state: &mut TrimState) -> Result<bool, StoreError> {
         let Some(slice) = state.slice else {
             return Ok(false);
         };
+        let each = self.family_bytes(options::HISTORY) / u64::from(TRIM_SLICES);
+        let count = u16::try_from(TRIM_BYTES / each.max(1)).unwrap_or(TRIM_SLICES);
+        let next = slice.saturating_add(count.max(1));
         // The last slice takes the indexes along, which lie behind the rows.
         let from = [keys::HISTORY_ROW, slice_byte(slice)];
-        let end = match slice + 1 {
-            TRIM_SLICES => [0xff, 0xff],
+        let end = match next {
+            TRIM_SLICES.. => [0xff, 0xff],
             next => [keys::HISTORY_ROW, slice_byte(next)],
         };
         let mut how = CompactOptions::default();
@@ -202,7 +207,7 @@ impl Store {
         how.set_exclusive_manual_compaction(false);
         let family = self.family(options::HISTORY);
         self.db.compact_range_cf_opt(family, Some(&from[..]), Some(&end[..]), &how);
-        state.slice = Some(slice + 1).filter(|next| *next < TRIM_SLICES);
+        state.slice = Some(next).filter(|next| *next < TRIM_SLICES);
         Ok(true)
     }
 
@@ -293,13 +298,15 @@ impl Store {
     }
 
     /// Forgets parts of the hash space whose newest run is forgotten.
-    fn trim_ranges(&self, known: &mut HashMap<u16, u64>, cutoff: u64) -> Result<(), StoreError> {
+    fn trim_ranges(&self, cutoff: u64) -> Result<(), StoreError> {
+        // So that no run comes between the look and the delete.
+        let mut writer = self.writer();
         let mut batch = WriteBatch::default();
         for (slice, newest) in self.slices()? {
             let newest = newest + SLICE_STEP_MS;
             if newest < cutoff {
                 batch.delete_cf(self.family(options::META), keys::meta_slice(slice));
-                known.remove(&slice);
+                writer.slices.remove(&slice);
             }
         }
         self.db.write(batch).map_err(|error| self.failed(error))

@@ -12,7 +12,8 @@
 //! history row   1 │ state 1 │ run as the codec has it
 //! by time       1 │ state 1
 //! by state      1
-//! request       1 │ at ms 6 │ ms 6 │ task hash 16 │ incarnation 12 │ run 1 or 11 │ "<ns>/<name>"
+//! request       1 │ at ms 6 │ ms 6 │ task hash 16 │ incarnation 12 │ run 1 or 11 │
+//!               "<ns>/<name>"
 //! output        1 │ dropped 8 │ head length 4 │ tail length 4 │ head and tail, zstd
 //!               2 │ … as 1, not compressed
 //! meta: process 1 │ number 4    watermark, cutoff, slice 1 │ ms 6

@@ -1,6 +1,10 @@
 //! The store against a real disk, told as stories in the words of `support`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of any #[test]")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, outside of any #[test]"
+)]
 
 mod due;
 mod history;

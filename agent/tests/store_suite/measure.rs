@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant as Clock};
 
+use tocktower_agent::store::{AllRuns, StateSet, TaskRuns};
 use tocktower_core::agent::effect::{LoadRequest, StoreOp};
 use tocktower_core::ids::{Epoch, Revision, Session, TaskNumber};
 use tocktower_core::run::{AttemptEnd, AttemptRecord, ResultCode, RunState};
@@ -87,6 +88,7 @@ fn runs_per_second() {
     );
     disk.store().compact().unwrap();
     let stats = disk.store().stats();
+    time_queries(&disk);
     println!(
         "after compaction: {:.1} B a run in all; {stats:?}",
         stats.bytes as f64 / total as f64
@@ -139,41 +141,71 @@ fn a_million_one_shots() {
         disk.store().stats().bytes / total
     );
     for what in ["as it lies", "compacted"] {
-        let began = Clock::now();
-        let (mut after, mut read) = (at(0), 0);
-        while after < at(2_000_000) {
-            let request =
-                LoadRequest::Due { range: RANGE, after, through: at(2_000_000), limit: 10_000 };
-            let loaded = disk.load(request);
-            let tocktower_core::agent::input::LoadAnswer::Due { entries, through } = loaded.answer
-            else {
-                panic!()
-            };
-            read += entries.len();
-            after = through;
-        }
-        println!(
-            "{read} due in one second, {what}: loaded in {:?}, {:?} MB",
-            began.elapsed(),
-            memory()
-        );
-        let began = Clock::now();
-        let (mut after, mut read) = (None, 0);
-        loop {
-            let request = LoadRequest::Scan { range: RANGE, after, limit: 10_000 };
-            let loaded = disk.load(request);
-            let tocktower_core::agent::input::LoadAnswer::Scan { tasks, more } = loaded.answer
-            else {
-                panic!()
-            };
-            read += tasks.len();
-            after = tasks.last().map(|(TaskNumber(number), _)| TaskNumber(*number));
-            if !more {
-                break;
-            }
-        }
-        println!("{read} tasks scanned in {:?}", began.elapsed());
+        time_loads(&disk, what);
         disk.store().compact().unwrap();
     }
     println!("{} B each compacted; {:?}", disk.store().stats().bytes / total, disk.store().stats());
+}
+
+fn time_queries(disk: &Disk) {
+    for name in ["task-1", "task-77777"] {
+        let began = Clock::now();
+        let asked = TaskRuns {
+            task: named(name),
+            states: StateSet::ALL,
+            since: None,
+            until: None,
+            limit: 100,
+            before: None,
+        };
+        let runs = disk.store().task_runs(&asked).unwrap().runs.len();
+        println!("last {runs} runs of one task: {:?}", began.elapsed());
+    }
+    let began = Clock::now();
+    let asked = AllRuns {
+        namespace: None,
+        states: StateSet::ALL,
+        since: None,
+        until: None,
+        limit: 100,
+        before: None,
+    };
+    let runs = disk.store().all_runs(&asked).unwrap().runs.len();
+    println!("last {runs} runs of all tasks: {:?}", began.elapsed());
+}
+
+fn time_loads(disk: &Disk, what: &str) {
+    let began = Clock::now();
+    let (mut after, mut read) = (at(0), 0);
+    while after < at(2_000_000) {
+        let request =
+            LoadRequest::Due { range: RANGE, after, through: at(2_000_000), limit: 10_000 };
+        let loaded = disk.load(request);
+        let tocktower_core::agent::input::LoadAnswer::Due { entries, through } = loaded.answer
+        else {
+            panic!()
+        };
+        read += entries.len();
+        after = through;
+    }
+    println!(
+        "{read} due in one second, {what}: loaded in {:?}, {:?} MB",
+        began.elapsed(),
+        memory()
+    );
+    let began = Clock::now();
+    let (mut after, mut read) = (None, 0);
+    loop {
+        let request = LoadRequest::Scan { range: RANGE, after, limit: 10_000 };
+        let loaded = disk.load(request);
+        let tocktower_core::agent::input::LoadAnswer::Scan { tasks, more } = loaded.answer else {
+            panic!()
+        };
+        read += tasks.len();
+        after = tasks.last().map(|(TaskNumber(number), _)| TaskNumber(*number));
+        if !more {
+            break;
+        }
+    }
+    println!("{read} tasks scanned in {:?}", began.elapsed());
 }

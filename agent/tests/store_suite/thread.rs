@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tocktower_agent::store::{
-    Query, QueryAnswer, SendError, StoreAnswer, StoreRequest, StoreThread,
+    Query, QueryAnswer, Retention, SendError, StoreAnswer, StoreRequest, StoreThread, TrimBudget,
 };
 use tocktower_core::agent::effect::{BatchNumber, LoadId, LoadRequest};
 use tocktower_core::agent::input::LoadAnswer;
@@ -73,4 +73,33 @@ fn ending_the_thread_writes_what_waits() {
     assert!(!disk.store().is_unsynced());
     disk.open().unwrap();
     assert_eq!(disk.scan(RANGE, None, 100).0.len(), 20);
+}
+
+#[test]
+fn forgetting_is_answered_and_does_not_hold_up_batches() {
+    let disk = Disk::new();
+    let (thread, handle, mut answers) = StoreThread::start(Arc::clone(disk.store())).unwrap();
+    let (rules, budget) = (Retention::default(), TrimBudget::default());
+    for n in 1..=5 {
+        let op = history(run("a", n, RunState::Succeeded));
+        handle.try_send(StoreRequest::Commit(batch(n as u64, true, [op]))).unwrap();
+        handle.try_send(StoreRequest::Trim { now: clock(), rules, budget }).unwrap();
+    }
+    drop(handle);
+    thread.join();
+    let (mut committed, mut trimmed) = (Vec::new(), 0);
+    while let Some(answer) = answers.next_blocking() {
+        match answer {
+            StoreAnswer::Committed(number, answer) => {
+                assert!(answer.unwrap().synced);
+                committed.push(number.0);
+            }
+            StoreAnswer::Trimmed(answer) => {
+                answer.unwrap();
+                trimmed += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((committed, trimmed), (vec![1, 2, 3, 4, 5], 5));
 }

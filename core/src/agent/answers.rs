@@ -16,9 +16,13 @@ impl Agent {
             self.desk.notice(Notice::Refused { what, error: error.clone() });
         }
         match call {
-            Call::Grant { sent } => self.granted(sent, answer),
-            Call::KeepAlive { sent } => self.kept_alive(sent, answer),
-            Call::Register => self.registered(answer),
+            Call::Grant { coming, .. }
+            | Call::KeepAlive { coming, .. }
+            | Call::Register { coming }
+                if coming != self.desk.session.coming => {}
+            Call::Grant { sent, .. } => self.granted(sent, answer),
+            Call::KeepAlive { sent, .. } => self.kept_alive(sent, answer),
+            Call::Register { .. } => self.registered(answer),
             Call::Reweigh | Call::CommonBeat | Call::Settle | Call::Drop => {}
             Call::Revoke => self.gone(),
             Call::Claim { range } => self.claim_answered(range, &answer),
@@ -81,7 +85,7 @@ fn name_of(call: &Call) -> &'static str {
     match call {
         Call::Grant { .. } => "lease",
         Call::KeepAlive { .. } => "keep-alive",
-        Call::Register | Call::Reweigh => "session",
+        Call::Register { .. } | Call::Reweigh => "session",
         Call::Revoke | Call::Drop => "revoke",
         Call::Claim { .. } => "claim",
         Call::Write(_) => "ledger",

@@ -63,7 +63,10 @@ impl Agent {
                 range.take_turns(&mut self.desk);
             }
         }
-        self.desk.near.sweep(self.desk.now.mono);
+        // What waits to be decided may still have to be told from what was.
+        if self.ranges.values().all(|range| range.parked.is_empty()) {
+            self.desk.near.sweep(self.desk.now.mono);
+        }
     }
 
     /// Reads the next stretch of each held range's due entries, well before it is needed.

@@ -24,13 +24,19 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 /// A request to the shared state that waits for its answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
+    /// `coming` tells for which coming of the agent it was sent: an answer to an earlier one says
+    /// nothing of the present lease.
     Grant {
         sent: Mono,
+        coming: u32,
     },
     KeepAlive {
         sent: Mono,
+        coming: u32,
     },
-    Register,
+    Register {
+        coming: u32,
+    },
     Reweigh,
     Revoke,
     /// A lease that is given up; nobody waits for the answer.

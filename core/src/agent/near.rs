@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{RangeId, TaskName, TaskNumber};
+use crate::ids::{Incarnation, RangeId, TaskName, TaskNumber};
 use crate::schedule::{Timetable, jitter};
 use crate::task::Task;
 use crate::time::{Instant, Mono};
@@ -113,9 +113,22 @@ impl NearTasks {
         }
     }
 
-    pub fn remove_range(&mut self, range: RangeId) {
-        self.tasks.retain(|_, task| task.range != range);
+    /// Forgets a range's tasks; what was decided of each is handed back, by name and life.
+    pub fn remove_range(&mut self, range: RangeId) -> BTreeMap<(TaskName, Incarnation), Instant> {
+        let mut decided = BTreeMap::new();
+        self.tasks.retain(|_, near| {
+            let task = &near.timed.task;
+            if near.range == range
+                && let Some(at) = near.decided
+            {
+                let newest =
+                    decided.entry((task.spec.name.clone(), task.incarnation)).or_insert(at);
+                *newest = at.max(*newest);
+            }
+            near.range != range
+        });
         self.names.retain(|(at, _), _| *at != range);
+        decided
     }
 
     /// Forgets what has no entry and was not touched lately.

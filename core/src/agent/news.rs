@@ -10,6 +10,7 @@ use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
 use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
 use crate::agent::range::{Hold, Range, Written};
 use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
+use crate::ledger::Marks;
 use crate::run::{RunState, life};
 use crate::task::Task;
 
@@ -53,7 +54,7 @@ impl Agent {
 
 impl Range {
     fn list_began(&mut self, desk: &mut Desk, sent: crate::time::Now) {
-        let decided = self.window.decided_to;
+        let decided = self.decided_marks(desk.config.epoch);
         self.copy.listed = false;
         self.copy.list_sent = sent;
         self.copy.stamp = desk.next_stamp();
@@ -66,7 +67,16 @@ impl Range {
         self.copy.claim = None;
         self.copy.ledger = None;
         if self.fence().is_some() {
-            self.restart_window(desk, decided);
+            let marks = self.writer.marks;
+            let base = match self.window.scanned {
+                true => Marks {
+                    through: decided.through.max(marks.through),
+                    incarnation: decided.incarnation.max(marks.incarnation),
+                },
+                // Not everything that was delivered has been decided.
+                false => self.window.base,
+            };
+            self.restart_window(desk, base);
             desk.store(StoreOp::ClearDue { range: self.id });
         }
     }

@@ -148,6 +148,10 @@ impl Writer {
 /// How far the range's due entries are loaded and decided.
 #[derive(Debug)]
 pub(crate) struct Window {
+    /// What was decided before the window began.
+    pub base: Marks,
+    /// Beyond that: the newest instant of each task that this process has decided.
+    pub decided_names: BTreeMap<(TaskName, Incarnation), Instant>,
     /// Every task of the store has its due entry.
     pub scanned: bool,
     pub scanning: bool,
@@ -208,6 +212,8 @@ impl Range {
             open: BTreeMap::new(),
             parked: BTreeSet::new(),
             window: Window {
+                base: Marks::NONE,
+                decided_names: BTreeMap::new(),
                 scanned: false,
                 scanning: false,
                 loaded_to: Instant::MIN,
@@ -294,23 +300,25 @@ impl Range {
         }
         self.hold = Hold::No;
         self.writer = Writer::new();
-        self.restart_window(desk, Instant::MIN);
+        self.restart_window(desk, Marks::NONE);
         desk.store(StoreOp::ClearDue { range: self.id });
     }
 
-    /// Starts the window again at `from`: due entries are derived anew.
-    pub fn restart_window(&mut self, desk: &mut Desk, from: Instant) {
+    /// Starts the window again: due entries are derived anew, from what `base` does not cover.
+    pub fn restart_window(&mut self, desk: &mut Desk, base: Marks) {
         self.holding += 1;
         self.parked.clear();
         self.fresh.clear();
         self.full = false;
-        desk.near.remove_range(self.id);
+        let decided_names = desk.near.remove_range(self.id);
         self.window = Window {
+            base,
+            decided_names,
             scanned: false,
             scanning: false,
             loaded_to: Instant::MIN,
             asked_to: None,
-            decided_to: from,
+            decided_to: base.through,
         };
     }
 

@@ -165,6 +165,13 @@ impl Range {
 
     fn open_run(&mut self, desk: &mut Desk, id: &RunId) {
         let (Some(run), Some(fence)) = (self.open.get(id), self.fence()) else { return };
+        let due = run.due.wall();
+        if due > desk.now.wall {
+            if self.step(id, Event::Postpone { at: due }) {
+                desk.timers.insert((due, self.id, id.clone()));
+            }
+            return;
+        }
         if run.deadline_passed(desk.now.wall) {
             let reason = "it could not start before its start deadline";
             self.end_run(desk, id, RunState::Missed, Some(reason));
@@ -181,7 +188,8 @@ impl Range {
 
     /// Its start is written down: it starts, if the licence still holds.
     fn start_run(&mut self, desk: &mut Desk, id: &RunId) {
-        let may = self.may_start(desk);
+        let due = self.open.get(id).is_some_and(|run| run.due.wall() <= desk.now.wall);
+        let may = due && self.may_start(desk);
         let (Some(fence), Some(session)) = (self.fence(), desk.session.session()) else { return };
         let Some(run) = self.open.get(id) else { return };
         if !matches!(run.stage, Stage::Opening { .. }) {

@@ -48,6 +48,8 @@ pub(crate) struct SessionWatch {
     name_taken_since: Option<Mono>,
     /// Somebody writes with my identity, or my store is older than my ledgers.
     pub distrusted: bool,
+    /// Counts how often the agent came; raised when a lease is lost.
+    pub coming: u32,
 }
 
 impl SessionWatch {
@@ -59,6 +61,7 @@ impl SessionWatch {
             keeping_alive: false,
             name_taken_since: None,
             distrusted: false,
+            coming: 0,
         }
     }
 
@@ -93,12 +96,16 @@ impl Agent {
             Stage::None { at } if at <= now => {
                 self.desk.session.stage = Stage::Granting;
                 let ttl = self.desk.config.ttl;
-                self.desk.share(Call::Grant { sent: now }, ShareRequest::GrantLease { ttl });
+                let coming = self.desk.session.coming;
+                self.desk
+                    .share(Call::Grant { sent: now, coming }, ShareRequest::GrantLease { ttl });
             }
             Stage::Leased { lease, at } if at <= now => {
                 self.desk.session.stage = Stage::Registering { lease };
                 let weight = self.desk.config.weight;
-                self.desk.share(Call::Register, ShareRequest::Register { lease, weight });
+                let coming = self.desk.session.coming;
+                self.desk
+                    .share(Call::Register { coming }, ShareRequest::Register { lease, weight });
             }
             Stage::None { at } | Stage::Leased { at, .. } => self.desk.wake_by(at),
             _ => {}
@@ -119,7 +126,8 @@ impl Agent {
         }
         self.desk.session.keep_alive_sent = now;
         self.desk.session.keeping_alive = true;
-        self.desk.share(Call::KeepAlive { sent: now }, ShareRequest::KeepAlive { lease });
+        let coming = self.desk.session.coming;
+        self.desk.share(Call::KeepAlive { sent: now, coming }, ShareRequest::KeepAlive { lease });
     }
 
     pub(super) fn granted(&mut self, sent: Mono, answer: ShareAnswer) {
@@ -188,6 +196,7 @@ impl Agent {
             return;
         }
         self.desk.notice(Notice::LeaseLost);
+        self.desk.session.coming += 1;
         self.desk.session.proof = None;
         self.desk.session.keeping_alive = false;
         self.desk.session.stage = Stage::None { at: self.desk.now.mono };

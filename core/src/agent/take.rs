@@ -83,7 +83,9 @@ impl Range {
             Some(seen) if seen.ledger.is_err() => return,
             Some(seen) => seen.ledger.as_ref().ok().map(|ledger| (ledger.clone(), seen.revision)),
         };
-        self.restart_window(desk, Instant::MIN);
+        let base = ledger.as_ref().map_or(Marks::NONE, |(ledger, _)| ledger.marks);
+        self.restart_window(desk, base);
+        self.window.decided_names.clear();
         desk.store(StoreOp::ClearDue { range: self.id });
         self.hold = Hold::Held { fence };
         self.fence_taken = fence;
@@ -98,7 +100,6 @@ impl Range {
         let Some((ledger, revision)) = ledger else { return };
         self.writer.seen = revision;
         self.writer.marks = ledger.marks;
-        self.window.decided_to = ledger.marks.through;
         self.inherit(desk, &ledger);
     }
 
@@ -234,35 +235,37 @@ impl Range {
 
     /// Puts a task's first undecided instant into the index.
     fn admit(&mut self, desk: &mut Desk, number: TaskNumber, task: Arc<Task>) {
-        let marks = self.writer.marks;
-        let decided = Marks { through: self.window.decided_to.max(marks.through), ..marks };
+        let base = self.window.base;
         let timed = Arc::new(Timed::new(task));
         let (task, effective) = (&timed.task, timed.task.effective_from.instant());
-        let edited = task.revision > marks.incarnation.revision
-            && task.incarnation <= marks.incarnation
+        let edited = task.revision > base.incarnation.revision
+            && task.incarnation <= base.incarnation
             && task.spec.one_shot_at().is_none();
-        if edited && effective < marks.through {
+        if edited && effective < base.through {
             let first = effective.plus(Duration::from_millis(1));
-            self.end_edited_late(desk, &timed, first, marks.through);
+            self.end_edited_late(desk, &timed, first, base.through);
         }
-        if let Some((instant, due)) = self.first_undecided(&timed, decided) {
+        if let Some((instant, due)) = self.first_undecided(&timed) {
             self.queue_instant(desk, number, &timed, instant, due);
         }
     }
 
-    /// Instant and due of the first run of this version that is not decided under `marks`.
-    fn first_undecided(&self, timed: &Timed, marks: Marks) -> Option<(Instant, Instant)> {
+    /// Instant and due of the first run of this version that is not decided yet, as the window
+    /// began.
+    fn first_undecided(&self, timed: &Timed) -> Option<(Instant, Instant)> {
         let task = &timed.task;
         if let Some(at) = task.spec.one_shot_at() {
             let waits = task.spec.paused || self.open.contains_key(&run_id(task, at));
             return (!waits).then(|| (at, timed.due(at)));
         }
-        let from = task.effective_from.instant();
-        let through = match task.incarnation <= marks.incarnation {
-            true => marks.through,
+        let base = self.window.base;
+        let through = match task.incarnation <= base.incarnation {
+            true => base.through,
             false => Instant::MIN,
         };
-        timed.first_due_after(through, from)
+        let life = (task.spec.name.clone(), task.incarnation);
+        let decided = self.window.decided_names.get(&life).copied().unwrap_or(Instant::MIN);
+        timed.first_due_after(through, task.effective_from.instant().max(decided))
     }
 
     /// A version of a task was delivered while the range is held: instants up to its
@@ -285,11 +288,9 @@ impl Range {
         }
         let timed = Arc::new(Timed::new(task));
         let first = if !self.window.scanned {
-            let marks = self.writer.marks;
-            let through = self.window.decided_to.max(marks.through);
-            self.first_undecided(&timed, Marks { through, ..marks })
+            self.first_undecided(&timed)
         } else if timed.task.spec.one_shot_at().is_some() {
-            self.first_undecided(&timed, Marks::NONE)
+            self.first_undecided(&timed)
         } else {
             let from = self.end_late_instants(desk, &timed, decided);
             timed.timetable.next_after(from).map(|i| (i, timed.due(i)))

@@ -40,6 +40,8 @@ pub enum Event {
     Open { batch: BatchNumber },
     /// The batch was written and the licence holds.
     Start { ticket: Ticket },
+    /// The clock was set back: it is not due yet.
+    Postpone { at: Wall },
     /// It was not begun: the range may not start anything now.
     Unlicensed,
     /// The time it waited for has come.
@@ -69,6 +71,7 @@ pub fn step(stage: Stage, event: Event) -> Result<Stage, Illegal> {
         (Stage::Queued, Event::Open { batch }) => Ok(Stage::Opening { batch }),
         (Stage::Opening { .. }, Event::Start { ticket }) => Ok(Stage::Running { ticket }),
         (Stage::Opening { .. } | Stage::Running { .. }, Event::Unlicensed) => Ok(Stage::Queued),
+        (Stage::Queued, Event::Postpone { at }) => Ok(Stage::Waiting { at }),
         (Stage::Waiting { .. }, Event::Due) => Ok(Stage::Queued),
         (Stage::Behind, Event::Turn) => Ok(Stage::Queued),
         (Stage::Running { .. } | Stage::Held { .. }, Event::Retry { at }) => {

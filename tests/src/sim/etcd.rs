@@ -49,6 +49,11 @@ impl Etcd {
     pub fn call(&mut self, request: &Request, now_us: u64) -> Result<Answer, PortError> {
         match request {
             Request::Txn(txn) => {
+                let branch = self.holds(&txn.when);
+                let plan = self.plan(txn, branch);
+                if !plan.iter().all(|planned| self.leases_live(planned)) {
+                    return Err(PortError::NoLease);
+                }
                 let (succeeded, answers) = self.transact(txn);
                 Ok(Answer::Txn { revision: self.revision(), succeeded, answers })
             }
@@ -179,6 +184,15 @@ impl Etcd {
                 other => Planned::One(other),
             })
             .collect()
+    }
+
+    /// A put under a lease that does not exist fails the whole transaction.
+    fn leases_live(&self, planned: &Planned<'_>) -> bool {
+        match planned {
+            Planned::One(Op::Put { lease: Some(lease), .. }) => self.leases.contains_key(lease),
+            Planned::One(_) => true,
+            Planned::Nested(_, plan) => plan.iter().all(|planned| self.leases_live(planned)),
+        }
     }
 
     fn holds(&self, when: &[Compare]) -> bool {

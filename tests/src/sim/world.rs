@@ -374,7 +374,8 @@ impl World {
                 DriverEffect::Start(start) => self.start(host, life, *start),
                 DriverEffect::Cancel { ticket } => self.finish(host, life, ticket, 1_000, true),
                 DriverEffect::Report(record) => self.truth.reported(&record, self.now),
-                DriverEffect::Exit { .. } => {
+                DriverEffect::Exit { reason } => {
+                    self.truth.note(self.now, || format!("h{host} exits {reason:?}"));
                     let back = self.hosts[host].back_after.take().unwrap_or(SECOND);
                     self.halt(host);
                     self.at(self.now + back, Event::Start { host });

@@ -1,0 +1,100 @@
+//! Whether anything is known to be in the way of a run that comes due now, and what.
+//!
+//! One function for the probe and for the metric, so that they cannot disagree. It is asked with
+//! the time of asking, not of publishing: what waits grows older while nobody publishes, and a loop
+//! that stands still is a reason of its own.
+
+use std::time::Duration;
+
+use tocktower_core::limits::ON_TIME;
+use tocktower_core::time::Now;
+
+use crate::disk::Disk;
+use crate::run::AgentStats;
+
+/// The loop publishes its figures each second.
+const SILENT_MAX: Duration = Duration::from_secs(5);
+
+/// Why the agent is not ready, in words for who looks after it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unready {
+    #[error("its loop has said nothing for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("it is not registered: it has no session in etcd, which may be out of reach")]
+    Unregistered,
+    #[error("its clock is unverified: nothing starts until it has been compared again")]
+    ClockUnverified,
+    #[error("the disk of its data directory is nearly full: {} MiB are free", .0 >> 20)]
+    DiskLow(u64),
+    #[error("a run has been due for {} s and has not started", .0.as_secs())]
+    Late(Duration),
+}
+
+/// What is in the way: causes before what comes of them.
+pub fn unready(stats: &AgentStats, disk: Disk, now: Now) -> Option<Unready> {
+    let silent = now.mono.since(stats.at);
+    if silent > SILENT_MAX {
+        return Some(Unready::Silent(silent));
+    }
+    if stats.session.is_none() {
+        return Some(Unready::Unregistered);
+    }
+    if !stats.core.clock_verified {
+        return Some(Unready::ClockUnverified);
+    }
+    if disk.below_reserve {
+        return Some(Unready::DiskLow(disk.space.map_or(0, |space| space.free)));
+    }
+    let late = stats.core.oldest_due.map_or(Duration::ZERO, |due| now.wall.since(due));
+    (late > ON_TIME).then_some(Unready::Late(late))
+}
+
+#[cfg(test)]
+mod tests {
+    use tocktower_core::ids::Session;
+    use tocktower_core::time::{Mono, Wall};
+
+    use super::*;
+
+    fn now() -> Now {
+        Now { wall: Wall::from_millis(1_800_000_000_000), mono: Mono::from_micros(60_000_000) }
+    }
+
+    fn well() -> AgentStats {
+        let session = Some(Session::default());
+        let mut stats = AgentStats { at: now().mono, session, ..AgentStats::default() };
+        stats.core.clock_verified = true;
+        stats
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut AgentStats), expected: Option<Unready>) {
+        let mut stats = well();
+        change(&mut stats);
+        assert_eq!(unready(&stats, Disk::default(), now()), expected);
+    }
+
+    #[test]
+    fn an_agent_is_ready_when_it_could_start_what_comes_due() {
+        check(|_| {}, None);
+        check(|stats| stats.session = None, Some(Unready::Unregistered));
+        check(|stats| stats.core.clock_verified = false, Some(Unready::ClockUnverified));
+        let ago = |seconds| Some(now().wall.minus(Duration::from_secs(seconds)));
+        check(|stats| stats.core.oldest_due = ago(10), None);
+        let late = Unready::Late(Duration::from_secs(11));
+        check(|stats| stats.core.oldest_due = ago(11), Some(late));
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_is_not_ready() {
+        let ago = |seconds| now().mono.minus(Duration::from_secs(seconds));
+        check(|stats| stats.at = ago(5), None);
+        check(|stats| stats.at = ago(6), Some(Unready::Silent(Duration::from_secs(6))));
+    }
+
+    #[test]
+    fn a_disk_below_its_reserve_is_not_ready() {
+        let disk = Disk { space: None, below_reserve: true };
+        assert_eq!(unready(&well(), disk, now()), Some(Unready::DiskLow(0)));
+    }
+}

@@ -1,0 +1,44 @@
+//! Walks of the simulator in the test command: many seeds stay clean, one seed twice is the same
+//! walk, and each rule that is broken on purpose is noticed by a checker.
+
+use tocktower_tests::sim::{self, Break};
+
+/// Walks of `make test`; the program `sim` walks thousands.
+const SEEDS: u64 = 200;
+/// A broken rule may be rare to show: it gets so many walks.
+const BROKEN_SEEDS: u64 = 500;
+
+#[test]
+fn no_walk_breaks_a_promise() {
+    let mut broken = Vec::new();
+    let mut starts = 0;
+    for seed in 0..SEEDS {
+        let report = sim::walk(seed, None);
+        starts += report.starts;
+        if !report.violations.is_empty() {
+            broken.push(format!("seed {seed} ({:?}): {:#?}", report.class, report.violations));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(starts > 10_000, "a walk without starts proves nothing: {starts}");
+}
+
+#[test]
+fn a_seed_walked_twice_is_the_same_walk() {
+    for seed in [0, 1, 2, 3, 4, 77] {
+        let (one, two) = (sim::walk(seed, None), sim::walk(seed, None));
+        assert_eq!(one.digest, two.digest, "seed {seed}");
+        assert_eq!(one.starts, two.starts, "seed {seed}");
+    }
+}
+
+#[test]
+fn each_rule_broken_on_purpose_is_noticed() {
+    for rule in Break::ALL {
+        let noticed = (0..BROKEN_SEEDS).find(|seed| {
+            let report = sim::walk(*seed, Some(rule));
+            !report.violations.is_empty()
+        });
+        assert!(noticed.is_some(), "{rule:?} went unnoticed in {BROKEN_SEEDS} walks");
+    }
+}
