@@ -146,7 +146,9 @@ impl Range {
             return DueWrite::Ledger;
         }
         let since = desk.now.mono.since(self.writer.last_sent);
-        let has_news = self.writer.dirty || self.writer.entries > 0 || !self.open.is_empty();
+        let owes = !self.writer.marks.cover(self.writer.owed.through, self.writer.owed.incarnation);
+        let has_news =
+            self.writer.dirty || owes || self.writer.entries > 0 || !self.open.is_empty();
         let size = self.writer.entries * ENTRY_BYTES;
         let calm = u32::try_from(size / limits::LEDGER_BYTES_CALM).unwrap_or(u32::MAX).max(1);
         let every = if has_news { WRITE_EVERY } else { claim::beat_every(ttl) };

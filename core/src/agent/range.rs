@@ -106,6 +106,9 @@ pub(crate) struct Writer {
     pub dirty: bool,
     /// It should say so at once.
     pub urgent: bool,
+    /// Marks that cover every run which ended without having been listed: until a ledger has them
+    /// there is something to say, or a takeover would decide these runs again.
+    pub owed: Marks,
     /// The size of the newest ledger, in entries.
     pub entries: usize,
 }
@@ -124,6 +127,7 @@ impl Writer {
             last_sent: Mono::default(),
             dirty: false,
             urgent: false,
+            owed: Marks::NONE,
             entries: 0,
         }
     }

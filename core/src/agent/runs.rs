@@ -312,6 +312,10 @@ impl Range {
         if run.key.is_some() {
             desk.done.push_back((batch, self.id, id.clone()));
         } else if !run.listed {
+            // The next marks may not cover it yet: they are as old as the newest proof.
+            let owed = &mut self.writer.owed;
+            owed.through = owed.through.max(run.due);
+            owed.incarnation = owed.incarnation.max(id.incarnation);
             self.open.remove(id);
         }
         let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) else {
