@@ -15,4 +15,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may say so by a panic")]
 
 mod dev;
+mod fleet;
 mod support;
