@@ -16,4 +16,7 @@
 
 mod dev;
 mod fleet;
+mod outage;
+mod refusals;
+mod scripts;
 mod support;
