@@ -27,7 +27,7 @@ impl Agent {
             Call::Revoke => self.gone(),
             Call::Claim { range } => self.claim_answered(range, &answer),
             Call::Write(ranges) => self.wrote(ranges, answer),
-            Call::ReadBack { range, holding } => self.did_read_back(range, holding, answer),
+            Call::ReadBack { range, sequence } => self.did_read_back(range, sequence, answer),
             Call::Delete(deletes) => self.deleted(deletes, &answer),
             Call::ReadSettle { range, holding, run } => {
                 self.settle_read(range, holding, &run, answer);

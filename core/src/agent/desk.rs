@@ -44,11 +44,11 @@ pub(crate) enum Call {
     Claim {
         range: RangeId,
     },
-    /// The ranges of a shared write, in order, each with its holding.
-    Write(Vec<(RangeId, u32)>),
+    /// The ranges of a shared write, in order, each with the number of its write.
+    Write(Vec<(RangeId, u64)>),
     ReadBack {
         range: RangeId,
-        holding: u32,
+        sequence: u64,
     },
     Delete(Vec<KeyDelete>),
     Settle,
@@ -155,6 +155,7 @@ pub(crate) struct Desk {
     next_task: u64,
     next_ledger: u64,
     next_stamp: u64,
+    next_write: u64,
 }
 
 impl Desk {
@@ -189,6 +190,7 @@ impl Desk {
             next_task: config.first_number,
             next_ledger: 0,
             next_stamp: config.first_number,
+            next_write: 0,
             config,
         }
     }
@@ -266,6 +268,11 @@ impl Desk {
     pub fn next_ledger_number(&mut self) -> LedgerNumber {
         self.next_ledger += 1;
         LedgerNumber { process: self.config.process, count: self.next_ledger }
+    }
+
+    pub fn next_write(&mut self) -> u64 {
+        self.next_write += 1;
+        self.next_write
     }
 
     pub fn next_stamp(&mut self) -> u64 {

@@ -103,7 +103,10 @@ impl Range {
                 && run.attempts.last().is_some_and(|attempt| attempt.attempt == entry.attempt)
             {
                 let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };
-                self.left.insert(key, LeftRun::Ended(settled_end(end)));
+                // The final ledger's own sync came before this end: wait for the next.
+                desk.sync_wanted = true;
+                let (end, batch) = (settled_end(end), desk.batch());
+                self.left.insert(key, LeftRun::Ended { end, batch });
             }
         }
         desk.notice(Notice::HandedOff { range: self.id });
@@ -121,7 +124,7 @@ impl Range {
     fn left_tickets(&self) -> impl Iterator<Item = crate::agent::effect::Ticket> + '_ {
         self.left.values().filter_map(|left| match left {
             LeftRun::Running(run) => run.ticket(),
-            LeftRun::Ended(_) => None,
+            LeftRun::Ended { .. } => None,
         })
     }
 }

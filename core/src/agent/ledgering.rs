@@ -67,14 +67,15 @@ impl Agent {
             }
             let kind = prepared.kind.clone();
             range.writer.phase = Phase::InFlight { prepared };
-            writes.push((range.holding, RangeWrite { range: range.id, fence, kind }));
+            range.writer.sequence = self.desk.next_write();
+            writes.push((range.writer.sequence, RangeWrite { range: range.id, fence, kind }));
         }
         self.send(writes);
     }
 
     /// Sends writes in as few transactions as L8 allows.
-    fn send(&mut self, writes: Vec<(u32, RangeWrite)>) {
-        let mut chunk: Vec<(u32, RangeWrite)> = Vec::new();
+    fn send(&mut self, writes: Vec<(u64, RangeWrite)>) {
+        let mut chunk: Vec<(u64, RangeWrite)> = Vec::new();
         let mut bytes = 0;
         for write in writes {
             let size = size_of(&write.1.kind);
@@ -91,23 +92,23 @@ impl Agent {
         }
     }
 
-    fn send_chunk(&mut self, chunk: Vec<(u32, RangeWrite)>) {
-        let ranges = chunk.iter().map(|(holding, write)| (write.range, *holding)).collect();
+    fn send_chunk(&mut self, chunk: Vec<(u64, RangeWrite)>) {
+        let ranges = chunk.iter().map(|(number, write)| (write.range, *number)).collect();
         let writes = chunk.into_iter().map(|(_, write)| write).collect();
         self.desk.share(Call::Write(ranges), ShareRequest::Write(writes));
     }
 
-    pub(super) fn wrote(&mut self, ranges: Vec<(RangeId, u32)>, answer: ShareAnswer) {
+    pub(super) fn wrote(&mut self, ranges: Vec<(RangeId, u64)>, answer: ShareAnswer) {
         let mut outcomes = match answer {
             ShareAnswer::Wrote(outcomes) => outcomes.into_iter().map(Some).collect(),
             _ => Vec::new(),
         };
         outcomes.resize_with(ranges.len(), || None);
-        for ((id, holding), outcome) in ranges.into_iter().zip(outcomes) {
-            let Some(range) = self.ranges.get_mut(&id) else { continue };
-            if range.holding != holding && range.fence().is_none() {
+        for ((id, sequence), outcome) in ranges.into_iter().zip(outcomes) {
+            let range = self.ranges.get_mut(&id);
+            let Some(range) = range.filter(|range| range.writer.sequence == sequence) else {
                 continue;
-            }
+            };
             match outcome {
                 Some(outcome) => range.write_answered(&mut self.desk, outcome),
                 None => range.write_unknown(self.desk.now.mono),
@@ -115,9 +116,9 @@ impl Agent {
         }
     }
 
-    pub(super) fn did_read_back(&mut self, id: RangeId, holding: u32, answer: ShareAnswer) {
-        let Some(range) = self.ranges.get_mut(&id) else { return };
-        let _ = holding;
+    pub(super) fn did_read_back(&mut self, id: RangeId, sequence: u64, answer: ShareAnswer) {
+        let range = self.ranges.get_mut(&id);
+        let Some(range) = range.filter(|range| range.writer.sequence == sequence) else { return };
         let Phase::ReadingBack { prepared } = range.writer.phase.clone() else { return };
         match answer {
             ShareAnswer::ReadBack(found) => range.found(&mut self.desk, prepared, found),
@@ -189,7 +190,7 @@ impl Range {
         }
     }
 
-    fn beat(&mut self, desk: &mut Desk, fence: Fence) -> Option<(u32, RangeWrite)> {
+    fn beat(&mut self, desk: &mut Desk, fence: Fence) -> Option<(u64, RangeWrite)> {
         let (lease, session) = desk.session.live()?;
         self.writer.beat += 1;
         let beat = self.writer.beat;
@@ -197,7 +198,8 @@ impl Range {
         self.writer.note_sent(Written::Beat(beat), desk.now);
         let prepared = Prepared { kind: kind.clone(), dropped: Vec::new() };
         self.writer.phase = Phase::InFlight { prepared };
-        Some((self.holding, RangeWrite { range: self.id, fence, kind }))
+        self.writer.sequence = desk.next_write();
+        Some((self.writer.sequence, RangeWrite { range: self.id, fence, kind }))
     }
 
     /// Takes the snapshot and has it synced together with its number; `ledgers_synced` sends it.
@@ -255,11 +257,15 @@ impl Range {
             let theirs = Wall::from_micros(desk.now.wall.micros().saturating_add(offset));
             through = through.min(theirs.plus(limits::CLOCK_OFFSET).instant());
         }
+        let through = before.through.max(through);
+        // A mark may stand ahead of this clock: then newer tasks have instants before it that are
+        // still to come, and must not be covered.
         let decided = self.decided_marks(desk.config.epoch);
-        Marks {
-            through: before.through.max(through),
-            incarnation: before.incarnation.max(decided.incarnation),
-        }
+        let incarnation = match decided.through >= through {
+            true => before.incarnation.max(decided.incarnation),
+            false => before.incarnation,
+        };
+        Marks { through, incarnation }
     }
 
     /// Settle keys that this ledger makes unneeded: those it took in, and those nobody waits for.
@@ -308,7 +314,7 @@ impl Range {
         }
         let prepared = prepared.clone();
         self.writer.phase = Phase::ReadingBack { prepared };
-        let call = Call::ReadBack { range: self.id, holding: self.holding };
+        let call = Call::ReadBack { range: self.id, sequence: self.writer.sequence };
         desk.share(call, ShareRequest::ReadBack { range: self.id });
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct NearTask {
 pub(crate) struct NearTasks {
     tasks: BTreeMap<TaskNumber, NearTask>,
     names: BTreeMap<(RangeId, TaskName), TaskNumber>,
+    /// Versions that were superseded and still owe instants.
+    superseded: BTreeMap<(RangeId, TaskName), Vec<TaskNumber>>,
 }
 
 impl NearTasks {
@@ -102,6 +104,12 @@ impl NearTasks {
         if self.names.get(&key) == Some(&number) {
             self.names.remove(&key);
         }
+        if let Some(old) = self.superseded.get_mut(&key) {
+            old.retain(|other| *other != number);
+            if old.is_empty() {
+                self.superseded.remove(&key);
+            }
+        }
         Some(task)
     }
 
@@ -109,7 +117,17 @@ impl NearTasks {
     pub fn supersede(&mut self, number: TaskNumber, until: Instant) {
         if let Some(task) = self.tasks.get_mut(&number) {
             task.until = Some(until);
-            self.names.remove(&(task.range, task.timed.task.spec.name.clone()));
+            let key = (task.range, task.timed.task.spec.name.clone());
+            self.names.remove(&key);
+            self.superseded.entry(key).or_default().push(number);
+        }
+    }
+
+    /// Forgets a task with all its versions: it was deleted.
+    pub fn remove_named(&mut self, range: RangeId, name: &TaskName) {
+        let old = self.superseded.remove(&(range, name.clone())).unwrap_or_default();
+        for number in self.named(range, name).into_iter().chain(old) {
+            self.remove(number);
         }
     }
 
@@ -128,6 +146,7 @@ impl NearTasks {
             near.range != range
         });
         self.names.retain(|(at, _), _| *at != range);
+        self.superseded.retain(|(at, _), _| *at != range);
         decided
     }
 

@@ -199,9 +199,7 @@ impl Range {
             RunKeyName::Task(name) => {
                 desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
                 self.note_fresh(name.clone(), revision);
-                if let Some(number) = desk.near.named(self.id, name) {
-                    desk.near.remove(number);
-                }
+                desk.near.remove_named(self.id, name);
                 let ids: Vec<_> = self.runs_of(name).map(|(id, _)| id.clone()).collect();
                 let ended_life = |id: &&RunId| {
                     matches!(id.run, RunKey::Instant(_)) && id.incarnation.revision <= revision

@@ -88,6 +88,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub phase: Phase,
+    /// Names the write that is under way: an answer to an earlier one finds nothing to answer.
+    pub sequence: u64,
     /// The ledger's revision as I last saw it; 0: there is none.
     pub seen: Revision,
     pub beat: u64,
@@ -115,6 +117,7 @@ impl Writer {
     pub fn new() -> Writer {
         Writer {
             phase: Phase::Idle,
+            sequence: 0,
             seen: Revision(0),
             beat: 0,
             sent: VecDeque::new(),
@@ -171,7 +174,11 @@ pub(crate) struct Window {
 #[derive(Debug)]
 pub(crate) enum LeftRun {
     Running(Box<OpenRun>),
-    Ended(SettledEnd),
+    /// `batch` wrote its end: it is said when that is on disk.
+    Ended {
+        end: SettledEnd,
+        batch: BatchNumber,
+    },
 }
 
 #[derive(Debug)]
@@ -373,7 +380,7 @@ impl Range {
             LeftRun::Running(run) => {
                 Some(run.record(desk, &key.run, key.attempt.fence, run.open_state()))
             }
-            LeftRun::Ended(_) => None,
+            LeftRun::Ended { .. } => None,
         });
         here.chain(left)
     }

@@ -118,7 +118,7 @@ impl Agent {
         } else {
             range.left.retain(|key, left| match left {
                 LeftRun::Running(run) => key.run != id || run.ticket() != Some(ticket),
-                LeftRun::Ended(_) => true,
+                LeftRun::Ended { .. } => true,
             });
         }
     }
@@ -415,7 +415,8 @@ impl Range {
         desk.store(StoreOp::CloseRun { range: self.id, run: id.clone() });
         desk.sync_wanted = true;
         desk.report(record);
-        self.left.insert(key, LeftRun::Ended(settled_end(&finished.end)));
+        let (end, batch) = (settled_end(&finished.end), desk.batch());
+        self.left.insert(key, LeftRun::Ended { end, batch });
     }
 
     pub(super) fn end_as_duplicate(&mut self, desk: &mut Desk, task: &Arc<Task>, earlier: &RunId) {

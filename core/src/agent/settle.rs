@@ -29,7 +29,7 @@ impl Agent {
         for range in self.ranges.values_mut() {
             range.ask_abandoned(&mut self.desk);
             if !asked && puts.len() < limits::DELETES_MAX {
-                range.owed_settles(session, &mut puts);
+                range.owed_settles(session, self.desk.synced, &mut puts);
             }
         }
         puts.truncate(limits::DELETES_MAX);
@@ -125,7 +125,12 @@ impl Range {
 
     /// What the range's ledger lists as held by this session while it does not run here, and what
     /// has not been said yet. Also forgets what no ledger asks for any more.
-    fn owed_settles(&mut self, session: crate::ids::Session, puts: &mut Vec<SettlePut>) {
+    fn owed_settles(
+        &mut self,
+        session: crate::ids::Session,
+        synced: BatchNumber,
+        puts: &mut Vec<SettlePut>,
+    ) {
         if self.fence().is_some() || !self.copy.listed {
             return;
         }
@@ -140,7 +145,8 @@ impl Range {
             listed.insert(key.clone());
             let end = match self.left.get(&key) {
                 Some(LeftRun::Running(_)) => continue,
-                Some(LeftRun::Ended(end)) => *end,
+                Some(LeftRun::Ended { batch, .. }) if *batch > synced => continue,
+                Some(LeftRun::Ended { end, .. }) => *end,
                 None => SettledEnd::Gone,
             };
             if !self.copy.settles.contains_key(&key) {
@@ -153,7 +159,7 @@ impl Range {
     /// Whether something that ended here has not been said to the range's holder yet.
     pub(super) fn owes_settles(&self) -> bool {
         self.left.iter().any(|(key, left)| {
-            matches!(left, LeftRun::Ended(_)) && !self.copy.settles.contains_key(key)
+            matches!(left, LeftRun::Ended { .. }) && !self.copy.settles.contains_key(key)
         })
     }
 

@@ -287,9 +287,8 @@ impl Range {
             }
         }
         let timed = Arc::new(Timed::new(task));
-        let first = if !self.window.scanned {
-            self.first_undecided(&timed)
-        } else if timed.task.spec.one_shot_at().is_some() {
+        let one_shot = timed.task.spec.one_shot_at().is_some();
+        let first = if one_shot || !self.window.scanned {
             self.first_undecided(&timed)
         } else {
             let from = self.end_late_instants(desk, &timed, decided);

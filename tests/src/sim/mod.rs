@@ -75,6 +75,7 @@ pub fn walk_noted(seed: u64, broken: Option<Break>, trace: bool) -> Report {
     }
     world.run_clients(BUSY);
     world.run(END);
+    world.note_state();
     let calm = matches!(class, Class::Calm | Class::Moves);
     world.check(calm, END - 15 * SECOND);
     let digest = world.digest();

@@ -172,6 +172,17 @@ impl World {
         world
     }
 
+    /// How every host sees every range now, for people.
+    pub fn note_state(&mut self) {
+        for (host, at) in self.hosts.iter().enumerate() {
+            let Some(driver) = &at.driver else { continue };
+            for range in self.keys.ranges().all() {
+                let note = || format!("at the end h{host} sees {}", driver.explain(range));
+                self.truth.note(self.now, note);
+            }
+        }
+    }
+
     pub fn start_host(&mut self, host: usize, after: u64) {
         self.at(self.now + after, Event::Start { host });
     }
