@@ -189,7 +189,6 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         reports,
         held_count: HeldCount::default(),
         retention: config.retention,
-        _store_thread: store_thread,
     };
     let disk = watch_disk(config.data_dir).await;
     let sources = Sources {
@@ -201,7 +200,14 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
     let inlets = Inlets { inputs, store_answers, wakes, asked, leaving };
-    let ended = tokio::spawn(shell.run(inlets, effects));
+    let ended = tokio::spawn(async move {
+        let ended = shell.run(inlets, effects).await;
+        // The end of the process takes RocksDB's statics away: nobody may be within it then.
+        let joined = tokio::task::spawn_blocking(move || store_thread.join()).await;
+        // A panic of the thread was reported where it happened.
+        drop(joined);
+        ended
+    });
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
     Ok(RunningAgent { stats, store, links, disk, metrics, leave, ended })
 }
@@ -327,7 +333,6 @@ struct Shell {
     reports: Reports,
     held_count: HeldCount,
     retention: Retention,
-    _store_thread: StoreThread,
 }
 
 impl Shell {

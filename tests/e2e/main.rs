@@ -14,5 +14,10 @@
 #![allow(clippy::print_stdout, reason = "figures are printed for whoever asks with --nocapture")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may say so by a panic")]
 
+mod big;
 mod dev;
+mod fleet;
+mod outage;
+mod refusals;
+mod scripts;
 mod support;

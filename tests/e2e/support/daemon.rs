@@ -127,10 +127,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            let log = self.log();
-            let from = log.len().saturating_sub(4_000);
-            let end: String = log.chars().skip(from).collect();
-            println!("the end of the log of {}:\n{end}", self.name);
+            println!("the log of {} tells:\n{}", self.name, logs::excerpt(&self.log()));
             return;
         }
         let found = logs::unlisted(&self.log(), &self.troubles);

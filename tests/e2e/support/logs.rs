@@ -8,6 +8,12 @@
 pub enum Trouble {
     /// It was killed, and started again before its session had ended.
     Killed,
+    /// A coordinator was killed.
+    CoordinatorGone,
+    /// etcd was down for a while.
+    EtcdDown,
+    /// It is started beside one that it must not run beside.
+    Refused,
 }
 
 struct Allowed {
@@ -18,11 +24,73 @@ struct Allowed {
     why: &'static str,
 }
 
-const ALLOWED: [Allowed; 1] = [Allowed {
-    trouble: Trouble::Killed,
-    text: "another session has this agent's name; waiting for it to end",
-    why: "what it left behind cannot be told from another process until its lease ends",
-}];
+const ALLOWED: &[Allowed] = &[
+    Allowed {
+        trouble: Trouble::Killed,
+        text: "another session has this agent's name; waiting for it to end",
+        why: "what it left behind cannot be told from another process until its lease ends",
+    },
+    Allowed {
+        trouble: Trouble::Refused,
+        text: "another session has this agent's name; waiting for it to end",
+        why: "it has to wait before it may say that the name is taken",
+    },
+    Allowed {
+        trouble: Trouble::Refused,
+        text: "another process runs an agent of this name: give each its own `name`",
+        why: "a daemon says as its last line why it ends",
+    },
+    Allowed {
+        trouble: Trouble::CoordinatorGone,
+        text: "no link; dialling goes on",
+        why: "an agent says once that a coordinator cannot be reached",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "following the shared state failed; trying again",
+        why: "its watches and lists end with etcd",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "the lease is lost: coming again as a new session",
+        why: "etcd was away for longer than the lease lives",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "the claim is lost: nothing of the range starts here any more",
+        why: "a claim goes with its lease",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "the catalog tries again",
+        why: "a coordinator's watch ends with etcd",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "the shared state does not answer",
+        why: "so it says",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "the lease of this coordinator is gone; it registers again",
+        why: "as an agent's",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "a watch stream was lost",
+        why: "each one that ends is told once",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "a commit is looked into",
+        why: "what was on its way when etcd went may have been done",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "the commit cannot be looked into yet",
+        why: "not before etcd is back",
+    },
+];
 
 /// The lines that no entry of the list covers.
 pub fn unlisted(log: &str, troubles: &[Trouble]) -> Vec<String> {
@@ -33,6 +101,19 @@ pub fn unlisted(log: &str, troubles: &[Trouble]) -> Vec<String> {
     };
     let lines = log.lines().filter(|line| !is_calm(line)).filter(|line| !allowed(line));
     lines.map(str::to_owned).collect()
+}
+
+/// What a failed test should show of a log: all that is not calm, and how it ended.
+pub fn excerpt(log: &str) -> String {
+    const LAST: usize = 12;
+    let (count, mut shown) = (log.lines().count(), String::new());
+    for (number, line) in log.lines().enumerate() {
+        if number + LAST >= count || !is_calm(line) {
+            let start: String = line.chars().take(400).collect();
+            shown.push_str(&format!("{start}\n"));
+        }
+    }
+    shown
 }
 
 /// `<time> <LEVEL> …` below WARN.

@@ -3,7 +3,13 @@
 pub mod api;
 pub mod binaries;
 pub mod daemon;
+#[allow(dead_code, reason = "each test uses a part of it")]
+#[path = "../../../cluster/tests/support/etcd.rs"]
+pub mod etcd;
+pub mod fleet;
+pub mod load;
 pub mod logs;
+pub mod witness;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};

@@ -1,0 +1,119 @@
+//! The figures that the product promises, on the machine at hand: ignored unless asked for.
+//!
+//!     cargo test -p tocktower-tests --test e2e big -- --ignored --nocapture
+//!
+//! Two cores carry all of it, this test and etcd included; figures of an idle fleet are better.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures::{StreamExt, stream};
+use tocktower_client::Task;
+
+use crate::support::api::now;
+use crate::support::fleet::{Fleet, spent};
+use crate::support::load::{Load, Weather};
+use crate::support::witness::Witness;
+use crate::support::{PATIENCE, alone, until};
+
+const PROMISE: Duration = Duration::from_secs(10);
+const AHEAD: Duration = Duration::from_secs(10);
+const CREATES: u32 = 1_000_000;
+const BATCH: u32 = 1_000;
+/// What an agent may hold in memory.
+const MEMORY_MIB: u64 = 400;
+
+const fn load(namespace: &'static str) -> Load {
+    Load { namespace, one_shots: 10_000, rate: 1_000, recurring: 300 }
+}
+
+#[ignore = "the figures of the product, a minute"]
+#[tokio::test(flavor = "multi_thread")]
+async fn big_ten_thousand_one_shots_at_a_thousand_a_second_run_once_each() {
+    let _turn = alone().await;
+    let fleet = Fleet::start(3, 2).await;
+    let witness = Witness::start().await;
+    let placed = load("big").place(&fleet.client(), &witness, AHEAD).await;
+    placed.judge(fleet.api(), &witness, Weather::Calm, PROMISE).await;
+}
+
+#[ignore = "the figures of the product, a minute"]
+#[tokio::test(flavor = "multi_thread")]
+async fn big_a_join_and_a_leave_at_a_thousand_a_second_lose_and_repeat_nothing() {
+    let _turn = alone().await;
+    let mut fleet = Fleet::start(3, 2).await;
+    let witness = Witness::start().await;
+    let placed = load("big-moves").place(&fleet.client(), &witness, AHEAD).await;
+    placed.reaches(0.1).await;
+    fleet.add_agent();
+    fleet.agents[3].ready().await;
+    placed.reaches(0.5).await;
+    fleet.agents[0].terminate();
+    let status = fleet.agents[0].ended(PATIENCE).await;
+    assert!(status.success(), "it has left: {status}");
+    placed.reaches(1.0).await;
+    fleet.held_by(&["a1", "a2", "a3"]).await;
+    fleet.agents[0].spawn();
+    fleet.agents[0].ready().await;
+    placed.judge(fleet.api(), &witness, Weather::Calm, PROMISE).await;
+}
+
+#[ignore = "the figures of the product, a minute"]
+#[tokio::test(flavor = "multi_thread")]
+async fn big_a_killed_agent_at_a_thousand_a_second_delays_nothing_by_ten_seconds() {
+    let _turn = alone().await;
+    let mut fleet = Fleet::start(3, 2).await;
+    let witness = Witness::start().await;
+    let placed = load("big-killed").place(&fleet.client(), &witness, AHEAD).await;
+    placed.reaches(0.4).await;
+    fleet.agents[0].kill();
+    fleet.held_by(&["a1", "a2"]).await;
+    placed.reaches(1.0).await;
+    fleet.agents[0].spawn();
+    fleet.agents[0].ready().await;
+    placed.judge(fleet.api(), &witness, Weather::Crash, PROMISE).await;
+}
+
+#[ignore = "the figures of the product, some minutes"]
+#[tokio::test(flavor = "multi_thread")]
+async fn big_a_million_creates_are_all_there_and_agents_stay_small() {
+    let _turn = alone().await;
+    let fleet = Fleet::start(2, 1).await;
+    let client = fleet.client();
+    let tomorrow = UNIX_EPOCH + now() + Duration::from_secs(86_400);
+    let begun = now();
+    let send = |batch: u32| {
+        let client = client.clone();
+        async move {
+            let numbers = batch * BATCH..(batch + 1) * BATCH;
+            let due = |number: u32| tomorrow + Duration::from_millis(u64::from(number));
+            let task = |number| Task::new("million", format!("m{number}")).at(due(number)).noop();
+            let items = client.batch(numbers.map(task).collect()).await.expect("a batch");
+            items.into_iter().filter(|item| item.result.is_ok()).count()
+        }
+    };
+    let counts = stream::iter(0..CREATES / BATCH).map(send).buffer_unordered(8);
+    let made: usize = counts.fold(0, |sum, count| std::future::ready(sum + count)).await;
+    let took = now() - begun;
+    println!("{made} creates in {}: {:.0} /s", spent(took), made as f64 / took.as_secs_f64());
+    assert_eq!(made, CREATES as usize, "each is acknowledged");
+
+    until("all of them are there", PATIENCE, async || {
+        let pools = fleet.api().get("/v1/pools").await.ok();
+        if pools["items"][0]["tasks"] == CREATES { Ok(()) } else { Err(pools) }
+    })
+    .await;
+    until("the agents have taken them in", PATIENCE * 4, async || {
+        let agents = fleet.api().get("/v1/agents").await.ok();
+        let all = agents["items"].as_array().expect("items");
+        let calm = all.iter().all(|agent| agent["write_pressure"] != true);
+        if calm { Ok(()) } else { Err(agents) }
+    })
+    .await;
+    for agent in &fleet.agents {
+        let (now, most) = agent.memory();
+        println!("an agent holds {now} MiB, at most {most} MiB");
+        assert!(most <= MEMORY_MIB, "at most {MEMORY_MIB} MiB");
+    }
+    let (now, most) = fleet.coordinators[0].daemon.memory();
+    println!("the coordinator holds {now} MiB, at most {most} MiB");
+}
