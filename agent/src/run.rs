@@ -200,14 +200,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
     let inlets = Inlets { inputs, store_answers, wakes, asked, leaving };
-    let ended = tokio::spawn(async move {
-        let ended = shell.run(inlets, effects).await;
-        // The end of the process takes RocksDB's statics away: nobody may be within it then.
-        let joined = tokio::task::spawn_blocking(move || store_thread.join()).await;
-        // A panic of the thread was reported where it happened.
-        drop(joined);
-        ended
-    });
+    let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
     Ok(RunningAgent { stats, store, links, disk, metrics, leave, ended })
 }
@@ -336,6 +329,20 @@ struct Shell {
 }
 
 impl Shell {
+    async fn run_and_close(
+        self,
+        inlets: Inlets,
+        first: Vec<DriverEffect>,
+        store_thread: StoreThread,
+    ) -> Ended {
+        let ended = self.run(inlets, first).await;
+        // The end of the process takes RocksDB's statics away: nobody may be within it then.
+        let joined = tokio::task::spawn_blocking(move || store_thread.join()).await;
+        // A panic of the thread was reported where it happened.
+        drop(joined);
+        ended
+    }
+
     async fn run(mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
         let mut taken = Vec::with_capacity(STEP_MAX);
         let mut answers = Vec::with_capacity(STEP_MAX);

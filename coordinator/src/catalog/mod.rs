@@ -32,6 +32,8 @@ use crate::clock;
 
 /// A copy older than this is called stale: beats are written every 2 s.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
+/// A proof younger than this is as new as the beats make it.
+const FRESH: Duration = Duration::from_millis(2_500);
 
 /// How the copy stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,11 @@ impl Catalog {
     /// The shared state cannot be reached, or the watch is silent: this is what was last known.
     pub fn stale(&self) -> bool {
         self.age().is_none_or(|age| age > STALE_AFTER)
+    }
+
+    /// The shared state answers as usual: the newest beat came back.
+    pub fn fresh(&self) -> bool {
+        self.age().is_some_and(|age| age <= FRESH)
     }
 
     /// Time since the copy was proved whole.

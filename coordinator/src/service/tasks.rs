@@ -137,7 +137,10 @@ impl Tasks {
         key: Option<&str>,
         index: usize,
     ) -> Result<(NewVersion, Wanted), TaskError> {
-        if self.links.pressed(&spec.pool, clock::mono(), PRESSED_FOR) {
+        // If this coordinator's own writes do not come back either, it is the shared state that
+        // fails, and the create itself will say so.
+        let pressed = self.links.pressed(&spec.pool, clock::mono(), PRESSED_FOR);
+        if pressed && self.catalog.fresh() {
             return Err(TaskError::Pressed);
         }
         let request = match key {

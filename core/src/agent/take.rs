@@ -226,10 +226,13 @@ impl Range {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            if self.open.get(&id).is_some_and(|run| !run.ended()) {
-                self.end_run(desk, &id, RunState::Cancelled, Some("its task was deleted"));
-            }
-            self.open.remove(&id);
+            let Some(run) = self.open.remove(&id).filter(|run| !run.ended()) else { continue };
+            // Its end may have been recorded by the one who ran it, before the key went: under the
+            // lowest fence this account gives way to every other.
+            let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);
+            record.reason = Some("its task was deleted".to_owned());
+            desk.store(StoreOp::History(Box::new(record.clone())));
+            desk.report(record);
         }
     }
 
