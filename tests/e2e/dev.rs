@@ -144,15 +144,20 @@ const BATCH: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
+    kill_9_at(300).await;
+}
+
+/// Kills it in the middle of six seconds of so many runs a second.
+pub async fn kill_9_at(rate: usize) {
     let _turn = alone().await;
     let mut dev = Dev::start().await;
     let begun = now();
     let mut acknowledged = BTreeSet::new();
     let mut sent = 0;
-    // Due over the next seconds, at 300 a second, created as fast as the machine gives.
-    while sent < 1_800 {
+    // Created as fast as the machine gives.
+    while sent < rate * 6 {
         let task = |number: usize| {
-            let due = begun + Duration::from_millis(1_000 + number as u64 * 10 / 3);
+            let due = begun + Duration::from_millis(1_000 + (number * 1_000 / rate) as u64);
             noop_at("crash", &format!("t{number}"), due)
         };
         let tasks: Vec<Value> = (sent..sent + BATCH).map(task).collect();
