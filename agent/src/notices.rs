@@ -1,6 +1,9 @@
 //! What the core has to say, into the log: once, at the level that says who should care.
 
+use std::time::Duration;
+
 use tocktower_core::agent::effect::Notice;
+use tocktower_core::time::Mono;
 
 pub fn log(notice: &Notice) {
     match notice {
@@ -70,14 +73,55 @@ impl HeldCount {
     }
 }
 
-/// A watch or a list that failed and is tried again.
-pub fn trouble(what: &'static str, error: &str) {
-    tracing::warn!(%what, %error, "following the shared state failed; trying again");
+/// Watches and lists that failed and are tried again: one outage meets every range many times, and
+/// is told of at once and then every half minute, with how much was held back.
+#[derive(Debug, Default)]
+pub struct Troubles {
+    said_at: Option<Mono>,
+    held_back: u64,
+}
+
+impl Troubles {
+    const SAY_EVERY: Duration = Duration::from_secs(30);
+
+    pub fn log(&mut self, now: Mono, what: &'static str, error: &str) {
+        if let Some(held_back) = self.let_out(now) {
+            tracing::warn!(
+                %what,
+                %error,
+                held_back,
+                "following the shared state failed; trying again until it is back"
+            );
+        }
+    }
+
+    /// How many were held back since the last line; `None`: this one is held back too.
+    fn let_out(&mut self, now: Mono) -> Option<u64> {
+        if self.said_at.is_some_and(|at| now.since(at) < Troubles::SAY_EVERY) {
+            self.held_back += 1;
+            return None;
+        }
+        self.said_at = Some(now);
+        Some(std::mem::take(&mut self.held_back))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outage_of_many_ranges_is_a_line_every_half_minute() {
+        let mut troubles = Troubles::default();
+        let at = |seconds: u64| Mono::from_micros(seconds * 1_000_000);
+        assert_eq!(troubles.let_out(at(100)), Some(0));
+        for _ in 0..256 {
+            assert_eq!(troubles.let_out(at(101)), None);
+        }
+        assert_eq!(troubles.let_out(at(129)), None);
+        assert_eq!(troubles.let_out(at(130)), Some(257));
+        assert_eq!(troubles.let_out(at(131)), None);
+    }
 
     #[test]
     fn a_count_of_ranges_is_told_once_it_rests() {

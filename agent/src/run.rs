@@ -34,7 +34,7 @@ use crate::link::{
     LiveRuns,
 };
 use crate::metrics::{AgentMetrics, Sources};
-use crate::notices::{self, HeldCount};
+use crate::notices::{self, HeldCount, Troubles};
 use crate::reports::{Reports, watch_history};
 use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
@@ -188,6 +188,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         stats,
         reports,
         held_count: HeldCount::default(),
+        troubles: Troubles::default(),
         retention: config.retention,
     };
     let disk = watch_disk(config.data_dir).await;
@@ -325,6 +326,7 @@ struct Shell {
     stats: watch::Sender<AgentStats>,
     reports: Reports,
     held_count: HeldCount,
+    troubles: Troubles,
     retention: Retention,
 }
 
@@ -460,7 +462,9 @@ impl Shell {
                     self.reports.links.set_coordinator(id, address);
                 }
                 DriverEffect::Notice(notice) => notices::log(&notice),
-                DriverEffect::Trouble { what, error } => notices::trouble(what, &error),
+                DriverEffect::Trouble { what, error } => {
+                    self.troubles.log(now().mono, what, &error);
+                }
                 DriverEffect::Exit { reason } => return Some(Ended::Exit(reason)),
             }
         }

@@ -94,9 +94,11 @@ pub trait Fault: std::error::Error {
     /// When to come back, where that helps.
     fn retry_after(&self) -> Option<Duration> {
         match self.code() {
-            Code::RateLimited | Code::StoreUnavailable | Code::NotReady | Code::AgentsSilent => {
-                Some(Duration::from_secs(1))
-            }
+            Code::RateLimited
+            | Code::StoreUnavailable
+            | Code::OutcomeUnknown
+            | Code::NotReady
+            | Code::AgentsSilent => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -113,8 +115,9 @@ pub trait Fault: std::error::Error {
         text
     }
 
+    /// The same request may be sent again as it is; after an unknown outcome one has to look first.
     fn retryable(&self) -> bool {
-        self.retry_after().is_some()
+        self.retry_after().is_some() && self.code() != Code::OutcomeUnknown
     }
 }
 

@@ -355,6 +355,11 @@ impl Range {
             there.is_some_and(|l| l.fence == ledger.fence && l.number == ledger.number);
         if it_is_there {
             self.written(desk, prepared, revision);
+        } else if mine.is_none() && matches!(prepared.kind, WriteKind::Final { .. }) {
+            // It may have happened, and a successor have written since: what it left running is
+            // settled as far as the ledgers after it ask for it.
+            let ledger = ledger.clone();
+            self.handed_off(desk, &ledger, self.writer.seen.next());
         } else if mine.is_none() {
             self.lose(desk);
         } else if revision == self.writer.seen {

@@ -18,7 +18,7 @@ use crate::limits;
 use crate::run::life::{self, Event, Stage};
 use crate::run::{AttemptEnd, AttemptRecord, Finished, RunState, retry};
 use crate::task::{Overlap, Task};
-use crate::time::Wall;
+use crate::time::{Instant, Wall};
 
 impl Agent {
     /// Retries and others whose time has come.
@@ -318,9 +318,14 @@ impl Range {
             owed.incarnation = owed.incarnation.max(id.incarnation);
             self.open.remove(id);
         }
-        let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) else {
-            return;
-        };
+        if let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) {
+            self.make_up_rest(&task, instant, last);
+        }
+    }
+
+    /// The instants of a series after `instant`, up to `last`, wait as an entry of their own: a
+    /// ledger that lists the one that runs must list them too.
+    fn make_up_rest(&mut self, task: &Arc<Task>, instant: Instant, last: Instant) {
         let timed = Timed::new(task.clone());
         let Some(next) = timed.timetable.next_after(instant).filter(|next| *next <= last) else {
             return;
@@ -329,7 +334,7 @@ impl Range {
         run.stage = Stage::Behind;
         run.waited_by_policy = true;
         run.catch_up_last = (next < last).then_some(last);
-        self.open.entry(run_id(&task, next)).or_insert(run);
+        self.open.entry(run_id(task, next)).or_insert(run);
     }
 
     /// Lets those go on that waited for others of their task, catch-ups at a bounded rate.
@@ -354,7 +359,7 @@ impl Range {
             }
             let overlap = run.task.as_ref().map(|task| task.spec.overlap);
             let alone = !self.runs_of(&id.task).any(|(_, other)| other.active());
-            let free = overlap == Some(Overlap::Allow) && run.catch_up_last.is_none();
+            let free = overlap == Some(Overlap::Allow) && !run.waited_by_policy;
             if !alone && !free {
                 continue;
             }
@@ -364,7 +369,17 @@ impl Range {
             }
             if self.step(&id, Event::Turn) {
                 self.requeue(desk, &id);
+                self.split_series(&id);
             }
+        }
+    }
+
+    /// The first instant of a series has its turn: the rest goes on waiting.
+    fn split_series(&mut self, id: &RunId) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        let series = run.catch_up_last.take().zip(run.task.clone());
+        if let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) {
+            self.make_up_rest(&task, instant, last);
         }
     }
 

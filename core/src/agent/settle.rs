@@ -72,7 +72,7 @@ impl Agent {
                 let synced = self.desk.synced;
                 let Some((batch, range, id)) = self.desk.done.front().cloned() else { break };
                 if batch > synced {
-                    self.want_sync(batch);
+                    self.want_sync();
                     break;
                 }
                 self.desk.done.pop_front();
@@ -87,7 +87,7 @@ impl Agent {
         }
     }
 
-    fn want_sync(&mut self, _batch: BatchNumber) {
+    fn want_sync(&mut self) {
         let at = self.desk.last_sync.plus(SYNC_EVERY);
         if at <= self.desk.now.mono {
             self.desk.sync_wanted = true;

@@ -4,7 +4,7 @@
 //! holds the record and its one question, "is this run covered?". `takeover` reads a predecessor's
 //! record, the agent's `ledgering` writes one.
 
-use crate::ids::{Attempt, Fence, Incarnation, LedgerNumber, Revision, RunId, RunKey, Session};
+use crate::ids::{Attempt, Fence, Incarnation, LedgerNumber, Revision, RunId, Session};
 use crate::time::{Instant, Wall};
 
 pub mod takeover;
@@ -50,12 +50,6 @@ pub struct Entry {
     /// The attempt that the state speaks of; number 0: none was made yet.
     pub attempt: Attempt,
     pub state: EntryState,
-}
-
-impl Entry {
-    pub fn recurring(&self, one_shot: bool) -> bool {
-        matches!(self.run.run, RunKey::Instant(_)) && !one_shot
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
+use tocktower_core::agent::effect::{Batch, LoadRequest, StoreOp};
 use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer};
 use tocktower_core::ids::{RangeId, RunId, TaskName, TaskNumber};
 use tocktower_core::run::RunRecord;
@@ -43,7 +43,7 @@ impl Store {
     pub fn apply(&mut self, batch: &Batch) -> Committed {
         let mut duplicates = Vec::new();
         for op in &batch.ops {
-            self.one(batch.number, op, &mut duplicates);
+            self.one(op, &mut duplicates);
         }
         Committed { batch: batch.number, synced: batch.sync, duplicates }
     }
@@ -63,12 +63,7 @@ impl Store {
         &self.tables.history
     }
 
-    fn one(
-        &mut self,
-        _batch: BatchNumber,
-        op: &StoreOp,
-        duplicates: &mut Vec<(TaskNumber, RunId)>,
-    ) {
+    fn one(&mut self, op: &StoreOp, duplicates: &mut Vec<(TaskNumber, RunId)>) {
         let tables = &mut self.tables;
         match op {
             StoreOp::PutTask { range, number, name, stamp, request, raw, .. } => {

@@ -15,7 +15,6 @@ use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::task::{Overlap, Task};
 use tocktower_core::time::{Instant, Wall};
 
-use super::etcd::Etcd;
 use super::world::{SECOND, TTL};
 
 /// One life of a task: its versions in the order of their writing, and its end.
@@ -154,8 +153,7 @@ impl Truth {
         }
     }
 
-    pub fn started(&mut self, started: Started, etcd: &Etcd, keys: &Keys) {
-        let _ = etcd;
+    pub fn started(&mut self, started: Started, keys: &Keys) {
         let range = keys.ranges().range_of(&started.run.task);
         let (now, run) = (started.at, started.run.clone());
         self.note(now, || format!("start {run} {started:?}"));

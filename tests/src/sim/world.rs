@@ -429,7 +429,7 @@ impl World {
             wall: now.wall,
             due: start.due,
         };
-        self.truth.started(started, &self.etcd, &self.keys);
+        self.truth.started(started, &self.keys);
         self.finish(host, life, start.ticket, took, false);
     }
 
