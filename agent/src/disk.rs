@@ -2,8 +2,9 @@
 //! changes for the worse or the better.
 //!
 //! A person has to act before the disk is full: then the store cannot write down how runs end, and
-//! the agent ends. So the reserve is told at ERROR, with what to do. Coming back takes a little
-//! more than the reserve, or a disk at its edge would be told of every few seconds.
+//! the agent ends. So the reserve is told at ERROR, with what to do, and the loop is told, which
+//! starts nothing more and gives its ranges to others. Coming back takes a little more than the
+//! reserve, or ranges would come and go with every file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +22,7 @@ const BACK_PERCENT: u64 = 10;
 pub struct Disk {
     /// `None`: it could not be asked.
     pub space: Option<DiskSpace>,
-    /// Less than 1 GiB or less than 5 % is free, or was and hardly more is.
+    /// Less is free than the reserve, or was and hardly more is.
     pub below_reserve: bool,
 }
 
@@ -31,23 +32,23 @@ impl Disk {
     }
 
     /// How it is after another look. What cannot be asked is believed to be as it was.
-    fn after(self, space: Option<DiskSpace>) -> Disk {
+    fn after(self, space: Option<DiskSpace>, reserve: Option<u64>) -> Disk {
         let Some(space) = space else { return Disk { space: None, ..self } };
         let margin = if self.below_reserve { space.free / 100 * BACK_PERCENT } else { 0 };
         let looked_at = DiskSpace { free: space.free - margin, ..space };
-        let below_reserve = looked_at.health() == StoreHealth::Full;
+        let below_reserve = looked_at.health(reserve) == StoreHealth::Full;
         Disk { space: Some(space), below_reserve }
     }
 }
 
 /// Looks for as long as somebody listens; the first look is over when this returns.
-pub(crate) async fn watch_disk(dir: PathBuf) -> watch::Receiver<Disk> {
-    let mut disk = look(dir.clone(), Disk::default()).await;
+pub(crate) async fn watch_disk(dir: PathBuf, reserve: Option<u64>) -> watch::Receiver<Disk> {
+    let mut disk = look(dir.clone(), reserve, Disk::default()).await;
     let (sender, receiver) = watch::channel(disk);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            disk = look(dir.clone(), disk).await;
+            disk = look(dir.clone(), reserve, disk).await;
             if sender.send(disk).is_err() {
                 return;
             }
@@ -56,7 +57,7 @@ pub(crate) async fn watch_disk(dir: PathBuf) -> watch::Receiver<Disk> {
     receiver
 }
 
-async fn look(dir: PathBuf, before: Disk) -> Disk {
+async fn look(dir: PathBuf, reserve: Option<u64>, before: Disk) -> Disk {
     let asked = dir.clone();
     let space = match tokio::task::spawn_blocking(move || free_space(&asked)).await {
         Ok(Ok(space)) => Some(space),
@@ -69,7 +70,7 @@ async fn look(dir: PathBuf, before: Disk) -> Disk {
         // The process ends.
         Err(_) => None,
     };
-    let after = before.after(space);
+    let after = before.after(space, reserve);
     if before.below_reserve != after.below_reserve {
         tell(&dir, after);
     }
@@ -82,8 +83,8 @@ fn tell(dir: &std::path::Path, disk: Disk) {
         tracing::error!(
             dir = %dir.display(),
             free_mib,
-            "the disk is nearly full: free some of it, or lower history-max-bytes; if it fills up, \
-             ends of runs can no longer be written down and the agent stops"
+            "the disk is nearly full: free some of it, or lower history-max-bytes or disk-reserve; \
+             if it fills up, ends of runs can no longer be written down and the agent stops"
         );
     } else {
         tracing::info!(dir = %dir.display(), free_mib, "the disk has its reserve again");
@@ -100,7 +101,7 @@ mod tests {
         let mut disk = Disk::default();
         let each = free_mib.iter().map(|free| {
             let space = DiskSpace { free: free * MIB, total: 10_240 * MIB };
-            disk = disk.after(Some(space));
+            disk = disk.after(Some(space), Some(1_024 * MIB));
             disk.below_reserve
         });
         each.collect()
@@ -115,14 +116,14 @@ mod tests {
     #[test]
     fn a_disk_that_cannot_be_asked_is_as_it_was() {
         let below = Disk { space: None, below_reserve: true };
-        assert_eq!(below.after(None), below);
-        assert_eq!(Disk::default().after(None), Disk::default());
+        assert_eq!(below.after(None, None), below);
+        assert_eq!(Disk::default().after(None, None), Disk::default());
     }
 
     #[tokio::test]
     async fn the_first_look_is_over_when_the_watch_begins() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = *watch_disk(dir.path().to_owned()).await.borrow();
+        let disk = *watch_disk(dir.path().to_owned(), None).await.borrow();
         assert!(disk.space.is_some_and(|space| space.total > 0));
     }
 }

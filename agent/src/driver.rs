@@ -18,7 +18,7 @@ use tocktower_core::agent::effect::{
     Batch, CallId, Effect, ExitReason, Interest, LoadId, LoadRequest, Notice, ShareRequest, Start,
     Ticket,
 };
-use tocktower_core::agent::input::{Committed, Input, LoadAnswer, RangeNews, SharedNews};
+use tocktower_core::agent::input::{Committed, Input, LoadAnswer, Offset, RangeNews, SharedNews};
 use tocktower_core::agent::{Agent, Config, Stats, Wake};
 use tocktower_core::ids::{CoordinatorId, RangeId, Revision, RunId, Session};
 use tocktower_core::run::{Finished, RunRecord};
@@ -38,7 +38,8 @@ pub enum DriverInput {
     Finished { ticket: Ticket, finished: Box<Finished> },
     Unstarted { ticket: Ticket },
     CancelRun { run: RunId },
-    ClockOffset { micros: i64 },
+    ClockOffset { coordinator: CoordinatorId, offset: Offset },
+    Disk { free: bool },
     Leave { deadline: Duration },
 }
 
@@ -103,7 +104,7 @@ pub struct Driver {
     next_watcher: u64,
     /// Requests under way, with the highest revision seen when they were sent.
     calls: BTreeMap<CallId, (ShareRequest, Revision)>,
-    lists: BTreeMap<Target, (u64, Revision)>,
+    lists: BTreeMap<Target, (u64, Option<Revision>)>,
     next_list: u64,
     seen: Revision,
     last_step: Mono,
@@ -205,9 +206,10 @@ impl Driver {
             }
             DriverInput::Unstarted { ticket } => self.core.apply(now, Input::Unstarted { ticket }),
             DriverInput::CancelRun { run } => self.core.apply(now, Input::CancelRun { run }),
-            DriverInput::ClockOffset { micros } => {
-                self.core.apply(now, Input::ClockOffset { micros });
+            DriverInput::ClockOffset { coordinator, offset } => {
+                self.core.apply(now, Input::ClockOffset { coordinator, offset });
             }
+            DriverInput::Disk { free } => self.core.apply(now, Input::Disk { free }),
             DriverInput::Leave { deadline } => self.core.apply(now, Input::Leave { deadline }),
         }
     }
@@ -222,6 +224,12 @@ impl Driver {
         let Some((request, seen)) = self.calls.remove(&call) else { return };
         if let Ok(Answer::Txn { revision, .. }) = &answer {
             self.look_back(*revision, seen, out);
+            // Whether mine was written or another's is there: the watch of `shared/` owes a beat.
+            if matches!(request, ShareRequest::CommonBeat { .. })
+                && let Some(follower) = self.followers.get_mut(&Target::Shared)
+            {
+                follower.expect(*revision, now.mono.plus(self.ttl));
+            }
         }
         let answer = self.ops.answer(&request, answer);
         self.core.apply(now, Input::Answered { call, answer });
@@ -249,8 +257,8 @@ impl Driver {
         else {
             return;
         };
-        if let Ok(Answer::List { revision, .. }) = &answer {
-            self.look_back(*revision, *seen, out);
+        if let (Ok(Answer::List { revision, .. }), Some(seen)) = (&answer, *seen) {
+            self.look_back(*revision, seen, out);
         }
         let Some(follower) = self.followers.get_mut(&target) else { return };
         let mut outputs = Vec::new();
@@ -325,7 +333,9 @@ impl Driver {
                 Output::List(request) => {
                     self.next_list += 1;
                     let number = self.next_list;
-                    self.lists.insert(target, (number, self.seen));
+                    // A later page is read at the revision of the first, however old that is.
+                    let seen = request.at.is_none().then_some(self.seen);
+                    self.lists.insert(target, (number, seen));
                     let (call, request) =
                         (PortCall::List { target, number }, Request::List(request));
                     out.push(DriverEffect::Call { call, request });

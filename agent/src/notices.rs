@@ -26,9 +26,27 @@ pub fn log(notice: &Notice) {
             "the claim is lost: nothing of the range starts here any more"
         ),
         Notice::LeaseLost => tracing::warn!("the lease is lost: coming again as a new session"),
-        Notice::ClockUnverified { moved_micros } => tracing::warn!(
+        Notice::ClockMoved { moved_micros } => tracing::warn!(
             moved_ms = moved_micros / 1_000,
             "the wall clock was set: nothing starts until it is verified"
+        ),
+        Notice::ClockDisagrees { coordinator, micros } => tracing::warn!(
+            %coordinator,
+            ahead_ms = -micros / 1_000,
+            "this host's clock and the coordinator's disagree: compare both with their time servers"
+        ),
+        Notice::ClockOff { micros } => tracing::error!(
+            ahead_ms = -micros / 1_000,
+            "this host's clock is wrong, by the coordinators and most other agents: nothing starts \
+             here and the ranges go to others, until it is set"
+        ),
+        Notice::DiskLow => {
+            tracing::warn!("nothing starts here for want of disk space; the ranges go to others");
+        }
+        Notice::DiskFree => tracing::info!("there is disk space again: ranges come back"),
+        Notice::GaveUp => tracing::error!(
+            "the ranges could not be handed over in order with a clock that is so far ahead: the \
+             session is given up; what ran in the last seconds may be repeated by others"
         ),
         Notice::ClockVerified => tracing::info!("the wall clock is verified"),
         Notice::Stranger { range } => tracing::error!(

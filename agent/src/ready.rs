@@ -24,6 +24,8 @@ pub enum Unready {
     Unregistered,
     #[error("its clock is unverified: nothing starts until it has been compared again")]
     ClockUnverified,
+    #[error("its clock is wrong, by the coordinators and most other agents: set it")]
+    ClockOff,
     #[error("the disk of its data directory is nearly full: {} MiB are free", .0 >> 20)]
     DiskLow(u64),
     #[error("a run has been due for {} s and has not started", .0.as_secs())]
@@ -38,6 +40,9 @@ pub fn unready(stats: &AgentStats, disk: Disk, now: Now) -> Option<Unready> {
     }
     if stats.session.is_none() {
         return Some(Unready::Unregistered);
+    }
+    if stats.core.clock_off {
+        return Some(Unready::ClockOff);
     }
     if !stats.core.clock_verified {
         return Some(Unready::ClockUnverified);
@@ -79,6 +84,7 @@ mod tests {
         check(|_| {}, None);
         check(|stats| stats.session = None, Some(Unready::Unregistered));
         check(|stats| stats.core.clock_verified = false, Some(Unready::ClockUnverified));
+        check(|stats| stats.core.clock_off = true, Some(Unready::ClockOff));
         let ago = |seconds| Some(now().wall.minus(Duration::from_secs(seconds)));
         check(|stats| stats.core.oldest_due = ago(10), None);
         let late = Unready::Late(Duration::from_secs(11));

@@ -66,6 +66,8 @@ pub struct AgentConfig {
     pub running_max: usize,
     pub exec: ExecConfig,
     pub retention: Retention,
+    /// What has to be free on the disk, in bytes. `None`: 1 GiB, or 5 % of a small disk.
+    pub disk_reserve: Option<u64>,
     pub version: String,
     pub host_id: String,
 }
@@ -191,7 +193,9 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         troubles: Troubles::default(),
         retention: config.retention,
     };
-    let disk = watch_disk(config.data_dir).await;
+    let mut disk = watch_disk(config.data_dir, config.disk_reserve).await;
+    // The loop hears of it as it is now, too.
+    disk.mark_changed();
     let sources = Sources {
         version: config.version,
         stats: stats_seen.clone(),
@@ -200,7 +204,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         store: Arc::downgrade(&opened.store),
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
-    let inlets = Inlets { inputs, store_answers, wakes, asked, leaving };
+    let inlets = Inlets { inputs, store_answers, wakes, asked, leaving, disk: disk.clone() };
     let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
     Ok(RunningAgent { stats, store, links, disk, metrics, leave, ended })
@@ -313,6 +317,7 @@ struct Inlets {
     wakes: Wakes,
     asked: mpsc::Receiver<LinkCommand>,
     leaving: mpsc::Receiver<Duration>,
+    disk: watch::Receiver<Disk>,
 }
 
 struct Shell {
@@ -363,6 +368,10 @@ impl Shell {
                 Some(deadline) = inlets.leaving.recv() => {
                     inputs.push(DriverInput::Leave { deadline });
                 }
+                Ok(()) = inlets.disk.changed() => {
+                    let free = !inlets.disk.borrow_and_update().below_reserve;
+                    inputs.push(DriverInput::Disk { free });
+                }
                 _ = inlets.wakes.next() => {}
                 () = tokio::time::sleep(asleep) => {}
             }
@@ -405,7 +414,9 @@ impl Shell {
     fn command(&self, command: LinkCommand) -> Option<DriverInput> {
         match command {
             LinkCommand::CancelRun(run) => Some(DriverInput::CancelRun { run }),
-            LinkCommand::ClockOffset { micros } => Some(DriverInput::ClockOffset { micros }),
+            LinkCommand::ClockOffset { coordinator, offset } => {
+                Some(DriverInput::ClockOffset { coordinator, offset })
+            }
             LinkCommand::OpenRuns(answer) => {
                 // Who asked may have gone away.
                 let _ = answer.send(self.driver.open_runs());

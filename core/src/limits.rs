@@ -48,6 +48,8 @@ pub const LEDGER_ENTRIES_MAX: usize = 4_096;
 pub const LEDGER_BYTES_MAX: usize = 256 * 1024;
 /// Entries of one ledger that at-least-once runs may take, so that a final ledger always fits.
 pub const LEDGER_ENTRIES_RUNS_MAX: usize = LEDGER_ENTRIES_MAX / 4 * 3;
+/// Bytes of one ledger that they may take.
+pub const LEDGER_BYTES_RUNS_MAX: usize = LEDGER_BYTES_MAX / 4 * 3;
 /// A ledger above this is written every (size / this) seconds.
 pub const LEDGER_BYTES_CALM: usize = 4 * 1024;
 
@@ -60,8 +62,14 @@ pub const CLOCK_JUMP: Duration = Duration::from_millis(250);
 pub const CLOCK_OFFSET: Duration = Duration::from_millis(500);
 /// How long an unverified clock waits for a measurement when there is nobody to ask.
 pub const CLOCK_ALONE: Duration = Duration::from_secs(2);
+/// Coordinators measure every 2 s: after so long without, there is nobody to ask.
+pub const CLOCK_ASKED: Duration = Duration::from_secs(5);
 /// A measured offset counts for this long.
 pub const CLOCK_MEASURED: Duration = Duration::from_secs(60);
+/// An agent whose clock is off gives up what it could not hand over in order within this time.
+pub const CLOCK_OFF_WAIT: Duration = Duration::from_secs(5);
+/// Coordinators whose word on the clock is kept.
+pub const COORDINATORS_MEASURING_MAX: usize = 64;
 
 /// How long a holder knows the `request` of a one-shot that has run.
 pub const REQUEST_KEPT: Duration = Duration::from_secs(15 * 60);

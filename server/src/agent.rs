@@ -105,6 +105,7 @@ fn daemon_config(config: AgentConfig) -> DaemonConfig {
             ..ExecConfig::default()
         },
         retention: retention(config.history),
+        disk_reserve: config.disk_reserve,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host_id: host::id(),
     }

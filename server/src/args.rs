@@ -119,6 +119,10 @@ pub struct AgentArgs {
     /// Runs of one task that the history keeps [default: 10000]
     #[arg(long, value_name = "NUMBER")]
     pub history_max_runs: Option<String>,
+    /// What has to stay free on its disk: below it nothing starts and its ranges go to others
+    /// [default: 1GiB, or a twentieth of a smaller disk]
+    #[arg(long, value_name = "SIZE")]
+    pub disk_reserve: Option<String>,
     /// Under which keys of etcd this cluster lives [default: /tocktower/v1/]
     #[arg(long, value_name = "PREFIX")]
     pub prefix: Option<String>,

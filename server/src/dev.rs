@@ -82,6 +82,7 @@ fn daemon_config(config: &DevConfig) -> anyhow::Result<DaemonConfig> {
         running_max: RUNNING_MAX,
         exec: ExecConfig::default(),
         retention: Retention::default(),
+        disk_reserve: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host_id: host::id(),
     })

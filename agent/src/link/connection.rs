@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tocktower_core::agent::input::Offset;
 use tocktower_core::ids::CoordinatorId;
 use tocktower_core::time::Wall;
 use tocktower_proto::convert::run_proto;
@@ -220,9 +221,7 @@ impl Connection {
         }
     }
 
-    /// The newest measurement counts, whoever made it: measurements of one clock differ by less
-    /// than what is asked of them, unless a coordinator's own clock is off. Should the loop be
-    /// behind, this one is left out: the next one comes in seconds.
+    /// Should the loop be behind, this one is left out: the next one comes in seconds.
     fn clock_offset(&self, offset: v1::ClockOffset) {
         let round_trip = u64::try_from(offset.round_trip_us).unwrap_or(u64::MAX);
         if u128::from(round_trip) > ROUND_TRIP_MAX.as_micros() {
@@ -230,9 +229,18 @@ impl Connection {
             tracing::debug!(%coordinator, round_trip, "a measurement of the clock was too slow");
             return;
         }
+        let age = now().wall.micros().saturating_sub(offset.answered_us);
+        if u128::from(age.unsigned_abs()) > ROUND_TRIP_MAX.as_micros() {
+            let coordinator = &self.coordinator;
+            tracing::debug!(%coordinator, age, "a measurement of the clock as it was before");
+            return;
+        }
         // The wire says how far we are ahead; the core asks how far they are.
         let micros = offset.offset_us.saturating_neg();
-        let _ = self.shared.ports.commands.try_send(LinkCommand::ClockOffset { micros });
+        let offset = Offset { micros, others_agree: offset.others_agree };
+        let coordinator = self.coordinator.clone();
+        let command = LinkCommand::ClockOffset { coordinator, offset };
+        let _ = self.shared.ports.commands.try_send(command);
     }
 }
 

@@ -30,6 +30,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tocktower_core::agent::input::Offset;
 use tocktower_core::ids::{AgentName, CoordinatorId, PoolName, RunId};
 use tocktower_core::run::RunRecord;
 use tokio::runtime::Handle;
@@ -72,9 +73,9 @@ pub struct LinkPorts {
 pub enum LinkCommand {
     /// Somebody wants this run ended. It was open a moment ago.
     CancelRun(RunId),
-    /// The coordinators' time minus ours, as the core takes it. Every coordinator measures, the
-    /// newest measurement counts; one with a long round trip is not passed on.
-    ClockOffset { micros: i64 },
+    /// What a coordinator says of this clock, as the core takes it. A measurement with a long round
+    /// trip, or of the clock before it was set, is not passed on.
+    ClockOffset { coordinator: CoordinatorId, offset: Offset },
     /// Every run that has not ended here.
     OpenRuns(oneshot::Sender<Vec<RunRecord>>),
     /// Rows of history, to come back with `provisional` as it is now. The loop may add the runs

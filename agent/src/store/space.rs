@@ -1,5 +1,8 @@
 //! Room on the disk. A full disk is foreseen: below the reserve the agent stops taking work in
 //! while it can still write down how the work ended that it has.
+//!
+//! The reserve is 1 GiB, or a twentieth of a disk of less than 20 GiB, unless it was configured: it
+//! is there for the ends of what runs, which do not grow with the disk.
 
 use std::io;
 use std::path::Path;
@@ -17,17 +20,17 @@ pub struct DiskSpace {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreHealth {
     Good,
-    /// Less than 1 GiB or less than 5 % is free.
+    /// Less is free than the reserve.
     Full,
 }
 
 impl DiskSpace {
-    pub fn health(self) -> StoreHealth {
-        let share = self.total / 100 * RESERVE_PERCENT;
-        if self.free < RESERVE_BYTES || self.free < share {
-            StoreHealth::Full
-        } else {
-            StoreHealth::Good
+    /// `reserve` in bytes. `None`: the usual one.
+    pub fn health(self, reserve: Option<u64>) -> StoreHealth {
+        let usual = RESERVE_BYTES.min(self.total / 100 * RESERVE_PERCENT);
+        match self.free < reserve.unwrap_or(usual) {
+            true => StoreHealth::Full,
+            false => StoreHealth::Good,
         }
     }
 }
@@ -46,13 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_below_one_gibibyte_or_five_percent() {
+    fn full_below_one_gibibyte_or_five_percent_of_a_small_disk() {
         let gib = 1024 * 1024 * 1024;
-        let health = |free, total| DiskSpace { free, total }.health();
-        assert_eq!(health(gib, 10 * gib), StoreHealth::Good);
-        assert_eq!(health(gib - 1, 10 * gib), StoreHealth::Full);
-        assert_eq!(health(4 * gib, 100 * gib), StoreHealth::Full);
-        assert_eq!(health(5 * gib, 100 * gib), StoreHealth::Good);
+        let health = |free, total, reserve| DiskSpace { free, total }.health(reserve);
+        assert_eq!(health(gib, 100 * gib, None), StoreHealth::Good);
+        assert_eq!(health(gib - 1, 100 * gib, None), StoreHealth::Full);
+        assert_eq!(health(gib / 2, 10 * gib, None), StoreHealth::Good);
+        assert_eq!(health(gib / 2 - gib / 50, 10 * gib, None), StoreHealth::Full);
+        assert_eq!(health(gib, 100 * gib, Some(2 * gib)), StoreHealth::Full);
+        assert_eq!(health(0, 100 * gib, Some(0)), StoreHealth::Good);
         assert!(free_space(Path::new(".")).unwrap().total > 0);
     }
 }

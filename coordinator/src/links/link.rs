@@ -19,13 +19,14 @@ use tocktower_proto::v1::coordinator_message::Message as Down;
 use tokio::sync::{mpsc, watch};
 use tonic::Streaming;
 
+use super::clocks::Measured;
 use super::server::Outbox;
 use super::{LinkInfo, Links, Order, Part};
 use crate::clock;
 use crate::stop::Stop;
 
-/// How often the agent's clock is measured: its offset counts for a minute.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How often the agent's clock is measured: one that was set waits for it, and starts nothing.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// Agents send statistics each second; one that is silent for this long is not there.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Statistics of this many seconds make "the last minute".
@@ -74,6 +75,7 @@ struct Link {
     outbox: Outbox,
     queries: HashMap<u64, mpsc::Sender<Part>>,
     probes: u64,
+    clock: Measured,
     stats_seen: u64,
     heard: Mono,
 }
@@ -119,6 +121,7 @@ pub(super) async fn run(
         outbox,
         queries: HashMap::new(),
         probes: 0,
+        clock: Measured::new(Arc::clone(&links.clocks)),
         stats_seen: 0,
         heard: clock::mono(),
     };
@@ -267,8 +270,9 @@ impl Link {
         let offset_us = there.saturating_add(here) / 2;
         let round_trip_us = there.saturating_sub(here);
         self.info.send_modify(|info| info.offset_us = Some((offset_us, round_trip_us)));
-        let answered_us = answer.answered_us;
-        self.send(Down::ClockOffset(v1::ClockOffset { offset_us, round_trip_us, answered_us }))
+        let (answered_us, others_agree) = (answer.answered_us, self.clock.take(offset_us));
+        let told = v1::ClockOffset { offset_us, round_trip_us, answered_us, others_agree };
+        self.send(Down::ClockOffset(told))
     }
 
     fn stats(&mut self, stats: v1::Stats) {

@@ -9,6 +9,7 @@
 //! Contract: `ask` and `cancel` never wait for the agent; the answers come through [`Answers`],
 //! which ends with `Done`, an error, or `Gone`. Dropping it tells the agent to stop.
 
+mod clocks;
 mod interest;
 mod link;
 mod server;
@@ -27,6 +28,8 @@ use tokio::sync::{mpsc, watch};
 pub use interest::{Interested, Interests};
 pub use link::Lateness;
 pub use server::LinkServer;
+
+use clocks::Clocks;
 
 use crate::feed::Feed;
 
@@ -147,11 +150,18 @@ pub struct Links {
     next_id: Arc<AtomicU64>,
     pub interests: Interests,
     feed: Feed,
+    clocks: Arc<Clocks>,
 }
 
 impl Links {
     pub fn new(interests: Interests, feed: Feed) -> Links {
-        Links { by_agent: Arc::default(), next_id: Arc::new(AtomicU64::new(1)), interests, feed }
+        Links {
+            by_agent: Arc::default(),
+            next_id: Arc::new(AtomicU64::new(1)),
+            interests,
+            feed,
+            clocks: Arc::default(),
+        }
     }
 
     /// All agents that are linked, by name.

@@ -8,6 +8,9 @@ use crate::agent::input::{LoadAnswer, ShareAnswer};
 use crate::agent::range::{Hold, Range};
 use crate::ids::RangeId;
 
+/// How long a claim that was not made is not tried again.
+const CLAIM_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+
 impl Agent {
     pub(super) fn answered(&mut self, id: CallId, answer: ShareAnswer) {
         let Some(call) = self.desk.calls.remove(&id) else { return };
@@ -19,11 +22,14 @@ impl Agent {
             Call::Grant { coming, .. }
             | Call::KeepAlive { coming, .. }
             | Call::Register { coming }
+            | Call::Reweigh { coming, .. }
                 if coming != self.desk.session.coming => {}
             Call::Grant { sent, .. } => self.granted(sent, answer),
             Call::KeepAlive { sent, .. } => self.kept_alive(sent, answer),
             Call::Register { .. } => self.registered(answer),
-            Call::Reweigh | Call::CommonBeat | Call::Settle | Call::Drop => {}
+            Call::Reweigh { weight, .. } => self.reweighed(weight, &answer),
+            Call::CommonBeat | Call::Drop => {}
+            Call::Settle => self.settles_put(&answer),
             Call::Revoke => self.gone(),
             Call::Claim { range } => self.claim_answered(range, &answer),
             Call::Write(ranges) => self.wrote(ranges, answer),
@@ -42,9 +48,11 @@ impl Agent {
             let (range, revision) = (id, *revision);
             self.desk.effect(crate::agent::effect::Effect::ExpectWatch { range, revision });
         } else if range.hold == Hold::Claiming {
-            // Vacant for a while again, so that a refusal is not tried in a tight loop.
+            // Vacant for a while again, and its owner waits as well: a refusal is not tried in a
+            // tight loop.
             range.hold = Hold::No;
             range.copy.vacant_since = range.copy.vacant_since.map(|_| self.desk.now.mono);
+            range.claim_after = self.desk.now.mono.plus(CLAIM_AGAIN);
         }
     }
 
@@ -85,7 +93,7 @@ fn name_of(call: &Call) -> &'static str {
     match call {
         Call::Grant { .. } => "lease",
         Call::KeepAlive { .. } => "keep-alive",
-        Call::Register { .. } | Call::Reweigh => "session",
+        Call::Register { .. } | Call::Reweigh { .. } => "session",
         Call::Revoke | Call::Drop => "revoke",
         Call::Claim { .. } => "claim",
         Call::Write(_) => "ledger",

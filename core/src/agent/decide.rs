@@ -12,9 +12,10 @@ use crate::agent::input::DueLoaded;
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::Range;
+use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::run_id;
 use crate::due::wheel::NearEntry;
-use crate::ids::{RunId, TaskNumber};
+use crate::ids::{RangeId, RunId, TaskNumber};
 use crate::limits;
 use crate::run::life::Stage;
 use crate::run::overlap::{self, Verdict};
@@ -41,7 +42,13 @@ impl Agent {
                 near.queued = None;
             }
         }
+        // What is being read was asked for by the clock as it was.
+        self.desk.loads.retain(|_, load| !matches!(load, Load::Due { .. }));
         for range in self.ranges.values_mut() {
+            range.window.asked_to = None;
+            if now < range.window.decided_to && range.window.scanned {
+                range.keep_decided(&mut self.desk);
+            }
             range.window.loaded_to = range.window.loaded_to.min(now.plus(HORIZON));
             range.window.decided_to = range.window.decided_to.min(now);
         }
@@ -57,11 +64,13 @@ impl Agent {
                 range.parked.insert(entry);
             }
         }
-        for range in self.ranges.values_mut().filter(|range| range.fence().is_some()) {
-            if range.may_start(&self.desk) {
-                range.decide(&mut self.desk);
-                range.take_turns(&mut self.desk);
-            }
+        // Catch-ups share a budget: whoever it left out begins the next time.
+        let first = self.desk.catch_up_from.take().unwrap_or(RangeId(0));
+        for (_, range) in self.ranges.range_mut(first..) {
+            range.decide_and_turn(&mut self.desk);
+        }
+        for (_, range) in self.ranges.range_mut(..first) {
+            range.decide_and_turn(&mut self.desk);
         }
         // What waits to be decided may still have to be told from what was.
         if self.ranges.values().all(|range| range.parked.is_empty()) {
@@ -72,15 +81,18 @@ impl Agent {
     /// Reads the next stretch of each held range's due entries, well before it is needed.
     pub(super) fn load_ahead(&mut self) {
         let now = self.desk.now.wall.instant();
+        let under_way = self.desk.loads.values().filter(|load| matches!(load, Load::Due { .. }));
+        let mut loading = under_way.count() * LOAD_LIMIT;
         for range in self.ranges.values_mut() {
             let window = &mut range.window;
             let wanted = window.scanned
                 && window.asked_to.is_none()
                 && window.loaded_to < now.plus(HORIZON / 2)
-                && self.desk.wheel.len() < limits::NEAR_ENTRIES_MAX;
+                && self.desk.wheel.len() + loading < limits::NEAR_ENTRIES_MAX;
             if !wanted || range.parked.len() > LOAD_LIMIT {
                 continue;
             }
+            loading += LOAD_LIMIT;
             let through = now.plus(HORIZON);
             window.asked_to = Some(through);
             let (id, holding, after) = (range.id, range.holding, window.loaded_to);
@@ -93,8 +105,29 @@ impl Agent {
 }
 
 impl Range {
+    fn decide_and_turn(&mut self, desk: &mut Desk) {
+        if self.fence().is_some() && self.may_start(desk) {
+            self.decide(desk);
+            self.take_turns(desk);
+        }
+    }
+
+    /// The clock was set back: entries that were decided by the clock as it was must not come out
+    /// of the store again.
+    fn keep_decided(&self, desk: &mut Desk) {
+        let parked = self.parked.first().map(|entry| entry.due.minus(MILLISECOND));
+        let decided = self.window.decided_to;
+        let through = parked.map_or(decided, |parked| parked.min(decided));
+        desk.store(StoreOp::Watermark { range: self.id, through });
+    }
+
     pub(super) fn due_loaded(&mut self, desk: &mut Desk, due: Vec<DueLoaded>, through: Instant) {
+        let mut through = through;
         for loaded in due {
+            if !desk.wheel.reaches(loaded.due) {
+                through = through.min(loaded.due.minus(MILLISECOND));
+                break;
+            }
             let name = &loaded.task.spec.name;
             let changed = self.fresh.get(name).is_some_and(|at| *at > loaded.task.revision);
             let newer = desk.near.named(self.id, name).is_some_and(|n| n > loaded.number);
@@ -122,7 +155,7 @@ impl Range {
             self.window.decided_to = now.min(self.window.loaded_to);
             return;
         }
-        let mut room = limits::LEDGER_ENTRIES_RUNS_MAX.saturating_sub(self.listable());
+        let mut room = self.room();
         while let Some(entry) = self.parked.first().copied() {
             if room == 0 {
                 if !self.full {
@@ -180,12 +213,12 @@ impl Range {
         let outside = late > policy.window || policy.policy == CatchUpPolicy::None;
         if late > limits::ON_TIME && outside {
             self.open.insert(id.clone(), run);
-            let reason = "nobody could run it within its catch-up window";
-            self.end_run(desk, &id, RunState::Missed, Some(reason));
+            self.end_run(desk, &id, RunState::Missed, Some(OUTSIDE_WINDOW));
             return;
         }
         if late > limits::ON_TIME {
             run.waited_by_policy = true;
+            run.catch_up = true;
             run.stage = Stage::Behind;
             self.open.insert(id, run);
             self.turns = true;
@@ -214,8 +247,7 @@ impl Range {
         }
         let plan = catchup::plan(&timed.timetable, task.spec.catch_up, instant, now);
         if let Some((first, span)) = plan.missed {
-            let reason = "nobody could run it within its catch-up window";
-            self.record_span(desk, task, first, span, RunState::Missed, reason);
+            self.record_span(desk, task, first, span, RunState::Missed, OUTSIDE_WINDOW);
         }
         if let Some((first, span)) = plan.superseded {
             let reason = "catch-up: a later instant stands for it";
@@ -225,6 +257,7 @@ impl Range {
             let mut run = OpenRun::new(task.clone(), first, timed.due(first));
             run.stage = Stage::Behind;
             run.waited_by_policy = true;
+            run.catch_up = true;
             run.catch_up_last = (first < last).then_some(last);
             self.open.insert(run_id(task, first), run);
             self.turns = true;
@@ -245,6 +278,22 @@ impl Range {
         let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
         self.record_span(desk, task, first, Span { until, count }, RunState::Skipped, "paused");
         timed.timetable.next_after(until)
+    }
+
+    /// The instants of a series after `first`, up to `last`: their task was paused.
+    pub(super) fn end_series(
+        &self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        first: Instant,
+        last: Instant,
+    ) {
+        let timed = Timed::new(task.clone());
+        let count = timed.timetable.count_between(first, last, limits::SPAN_COUNT_MAX);
+        if let Some(next) = timed.timetable.next_after(first).filter(|_| count > 0) {
+            let span = Span { until: last, count };
+            self.record_span(desk, task, next, span, RunState::Skipped, "paused");
+        }
     }
 
     /// Instants of a new version from `first` to `through` that must not start any more.

@@ -1,20 +1,20 @@
 //! What all ranges share: the agent's session and clock, the wheel and the near tasks, the ready
 //! queue, and the effects and the store batch that are being gathered.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::agent::Config;
-use crate::agent::clock::{ClockWatch, Seen};
+use crate::agent::clock::{ClockWatch, Offset, Standing};
 use crate::agent::effect::{
     Batch, BatchNumber, CallId, Effect, KeyDelete, LoadId, LoadRequest, Notice, ShareRequest,
     StoreOp, Ticket,
 };
 use crate::agent::fleet::Fleet;
 use crate::agent::near::NearTasks;
+use crate::agent::ready::Ready;
 use crate::agent::session::SessionWatch;
 use crate::due::wheel::Wheel;
-use crate::ids::{LedgerNumber, RangeId, RunId, TaskNumber};
+use crate::ids::{CoordinatorId, LedgerNumber, RangeId, RunId, Session, TaskNumber};
 use crate::run::RunRecord;
 use crate::time::{Instant, Mono, Now, Wall};
 
@@ -37,7 +37,10 @@ pub(crate) enum Call {
     Register {
         coming: u32,
     },
-    Reweigh,
+    Reweigh {
+        coming: u32,
+        weight: u32,
+    },
     Revoke,
     /// A lease that is given up; nobody waits for the answer.
     Drop,
@@ -83,43 +86,6 @@ pub(crate) enum Load {
     },
 }
 
-/// Runs that wait for a free place, the highest priority and the oldest due first.
-#[derive(Debug, Default)]
-pub(crate) struct Ready(BTreeSet<(Reverse<i32>, Instant, RangeId, RunId)>);
-
-impl Ready {
-    pub fn put(&mut self, priority: i32, due: Instant, range: RangeId, run: RunId) {
-        self.0.insert((Reverse(priority), due, range, run));
-    }
-
-    pub fn remove(&mut self, priority: i32, due: Instant, range: RangeId, run: &RunId) {
-        self.0.remove(&(Reverse(priority), due, range, run.clone()));
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn oldest_due(&self) -> Option<Instant> {
-        self.0.iter().map(|(_, due, ..)| *due).min()
-    }
-
-    /// Takes out up to `places` runs of ranges that `may` start, looking at a bounded number.
-    pub fn take(
-        &mut self,
-        places: usize,
-        mut may: impl FnMut(RangeId) -> bool,
-    ) -> Vec<(RangeId, RunId)> {
-        let looked_at = places.saturating_add(1_000);
-        let chosen: Vec<_> =
-            self.0.iter().take(looked_at).filter(|e| may(e.2)).take(places).cloned().collect();
-        for entry in &chosen {
-            self.0.remove(entry);
-        }
-        chosen.into_iter().map(|(_, _, range, run)| (range, run)).collect()
-    }
-}
-
 pub(crate) struct Desk {
     pub config: Config,
     pub now: Now,
@@ -142,10 +108,16 @@ pub(crate) struct Desk {
     pub done: VecDeque<(BatchNumber, RangeId, RunId)>,
     pub last_sync: Mono,
     pub leaving: Option<Mono>,
+    /// The disk has its reserve.
+    pub disk_free: bool,
     pub sync_wanted: bool,
     pub wake_mono: Mono,
     /// Catch-up starts that this second still allows, and when it began.
     pub catch_up_left: (u64, Mono),
+    /// The first range that this second had nothing left for: the next begins there.
+    pub catch_up_from: Option<RangeId>,
+    /// Settle keys were not put: not again before this.
+    pub settle_after: Mono,
     effects: Vec<Effect>,
     ops: Vec<StoreOp>,
     next_batch: u64,
@@ -178,9 +150,12 @@ impl Desk {
             done: VecDeque::new(),
             last_sync: now.mono,
             leaving: None,
+            disk_free: true,
             sync_wanted: false,
             wake_mono: now.mono,
             catch_up_left: (0, now.mono),
+            catch_up_from: None,
+            settle_after: Mono::default(),
             effects: Vec::new(),
             ops: Vec::new(),
             next_batch: 1,
@@ -198,11 +173,36 @@ impl Desk {
     pub fn observe(&mut self, now: Now) {
         self.now = now;
         self.wake_mono = now.mono.plus(LOOK_EVERY);
-        match self.clock.observe(now) {
-            Seen::Steady => {}
-            Seen::Moved(micros) => self.notice(Notice::ClockUnverified { moved_micros: micros }),
-            Seen::Verified => self.notice(Notice::ClockVerified),
+        let before = self.clock.standing();
+        if let Some(moved_micros) = self.clock.observe(now) {
+            self.notice(Notice::ClockMoved { moved_micros });
         }
+        self.tell_clock(before);
+    }
+
+    pub fn clock_measured(&mut self, coordinator: CoordinatorId, offset: Offset) {
+        let before = self.clock.standing();
+        if self.clock.measured(self.now, coordinator.clone(), offset) {
+            self.notice(Notice::ClockDisagrees { coordinator, micros: offset.micros });
+        }
+        self.tell_clock(before);
+    }
+
+    fn tell_clock(&mut self, before: Standing) {
+        match (before, self.clock.standing()) {
+            (Standing::Off(_), Standing::Off(_)) => {}
+            (_, Standing::Off(micros)) => self.notice(Notice::ClockOff { micros }),
+            (Standing::Unverified | Standing::Off(_), Standing::Verified) => {
+                self.notice(Notice::ClockVerified);
+            }
+            _ => {}
+        }
+    }
+
+    /// The weight that this agent should have now; at 0 its ranges go to others.
+    pub fn weight(&self) -> u32 {
+        let able = self.leaving.is_none() && self.disk_free && self.clock.off_since().is_none();
+        if able { self.config.weight } else { 0 }
     }
 
     /// Asks to be woken at `at`, if nothing comes before.
@@ -248,6 +248,11 @@ impl Desk {
 
     pub fn store(&mut self, op: StoreOp) {
         self.ops.push(op);
+    }
+
+    /// The session as it is now; a name that no session has if there is none.
+    pub fn session_now(&self) -> Session {
+        self.session.session().unwrap_or_default()
     }
 
     /// The number that the batch being gathered will have.

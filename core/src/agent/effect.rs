@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    Attempt, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, Session, TaskName, TaskNumber,
+    Attempt, CoordinatorId, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, Session,
+    TaskName, TaskNumber,
 };
 use crate::ledger::Ledger;
 use crate::run::{Captured, RunRecord};
@@ -323,10 +324,24 @@ pub enum Notice {
         range: RangeId,
     },
     LeaseLost,
-    ClockUnverified {
+    /// The wall clock was set.
+    ClockMoved {
         moved_micros: i64,
     },
+    /// A coordinator's time is so far from ours.
+    ClockDisagrees {
+        coordinator: CoordinatorId,
+        micros: i64,
+    },
+    /// It is this clock that is wrong: others get the ranges.
+    ClockOff {
+        micros: i64,
+    },
     ClockVerified,
+    DiskLow,
+    DiskFree,
+    /// What could not be handed over in order is given up with the session.
+    GaveUp,
     Stranger {
         range: RangeId,
     },

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use crate::agent::Agent;
-use crate::agent::desk::{Call, Desk};
-use crate::agent::effect::{Effect, Notice, SettleKey, ShareRequest};
+use crate::agent::desk::Desk;
+use crate::agent::effect::{Effect, Notice, SettleKey};
+use crate::agent::ledgering::AHEAD_WAIT;
 use crate::agent::range::{Hold, LeftRun, Phase, Range};
 use crate::agent::runs::settled_end;
 use crate::ids::Revision;
@@ -15,15 +16,18 @@ use crate::ledger::{EntryState, Ledger};
 const AT_ONCE: usize = 16;
 /// Membership has to be quiet for this long before a range moves...
 const QUIET: Duration = Duration::from_secs(1);
+/// ...unless it was to move this long ago.
+const OVERDUE: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// Ranges that the ring gives to another go there, a few at a time.
     pub(super) fn hand_off(&mut self) {
         let now = self.desk.now.mono;
         let leaving = self.desk.leaving.is_some();
-        if !self.desk.fleet.known() || !leaving && now.since(self.desk.fleet.changed_at) < QUIET {
+        if !self.desk.fleet.known() {
             return;
         }
+        let quiet = leaving || now.since(self.desk.fleet.changed_at) >= QUIET;
         let under_way =
             self.ranges.values().filter(|r| matches!(r.hold, Hold::Leaving { .. })).count();
         let mut places = AT_ONCE.saturating_sub(under_way);
@@ -35,10 +39,16 @@ impl Agent {
             let owner = self.desk.fleet.ring.owner(range.id);
             let mine = owner == Some(&self.desk.config.agent);
             let elsewhere = owner.is_some() && !mine;
+            range.elsewhere_since = elsewhere.then(|| range.elsewhere_since.unwrap_or(now));
+            let overdue = range.elsewhere_since.is_some_and(|at| now.since(at) >= OVERDUE);
+            if !quiet && !overdue {
+                continue;
+            }
             let ready = range.writer.answered.is_some()
                 && range.writer.phase == Phase::Idle
                 && range.hand_off_after <= now
-                && self.desk.clock.verified();
+                && range.ahead_of_others(&self.desk) <= AHEAD_WAIT
+                && (self.desk.clock.verified() || self.desk.clock.off_since().is_some());
             if (elsewhere || leaving) && ready {
                 range.hold = Hold::Leaving { fence, since: now };
                 places -= 1;
@@ -52,11 +62,6 @@ impl Agent {
             return;
         }
         self.desk.leaving = Some(self.desk.now.mono.plus(deadline));
-        self.desk.config.weight = 0;
-        if let Some((lease, session)) = self.desk.session.live() {
-            let request = ShareRequest::Reweigh { session, lease, weight: 0 };
-            self.desk.share(Call::Reweigh, request);
-        }
     }
 
     /// When the last range is gone and all that was left is settled, the session ends.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::agent::clock::Offset;
 use crate::agent::effect::{
     BatchNumber, CallId, LoadId, RunKeyName, SettleKey, SettledEnd, Ticket,
 };
 use crate::ids::{
-    AgentName, Fence, LeaseId, PoolName, RangeId, Revision, RunId, Session, TaskName, TaskNumber,
+    AgentName, CoordinatorId, Fence, LeaseId, PoolName, RangeId, Revision, RunId, Session,
+    TaskName, TaskNumber,
 };
 use crate::ledger::Ledger;
 use crate::run::Finished;
@@ -46,9 +48,14 @@ pub enum Input {
     CancelRun {
         run: RunId,
     },
-    /// The offset of this clock to the coordinators was measured.
+    /// A coordinator measured this clock.
     ClockOffset {
-        micros: i64,
+        coordinator: CoordinatorId,
+        offset: Offset,
+    },
+    /// Whether the disk has the room that the agent needs to go on.
+    Disk {
+        free: bool,
     },
     /// Hand everything over, then exit; what runs has until `deadline` from now.
     Leave {

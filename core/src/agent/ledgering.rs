@@ -23,10 +23,17 @@ use crate::time::{Instant, Mono, Wall};
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// How long a final ledger waits until it can cover all that was started.
 const FINAL_WAIT: Duration = Duration::from_millis(300);
+/// How long it waits where this clock is ahead of the coordinators'; what is further ahead is not
+/// begun.
+pub(super) const AHEAD_WAIT: Duration = Duration::from_secs(2);
 /// How soon an unknown outcome is read back.
 const READ_BACK: Duration = Duration::from_millis(50);
-/// Bytes of one entry, about: what L8's calm size is counted in.
+/// How long a ledger that etcd refused is not sent again.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of an entry beside its task's name, at most.
 const ENTRY_BYTES: usize = 80;
+/// Bytes of a settle key and a compare beside names, at most.
+const KEY_BYTES: usize = 200;
 
 impl Agent {
     /// Prepares the ledgers and beats whose time has come, and sends what is on disk.
@@ -79,6 +86,10 @@ impl Agent {
         let mut bytes = 0;
         for write in writes {
             let size = size_of(&write.1.kind);
+            if self.ranges.get(&write.1.range).is_some_and(|range| range.writer.alone) {
+                self.send_chunk(vec![write]);
+                continue;
+            }
             let full = chunk.len() == limits::LEDGER_RANGES_MAX;
             if !chunk.is_empty() && (full || bytes + size > limits::TXN_BYTES_MAX) {
                 self.send_chunk(std::mem::take(&mut chunk));
@@ -99,6 +110,7 @@ impl Agent {
     }
 
     pub(super) fn wrote(&mut self, ranges: Vec<(RangeId, u64)>, answer: ShareAnswer) {
+        let refused = matches!(answer, ShareAnswer::Refused { retryable: false, .. });
         let mut outcomes = match answer {
             ShareAnswer::Wrote(outcomes) => outcomes.into_iter().map(Some).collect(),
             _ => Vec::new(),
@@ -111,6 +123,7 @@ impl Agent {
             };
             match outcome {
                 Some(outcome) => range.write_answered(&mut self.desk, outcome),
+                None if refused => range.write_refused(self.desk.now.mono),
                 None => range.write_unknown(self.desk.now.mono),
             }
         }
@@ -142,25 +155,35 @@ impl Range {
         if let Hold::Leaving { since, .. } = self.hold {
             return self.due_final(desk, since);
         }
-        if self.writer.urgent {
+        let now = desk.now.mono;
+        let refused = self.writer.ledger_after > now;
+        if self.writer.urgent && !refused {
             return DueWrite::Ledger;
         }
-        let since = desk.now.mono.since(self.writer.last_sent);
         let owes = !self.writer.marks.cover(self.writer.owed.through, self.writer.owed.incarnation);
-        let has_news =
-            self.writer.dirty || owes || self.writer.entries > 0 || !self.open.is_empty();
-        let size = self.writer.entries * ENTRY_BYTES;
-        let calm = u32::try_from(size / limits::LEDGER_BYTES_CALM).unwrap_or(u32::MAX).max(1);
-        let every = if has_news { WRITE_EVERY } else { claim::beat_every(ttl) };
-        if since < every {
-            desk.wake_by(self.writer.last_sent.plus(every));
-            return DueWrite::Nothing;
-        }
+        let has_news = self.writer.urgent
+            || self.writer.dirty
+            || owes
+            || self.writer.bytes > 0
+            || !self.open.is_empty();
         let answered = self.writer.answered.is_some() && self.copy.listed;
-        if !has_news || !answered || since < (WRITE_EVERY * calm).min(claim::beat_every(ttl)) {
+        if has_news && answered {
+            // A large one is written less often (L8); beats go on in between.
+            let size = self.writer.bytes / limits::LEDGER_BYTES_CALM;
+            let calm = WRITE_EVERY * u32::try_from(size).unwrap_or(u32::MAX).max(1);
+            let at = self.writer.ledger_sent.plus(calm).max(self.writer.ledger_after);
+            if at <= now {
+                return DueWrite::Ledger;
+            }
+            desk.wake_by(at);
+        }
+        let every = if has_news { WRITE_EVERY } else { claim::beat_every(ttl) };
+        let at = self.writer.last_sent.plus(every);
+        if at <= now {
             return DueWrite::Beat;
         }
-        DueWrite::Ledger
+        desk.wake_by(at);
+        DueWrite::Nothing
     }
 
     /// A final ledger has to cover everything that was started, and marks go only as far as the
@@ -171,10 +194,12 @@ impl Range {
             return DueWrite::Nothing;
         }
         let proved = self.writer.proof.map_or(Instant::MIN, |proof| proof.wall.instant());
-        if proved >= self.window.decided_to {
+        let ahead = self.ahead_of_others(desk);
+        let refused = self.writer.ledger_after > desk.now.mono;
+        if proved >= self.window.decided_to && ahead.is_zero() && !refused {
             return DueWrite::Final;
         }
-        let give_up = since.plus(FINAL_WAIT);
+        let give_up = since.plus(if ahead.is_zero() { FINAL_WAIT } else { AHEAD_WAIT });
         if give_up <= desk.now.mono {
             // Better late than repeated: go on, and try again when the watch is quick.
             if let Hold::Leaving { fence, .. } = self.hold {
@@ -188,6 +213,13 @@ impl Range {
             true => DueWrite::Beat,
             false => DueWrite::Nothing,
         }
+    }
+
+    /// How long it takes until the coordinators' time lets the marks cover what was decided.
+    pub(super) fn ahead_of_others(&self, desk: &Desk) -> Duration {
+        let Some(theirs) = latest_by_others(desk) else { return Duration::ZERO };
+        let ahead = self.window.decided_to.millis().saturating_sub(theirs.millis());
+        Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
     }
 
     fn beat(&mut self, desk: &mut Desk, fence: Fence) -> Option<(u64, RangeWrite)> {
@@ -225,7 +257,7 @@ impl Range {
                 run.listed = true;
             }
         }
-        self.writer.entries = open.len();
+        self.writer.bytes = open.iter().map(entry_bytes).sum();
         self.writer.marks = marks;
         self.writer.dirty = false;
         self.writer.urgent = false;
@@ -246,16 +278,19 @@ impl Range {
     fn marks(&self, desk: &Desk) -> Marks {
         let before = self.writer.marks;
         let ready = self.window.scanned && self.copy.listed && self.writer.answered.is_some();
-        let (true, true, Some(proof)) = (ready, desk.clock.verified(), self.writer.proof) else {
+        // An agent whose clock is wrong has decided nothing since; its last ledger may say what it
+        // had decided before, as far as the coordinators' time allows.
+        let believed = desk.clock.verified()
+            || desk.clock.off_since().is_some() && matches!(self.hold, Hold::Leaving { .. });
+        let (true, true, Some(proof)) = (ready, believed, self.writer.proof) else {
             return before;
         };
         let mut through = self.window.decided_to.min(proof.wall.instant());
         if !desk.config.rules.undecided {
             through = desk.now.wall.instant();
         }
-        if let Some(offset) = desk.clock.offset(desk.now) {
-            let theirs = Wall::from_micros(desk.now.wall.micros().saturating_add(offset));
-            through = through.min(theirs.plus(limits::CLOCK_OFFSET).instant());
+        if let Some(theirs) = latest_by_others(desk) {
+            through = through.min(theirs);
         }
         let through = before.through.max(through);
         // A mark may stand ahead of this clock: then newer tasks have instants before it that are
@@ -292,6 +327,15 @@ impl Range {
         }
     }
 
+    /// The whole transaction was refused, and nothing of it happened. Which range of it was too
+    /// much nobody says: each goes by itself from now on, and beats meanwhile.
+    fn write_refused(&mut self, now: Mono) {
+        self.writer.phase = Phase::Idle;
+        self.writer.dirty = true;
+        self.writer.alone = true;
+        self.writer.ledger_after = now.plus(REFUSED_WAIT);
+    }
+
     fn write_unknown(&mut self, now: Mono) {
         let at = now.plus(READ_BACK);
         let phase = std::mem::replace(&mut self.writer.phase, Phase::Idle);
@@ -324,6 +368,7 @@ impl Range {
         match prepared.kind {
             WriteKind::Beat { .. } => {}
             WriteKind::Ledger { ledger, .. } => {
+                self.writer.alone = false;
                 self.writer.seen = revision;
                 self.writer.answered = Some(ledger.marks);
                 for id in prepared.dropped {
@@ -386,6 +431,13 @@ impl Range {
     }
 }
 
+/// How far a mark may go by the coordinators' time, if they have measured ours lately (L5).
+fn latest_by_others(desk: &Desk) -> Option<Instant> {
+    let offset = desk.clock.offset()?;
+    let theirs = Wall::from_micros(desk.now.wall.micros().saturating_add(offset));
+    Some(theirs.plus(limits::CLOCK_OFFSET).instant())
+}
+
 enum Listing {
     As(EntryState),
     /// Ended and covered: this ledger lets it go.
@@ -423,7 +475,9 @@ fn listing(
             Listing::As(EntryState::Waiting { at })
         }
         _ if own_key && !run.listed && run.attempt.number == 0 => Listing::NotYet,
-        Stage::Queued | Stage::Opening { .. } | Stage::Behind | Stage::Waiting { .. } if must => {
+        Stage::Queued | Stage::Opening { .. } | Stage::Behind | Stage::Waiting { .. }
+            if must || run.attempt.number > 0 =>
+        {
             match run.catch_up_last {
                 Some(last) => Listing::As(EntryState::CatchUp { at: now, last }),
                 None => Listing::As(EntryState::Waiting { at: run.due.wall() }),
@@ -433,11 +487,27 @@ fn listing(
     }
 }
 
+/// What a write adds to its transaction, at most.
 fn size_of(kind: &WriteKind) -> usize {
     match kind {
-        WriteKind::Beat { .. } => 200,
+        WriteKind::Beat { .. } => 4 * KEY_BYTES,
         WriteKind::Ledger { ledger, taken, .. } | WriteKind::Final { ledger, taken, .. } => {
-            200 + (ledger.open.len() + taken.len()) * ENTRY_BYTES * 2
+            let entries: usize = ledger.open.iter().map(entry_bytes).sum();
+            let keys: usize = taken.iter().map(|key| KEY_BYTES + run_bytes(&key.run)).sum();
+            4 * KEY_BYTES + entries + keys
         }
     }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    ENTRY_BYTES + run_bytes(&entry.run)
+}
+
+fn run_bytes(run: &RunId) -> usize {
+    run.task.namespace.as_str().len() + run.task.name.as_str().len()
+}
+
+/// What a run would take in a ledger, at most.
+pub(super) fn listing_bytes(run: &RunId) -> usize {
+    ENTRY_BYTES + run_bytes(run)
 }

@@ -30,10 +30,12 @@ mod near;
 mod news;
 mod open;
 mod range;
+mod ready;
 mod runs;
 mod session;
 mod settle;
 mod take;
+mod weight;
 
 use desk::Desk;
 use effect::Effect;
@@ -89,6 +91,8 @@ pub struct Stats {
     pub held: usize,
     pub running: usize,
     pub queued: usize,
+    /// Ranges whose list of open runs is full: new runs of them wait.
+    pub full: usize,
     pub open: usize,
     pub near: usize,
     /// The oldest due of a run that is due and not started.
@@ -96,6 +100,8 @@ pub struct Stats {
     /// How long the oldest write has been under way that a range's watch has not brought back.
     pub proof_lag: Duration,
     pub clock_verified: bool,
+    /// The coordinators and most other agents say that this clock is wrong.
+    pub clock_off: bool,
 }
 
 pub struct Agent {
@@ -122,7 +128,10 @@ impl Agent {
             Input::Finished { ticket, finished } => self.finished(ticket, *finished),
             Input::Unstarted { ticket } => self.unstarted(ticket),
             Input::CancelRun { run } => self.cancel_run(&run),
-            Input::ClockOffset { micros } => self.desk.clock.measured(now, micros),
+            Input::ClockOffset { coordinator, offset } => {
+                self.desk.clock_measured(coordinator, offset);
+            }
+            Input::Disk { free } => self.disk(free),
             Input::Leave { deadline } => self.leave(deadline),
         }
     }
@@ -133,6 +142,7 @@ impl Agent {
         self.desk.observe(now);
         self.mend_clock();
         self.keep_session();
+        self.keep_weight();
         self.follow_ring();
         self.take_ranges();
         self.decide_due();
@@ -161,7 +171,7 @@ impl Agent {
     /// Whether the end of a run can still turn into a repeat, as this agent sees it.
     pub fn provisional(&self, record: &RunRecord) -> bool {
         let range = self.desk.config.ranges.range_of(&record.id.task);
-        self.ranges.get(&range).is_some_and(|range| range.unsettled(record))
+        self.ranges.get(&range).is_some_and(|range| range.unsettled(record, self.desk.now.wall))
     }
 
     /// Every run that has not ended here.
@@ -180,11 +190,13 @@ impl Agent {
             held: held.count(),
             running: self.desk.running,
             queued: self.desk.ready.len(),
+            full: self.ranges.values().filter(|range| range.full).count(),
             open: self.ranges.values().map(|range| range.open.len()).sum(),
             near: self.desk.wheel.len(),
             oldest_due: self.oldest_due(),
             proof_lag: proof_lag.unwrap_or_default(),
             clock_verified: self.desk.clock.verified(),
+            clock_off: self.desk.clock.off_since().is_some(),
         }
     }
 

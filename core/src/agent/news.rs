@@ -33,12 +33,13 @@ impl Agent {
             RangeNews::TaskUnreadable { name, error } => {
                 let key = name.to_string();
                 desk.notice(Notice::Quarantined { range: id, key, error });
-                range.copy.unseen.remove(&RunKeyName::Task(name));
+                range.task_unreadable(desk, name);
             }
             RangeNews::TriggerPut(trigger) => {
                 let key = (trigger.task.clone(), trigger.ulid);
                 range.copy.unseen.remove(&RunKeyName::Trigger(key.0.clone(), key.1));
                 range.copy.triggers.insert(key, *trigger);
+                range.triggers_new = true;
             }
             RangeNews::Gone { key, revision } => range.key_gone(desk, &key, revision),
             RangeNews::SettlePut { key, session, end } => {
@@ -185,10 +186,73 @@ impl Range {
         for id in ids.iter().filter(|id| id.is_of(task.incarnation)) {
             let Some(run) = self.open.get_mut(id) else { continue };
             run.task = Some(task.clone());
+            self.turns |= !task.spec.paused;
+            if run.is_paused(id) {
+                self.pause_run(desk, task, id);
+            }
+            let Some(run) = self.open.get_mut(id) else { continue };
             if let Some(key) = run.key.as_mut().filter(|k| matches!(k.name, RunKeyName::Task(_))) {
                 key.revision = task.revision;
                 if let life::Stage::Ended { batch } = run.stage {
                     desk.done.push_back((batch, self.id, id.clone()));
+                }
+            }
+        }
+    }
+
+    /// What has not started never starts: a one-shot waits to be resumed, others end by name.
+    pub(super) fn pause_run(&mut self, desk: &mut Desk, task: &Arc<Task>, id: &RunId) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        let (stage, tried) = (run.stage, run.attempt.number > 0);
+        // What another holder had started, and nobody knows the end of.
+        let unknown =
+            tried && run.attempts.is_empty() && !matches!(stage, life::Stage::Waiting { .. });
+        if task.spec.one_shot_at().is_some() {
+            self.hold_back(desk, id);
+            return;
+        }
+        let rest = run.catch_up_last.take();
+        match stage {
+            life::Stage::Running { .. } | life::Stage::Held { .. } | life::Stage::Ended { .. } => {}
+            _ if unknown => {
+                let reason = "its host went away, and its task was paused";
+                self.end_run(desk, id, RunState::Lost, Some(reason));
+            }
+            _ if tried => self.end_run(desk, id, RunState::Cancelled, Some("its task was paused")),
+            _ => self.end_run(desk, id, RunState::Skipped, Some("paused")),
+        }
+        if let (Some(last), RunKey::Instant(first)) = (rest, id.run) {
+            self.end_series(desk, task, first, last);
+        }
+    }
+
+    /// The record cannot be read any more: as if the task were not there, until it can. The key is
+    /// left alone, and so is a one-shot, whose run may still be wanted.
+    fn task_unreadable(&mut self, desk: &mut Desk, name: TaskName) {
+        self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
+        desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
+        if self.fence().is_none() {
+            return;
+        }
+        // Whatever version a read under way still shows is older than any that comes later.
+        self.note_fresh(name.clone(), self.copy.delivered);
+        desk.near.remove_named(self.id, &name);
+        let ids: Vec<_> = self.runs_of(&name).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            let Some(run) = self.open.get_mut(&id) else { continue };
+            run.catch_up_last = None;
+            match (run.stage, run.key.is_some()) {
+                (life::Stage::Ended { .. } | life::Stage::Held { .. }, _) => {}
+                (life::Stage::Running { .. }, _) => run.last_attempt = true,
+                (_, true) => {
+                    self.hold_back(desk, &id);
+                    if let Some(run) = self.open.get_mut(&id) {
+                        run.task = None;
+                    }
+                }
+                (_, false) => {
+                    let reason = "its task's record cannot be read";
+                    self.end_run(desk, &id, RunState::Skipped, Some(reason));
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::desk::Desk;
 use crate::agent::effect::{RunKeyName, Ticket};
-use crate::ids::{Attempt, Fence, Revision, RunId};
+use crate::ids::{Attempt, Fence, Revision, RunId, RunKey};
 use crate::run::life::Stage;
 use crate::run::{AttemptRecord, RunRecord, RunState};
 use crate::task::Task;
@@ -34,6 +34,10 @@ pub(crate) struct OpenRun {
     /// In a ledger that was sent or inherited: it leaves by L6 only.
     pub listed: bool,
     pub waited_by_policy: bool,
+    /// Made up for after an outage: such starts are spread out.
+    pub catch_up: bool,
+    /// The priority under which it is in the ready queue.
+    pub queued_as: i32,
     /// Instants after its own, up to here, are to be made up for.
     pub catch_up_last: Option<Instant>,
     /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
@@ -53,9 +57,17 @@ impl OpenRun {
             payload: None,
             listed: false,
             waited_by_policy: false,
+            catch_up: false,
+            queued_as: 0,
             catch_up_last: None,
             last_attempt: false,
         }
+    }
+
+    /// Its task is paused: what has not started never starts. Who asks for a run gets it.
+    pub fn is_paused(&self, id: &RunId) -> bool {
+        let paused = self.task.as_ref().is_some_and(|task| task.spec.paused);
+        paused && matches!(id.run, RunKey::Instant(_))
     }
 
     pub fn ended(&self) -> bool {

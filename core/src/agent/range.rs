@@ -2,21 +2,29 @@
 //! written about it (`Writer`), what is due, what is open, and what was left behind elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::agent::desk::Desk;
 use crate::agent::effect::{
     BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
 };
 use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
+use crate::agent::ledgering::listing_bytes;
 use crate::agent::open::OpenRun;
 use crate::claim;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Epoch, Fence, Incarnation, LedgerNumber, RangeId, Revision, RunId, RunKey};
 use crate::ids::{Session, TaskName};
 use crate::ledger::Marks;
+use crate::limits;
 use crate::run::RunRecord;
 use crate::run::life::Stage;
-use crate::time::{Instant, Mono, Now};
+use crate::time::{Instant, Mono, Now, Wall};
+
+/// What this agent can learn no more of is called settled after this: a takeover decides at once.
+const PROVISIONAL_MAX: Duration = Duration::from_secs(60);
+/// An entry of a ledger, with the longest name that a task can have.
+const ENTRY_BYTES_MAX: usize = 80 + 2 * 128;
 
 /// What the range's watch has told.
 #[derive(Debug, Default)]
@@ -101,7 +109,14 @@ pub(crate) struct Writer {
     pub answered: Option<Marks>,
     /// The highest marks of any ledger I sent or inherited.
     pub marks: Marks,
+    /// When anything was sent: a beat will do to prove the claim...
     pub last_sent: Mono,
+    /// ...and when a ledger was: only that says what happened.
+    pub ledger_sent: Mono,
+    /// Not before this: a ledger was refused.
+    pub ledger_after: Mono,
+    /// A transaction with others in it was refused: it goes by itself.
+    pub alone: bool,
     /// Something happened that a ledger should say.
     pub dirty: bool,
     /// It should say so at once.
@@ -109,8 +124,8 @@ pub(crate) struct Writer {
     /// Marks that cover every run which ended without having been listed: until a ledger has them
     /// there is something to say, or a takeover would decide these runs again.
     pub owed: Marks,
-    /// The size of the newest ledger, in entries.
-    pub entries: usize,
+    /// The size of the newest ledger, about, in bytes of entries.
+    pub bytes: usize,
 }
 
 impl Writer {
@@ -125,10 +140,13 @@ impl Writer {
             answered: None,
             marks: Marks::NONE,
             last_sent: Mono::default(),
+            ledger_sent: Mono::default(),
+            ledger_after: Mono::default(),
+            alone: false,
             dirty: false,
             urgent: false,
             owed: Marks::NONE,
-            entries: 0,
+            bytes: 0,
         }
     }
 
@@ -149,6 +167,9 @@ impl Writer {
         }
         self.sent.push_back((written, now));
         self.last_sent = now.mono;
+        if matches!(written, Written::Ledger(_)) {
+            self.ledger_sent = now.mono;
+        }
     }
 }
 
@@ -192,6 +213,11 @@ pub(crate) struct Range {
     pub fence_taken: Fence,
     /// A hand-off was given up; not again before this.
     pub hand_off_after: Mono,
+    /// Since when the ring has it with another, while it is held here.
+    pub elsewhere_since: Option<Mono>,
+    /// A claim was not made, a settle key not read: not again before these.
+    pub claim_after: Mono,
+    pub ask_after: Mono,
     /// Counts holdings and restarts of the window: what belongs to an earlier one is stale.
     pub holding: u32,
     pub writer: Writer,
@@ -207,6 +233,10 @@ pub(crate) struct Range {
     pub full: bool,
     /// Runs that wait behind others may have their turn now.
     pub turns: bool,
+    /// There may be triggers that have no run yet.
+    pub triggers_new: bool,
+    /// Catch-ups wait for this second's share.
+    pub catch_up_at: Option<Mono>,
 }
 
 impl Range {
@@ -218,6 +248,9 @@ impl Range {
             hold: Hold::No,
             fence_taken: Fence::default(),
             hand_off_after: Mono::default(),
+            elsewhere_since: None,
+            claim_after: Mono::default(),
+            ask_after: Mono::default(),
             holding: 0,
             writer: Writer::new(),
             open: BTreeMap::new(),
@@ -236,6 +269,8 @@ impl Range {
             left_at: Revision(0),
             full: false,
             turns: false,
+            triggers_new: false,
+            catch_up_at: None,
         }
     }
 
@@ -270,6 +305,7 @@ impl Range {
             && self.copy.listed
             && (self.writer.answered.is_some() || !desk.config.rules.first_ledger)
             && desk.clock.verified()
+            && desk.disk_free
             && self.licence(desk) > desk.now.mono
     }
 
@@ -294,10 +330,7 @@ impl Range {
         let open = std::mem::take(&mut self.open);
         for (id, run) in open {
             match run.stage {
-                Stage::Queued => {
-                    let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
-                    desk.ready.remove(priority, run.due, self.id, &id);
-                }
+                Stage::Queued => desk.ready.remove(run.queued_as, run.due, self.id, &id),
                 Stage::Waiting { at } => {
                     desk.timers.remove(&(at, self.id, id));
                 }
@@ -318,6 +351,7 @@ impl Range {
     /// Starts the window again: due entries are derived anew, from what `base` does not cover.
     pub fn restart_window(&mut self, desk: &mut Desk, base: Marks) {
         self.holding += 1;
+        self.triggers_new = true;
         self.parked.clear();
         self.fresh.clear();
         self.full = false;
@@ -357,18 +391,21 @@ impl Range {
     }
 
     /// Whether a record of a run of this range is not settled.
-    pub fn unsettled(&self, record: &RunRecord) -> bool {
+    pub fn unsettled(&self, record: &RunRecord, now: Wall) -> bool {
         if let Some(run) = self.open.get(&record.id) {
             return !run.ended() || run.listed || run.key.is_some();
         }
+        let recurring = matches!(record.id.run, RunKey::Instant(_)) && record.request.is_none();
+        let covers = |marks: Marks| marks.cover(record.due.instant(), record.id.incarnation);
         match (self.fence(), self.writer.answered) {
-            (Some(fence), Some(marks)) if record.fence == fence => {
-                let recurring = matches!(record.id.run, RunKey::Instant(_));
-                recurring
-                    && !marks.cover(record.due.instant(), record.id.incarnation)
-                    && record.request.is_none()
-            }
-            _ => false,
+            (Some(fence), Some(marks)) if record.fence == fence => recurring && !covers(marks),
+            // Of an earlier holding: the ledger that the watch shows says it, or nothing does yet.
+            _ => match self.copy.ledger.as_ref().map(|seen| &seen.ledger) {
+                Some(Ok(ledger)) if recurring && covers(ledger.marks) => {
+                    ledger.open.iter().any(|entry| entry.run == record.id)
+                }
+                _ => now.since(record.ended_at()) < PROVISIONAL_MAX,
+            },
         }
     }
 
@@ -385,8 +422,15 @@ impl Range {
         here.chain(left)
     }
 
-    /// Runs that a ledger must be able to list.
-    pub fn listable(&self) -> usize {
-        self.open.values().filter(|run| !run.ended() || run.listed).count()
+    /// How many more runs a ledger would be able to list (L8), by number and by bytes.
+    pub fn room(&self) -> usize {
+        let listable = self.open.iter().filter(|(_, run)| !run.ended() || run.listed);
+        let (mut count, mut bytes) = (0, 0);
+        for (id, _) in listable {
+            count += 1;
+            bytes += listing_bytes(id);
+        }
+        let by_bytes = limits::LEDGER_BYTES_RUNS_MAX.saturating_sub(bytes) / ENTRY_BYTES_MAX;
+        limits::LEDGER_ENTRIES_RUNS_MAX.saturating_sub(count).min(by_bytes)
     }
 }

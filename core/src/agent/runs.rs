@@ -13,12 +13,16 @@ use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{LeftRun, Range};
 use crate::agent::take::run_id;
-use crate::ids::{Attempt, RunId, RunKey, TaskNumber};
+use crate::ids::{Attempt, RangeId, RunId, RunKey, TaskNumber};
 use crate::limits;
 use crate::run::life::{self, Event, Stage};
 use crate::run::{AttemptEnd, AttemptRecord, Finished, RunState, retry};
-use crate::task::{Overlap, Task};
+use crate::task::{CatchUpPolicy, Overlap, Task};
 use crate::time::{Instant, Wall};
+
+/// Catch-up starts are counted by the second.
+const CATCH_UP_SHARE: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const OUTSIDE_WINDOW: &str = "nobody could run it within its catch-up window";
 
 impl Agent {
     /// Retries and others whose time has come.
@@ -156,10 +160,33 @@ impl Range {
         self.requeue(desk, &id);
     }
 
-    fn requeue(&self, desk: &mut Desk, id: &RunId) {
-        if let Some(run) = self.open.get(id) {
-            let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
-            desk.ready.put(priority, run.due, self.id, id.clone());
+    fn requeue(&mut self, desk: &mut Desk, id: &RunId) {
+        if let Some(run) = self.open.get_mut(id) {
+            run.queued_as = run.task.as_ref().map_or(0, |task| task.spec.priority);
+            desk.ready.put(run.queued_as, run.due, self.id, id.clone());
+        }
+    }
+
+    /// Puts a run back among those that wait for their turn: a one-shot whose task was paused.
+    pub(super) fn hold_back(&mut self, desk: &mut Desk, id: &RunId) {
+        let Some(run) = self.open.get(id) else { return };
+        let stage = run.stage;
+        let waits = matches!(stage, Stage::Queued | Stage::Opening { .. } | Stage::Waiting { .. });
+        if waits && self.step(id, Event::Hold) {
+            self.leave_stage(desk, id, stage);
+        }
+    }
+
+    /// Takes a run out of what its former stage had it in.
+    fn leave_stage(&mut self, desk: &mut Desk, id: &RunId, stage: Stage) {
+        let Some(run) = self.open.get(id) else { return };
+        match stage {
+            Stage::Queued => desk.ready.remove(run.queued_as, run.due, self.id, id),
+            Stage::Waiting { at } => {
+                desk.timers.remove(&(at, self.id, id.clone()));
+            }
+            Stage::Opening { .. } => desk.running -= 1,
+            _ => {}
         }
     }
 
@@ -170,6 +197,10 @@ impl Range {
             if self.step(id, Event::Postpone { at: due }) {
                 desk.timers.insert((due, self.id, id.clone()));
             }
+            return;
+        }
+        if let Some(task) = run.task.clone().filter(|_| run.is_paused(id)) {
+            self.pause_run(desk, &task, id);
             return;
         }
         if run.deadline_passed(desk.now.wall) {
@@ -246,7 +277,8 @@ impl Range {
             desk.store(StoreOp::Output { run: id.clone(), attempt, output });
         }
         let retry = run.task.as_ref().map(|task| task.spec.retry);
-        let again = retry.filter(|_| !run.last_attempt && may_retry(&finished.end));
+        let last = run.last_attempt || run.is_paused(id);
+        let again = retry.filter(|_| !last && may_retry(&finished.end));
         let wait = again.and_then(|retry| retry::wait_after(&retry, id, attempt.number));
         match wait {
             Some(wait) => self.retry_at(desk, id, now.plus(wait)),
@@ -279,20 +311,12 @@ impl Range {
         reason: Option<&str>,
     ) {
         let Some(run) = self.open.get(id) else { return };
-        let (stage, due) = (run.stage, run.due);
-        let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
+        let stage = run.stage;
         let batch = desk.batch();
         if !self.step(id, Event::End { batch }) {
             return;
         }
-        match stage {
-            Stage::Queued => desk.ready.remove(priority, due, self.id, id),
-            Stage::Waiting { at } => {
-                desk.timers.remove(&(at, self.id, id.clone()));
-            }
-            Stage::Opening { .. } => desk.running -= 1,
-            _ => {}
-        }
+        self.leave_stage(desk, id, stage);
         let fence = self.fence().unwrap_or_default();
         let Some(run) = self.open.get(id) else { return };
         let mut record = run.record(desk, id, fence, state);
@@ -333,15 +357,21 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), next, timed.due(next));
         run.stage = Stage::Behind;
         run.waited_by_policy = true;
+        run.catch_up = true;
         run.catch_up_last = (next < last).then_some(last);
         self.open.entry(run_id(task, next)).or_insert(run);
     }
 
     /// Lets those go on that waited for others of their task, catch-ups at a bounded rate.
     pub(super) fn take_turns(&mut self, desk: &mut Desk) {
+        if let Some(at) = self.catch_up_at {
+            desk.wake_by(at);
+            self.turns |= at <= desk.now.mono;
+        }
         if !std::mem::take(&mut self.turns) {
             return;
         }
+        self.catch_up_at = None;
         let behind: Vec<RunId> = self
             .open
             .iter()
@@ -359,19 +389,42 @@ impl Range {
             }
             let overlap = run.task.as_ref().map(|task| task.spec.overlap);
             let alone = !self.runs_of(&id.task).any(|(_, other)| other.active());
-            let free = overlap == Some(Overlap::Allow) && !run.waited_by_policy;
-            if !alone && !free {
+            let free = overlap == Some(Overlap::Allow) && !run.catch_up;
+            if !alone && !free || self.stays_paused(desk, &id) {
                 continue;
             }
-            if run.waited_by_policy && !desk.allow_catch_up() {
-                self.turns = true;
-                break;
+            let Some(run) = self.open.get(&id) else { continue };
+            if run.catch_up && !desk.allow_catch_up(self.id) {
+                self.catch_up_at = Some(desk.catch_up_left.1.plus(CATCH_UP_SHARE));
+                continue;
             }
             if self.step(&id, Event::Turn) {
                 self.requeue(desk, &id);
                 self.split_series(&id);
             }
         }
+    }
+
+    /// A one-shot waits while it is paused; when it is resumed, its catch-up policy decides.
+    fn stays_paused(&mut self, desk: &mut Desk, id: &RunId) -> bool {
+        let Some(run) = self.open.get(id) else { return true };
+        let Some(task) = run.task.clone().filter(|task| task.spec.one_shot_at().is_some()) else {
+            return false;
+        };
+        if matches!(id.run, RunKey::Manual(_)) || run.attempt.number > 0 && !task.spec.paused {
+            return false;
+        }
+        if task.spec.paused {
+            return true;
+        }
+        let late = desk.now.wall.since(run.due.wall());
+        let policy = task.spec.catch_up;
+        let outside = late > policy.window || policy.policy == CatchUpPolicy::None;
+        if late > limits::ON_TIME && outside {
+            self.end_run(desk, id, RunState::Missed, Some(OUTSIDE_WINDOW));
+            return true;
+        }
+        false
     }
 
     /// The first instant of a series has its turn: the rest goes on waiting.
@@ -449,14 +502,16 @@ impl Range {
 
 impl Desk {
     /// Whether one more catch-up may start within this second.
-    pub(super) fn allow_catch_up(&mut self) -> bool {
+    pub(super) fn allow_catch_up(&mut self, range: RangeId) -> bool {
         let (left, since) = self.catch_up_left;
-        let second = std::time::Duration::from_secs(1);
-        let (left, since) = match self.now.mono.since(since) >= second {
+        let (left, since) = match self.now.mono.since(since) >= CATCH_UP_SHARE {
             true => (limits::CATCH_UP_STARTS_PER_S, self.now.mono),
             false => (left, since),
         };
         self.catch_up_left = (left.saturating_sub(1), since);
+        if left == 0 {
+            self.catch_up_from.get_or_insert(range);
+        }
         left > 0
     }
 }

@@ -7,6 +7,7 @@ use crate::agent::Agent;
 use crate::agent::desk::Call;
 use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest};
 use crate::agent::input::ShareAnswer;
+use crate::agent::weight::WeightTold;
 use crate::claim::{self, LeaseProof};
 use crate::ids::{LeaseId, Session};
 use crate::time::Mono;
@@ -50,6 +51,7 @@ pub(crate) struct SessionWatch {
     pub distrusted: bool,
     /// Counts how often the agent came; raised when a lease is lost.
     pub coming: u32,
+    pub weight: WeightTold,
 }
 
 impl SessionWatch {
@@ -62,6 +64,7 @@ impl SessionWatch {
             name_taken_since: None,
             distrusted: false,
             coming: 0,
+            weight: WeightTold::default(),
         }
     }
 
@@ -102,7 +105,8 @@ impl Agent {
             }
             Stage::Leased { lease, at } if at <= now => {
                 self.desk.session.stage = Stage::Registering { lease };
-                let weight = self.desk.config.weight;
+                let weight = self.desk.weight();
+                self.desk.session.weight.registering(weight);
                 let coming = self.desk.session.coming;
                 self.desk
                     .share(Call::Register { coming }, ShareRequest::Register { lease, weight });
@@ -199,6 +203,7 @@ impl Agent {
         self.desk.session.coming += 1;
         self.desk.session.proof = None;
         self.desk.session.keeping_alive = false;
+        self.desk.session.weight = WeightTold::default();
         self.desk.session.stage = Stage::None { at: self.desk.now.mono };
         for range in self.ranges.values_mut() {
             range.lose(&mut self.desk);
@@ -206,7 +211,7 @@ impl Agent {
     }
 
     /// Gives the session up at once and begins a new one, which trusts nothing of the old (L3).
-    fn come_as_stranger(&mut self) {
+    pub(super) fn come_as_stranger(&mut self) {
         if let Some(lease) = self.desk.session.lease() {
             self.desk.share(Call::Drop, ShareRequest::RevokeLease { lease });
         }

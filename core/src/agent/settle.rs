@@ -18,6 +18,8 @@ use crate::run::{RunState, retry};
 
 /// Deletes that are under way at the same time.
 const CALLS_MAX: usize = 8;
+/// What the shared state did not answer is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The store is synced at least this often while ended one-shots wait for it.
 const SYNC_EVERY: Duration = Duration::from_millis(20);
 
@@ -28,12 +30,15 @@ impl Agent {
         let mut puts = Vec::new();
         for range in self.ranges.values_mut() {
             range.ask_abandoned(&mut self.desk);
+            range.take_own(&mut self.desk, session);
             if !asked && puts.len() < limits::DELETES_MAX {
                 range.owed_settles(session, self.desk.synced, &mut puts);
             }
         }
         puts.truncate(limits::DELETES_MAX);
-        if !puts.is_empty() {
+        if !puts.is_empty() && self.desk.settle_after > self.desk.now.mono {
+            self.desk.wake_by(self.desk.settle_after);
+        } else if !puts.is_empty() {
             let request = ShareRequest::Settle { session, settles: puts };
             self.desk.share(Call::Settle, request);
         }
@@ -55,7 +60,16 @@ impl Agent {
         match answer {
             ShareAnswer::Settle(Some(end)) => range.settled(&mut self.desk, run, end),
             ShareAnswer::Settle(None) => range.abandoned(&mut self.desk, run),
-            _ => open.stage = Stage::Held { session, asked: false },
+            _ => {
+                open.stage = Stage::Held { session, asked: false };
+                range.ask_after = self.desk.now.mono.plus(ASK_AGAIN);
+            }
+        }
+    }
+
+    pub(super) fn settles_put(&mut self, answer: &ShareAnswer) {
+        if !matches!(answer, ShareAnswer::Done) {
+            self.desk.settle_after = self.desk.now.mono.plus(ASK_AGAIN);
         }
     }
 
@@ -168,6 +182,10 @@ impl Range {
         if self.fence().is_none() || !self.window.scanned || !desk.fleet.known() {
             return;
         }
+        if self.ask_after > desk.now.mono {
+            desk.wake_by(self.ask_after);
+            return;
+        }
         let gone: Vec<RunId> = self
             .open
             .iter()
@@ -204,6 +222,36 @@ impl Range {
         for (id, end) in said {
             self.settled(desk, &id, end);
         }
+    }
+
+    /// What is held by this very session, and ended here while another had the range or since.
+    fn take_own(&mut self, desk: &mut Desk, session: crate::ids::Session) {
+        if self.fence().is_none() || !self.window.scanned {
+            return;
+        }
+        let held: Vec<(RunId, crate::ids::Attempt)> = self
+            .open
+            .iter()
+            .filter(
+                |(_, run)| matches!(run.stage, Stage::Held { session: by, .. } if by == session),
+            )
+            .map(|(id, run)| (id.clone(), run.attempt))
+            .collect();
+        for (run, attempt) in held {
+            let key = SettleKey { run, attempt };
+            let end = match self.left.get(&key) {
+                Some(LeftRun::Running(_)) => continue,
+                Some(LeftRun::Ended { batch, .. }) if *batch > desk.synced => continue,
+                Some(LeftRun::Ended { end, .. }) => *end,
+                None => SettledEnd::Gone,
+            };
+            self.settled(desk, &key.run, end);
+        }
+        // An end is known here for as long as any ledger of mine may list the run: should the range
+        // go on to another before one says so, the end has to be said again.
+        let open = &self.open;
+        self.left
+            .retain(|key, left| matches!(left, LeftRun::Running(_)) || open.contains_key(&key.run));
     }
 
     /// An attempt that was left with another has ended there.

@@ -1,18 +1,19 @@
 //! Taking ranges: claiming what is vacant, taking up a claim that the watch delivered by the
 //! takeover table, and deriving the due entries of all its tasks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
 use crate::agent::effect::{
-    Interest, KeyDelete, LoadRequest, Notice, RunKeyName, ShareRequest, StoreOp,
+    Interest, KeyDelete, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
 };
 use crate::agent::input::Trigger;
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::open::{OpenRun, OwnKey};
-use crate::agent::range::{Hold, Range, Written};
+use crate::agent::range::{Hold, LeftRun, Range, Written};
 use crate::due::wheel::NearEntry;
 use crate::ids::{Fence, RunId, RunKey, TaskNumber};
 use crate::ledger::takeover::{self, Verdict};
@@ -62,14 +63,14 @@ impl Agent {
 impl Range {
     /// Nobody holds it, and it is my turn: the owner claims at once, others wait longer by rank.
     fn vacant_for_me(&self, desk: &mut Desk) -> bool {
-        let ready = self.copy.listed && desk.fleet.known() && desk.leaving.is_none();
+        let ready = self.copy.listed && desk.fleet.known() && desk.weight() > 0;
         let (true, Some(since)) = (ready, self.copy.vacant_since) else { return false };
         let Some(rank) = desk.fleet.ring.rank(self.id, &desk.config.agent) else { return false };
-        if rank == 0 {
-            return true;
-        }
-        let seconds = 1 + u64::try_from(rank).unwrap_or(u64::MAX);
-        let at = since.plus(std::time::Duration::from_secs(seconds));
+        let seconds = match u64::try_from(rank).unwrap_or(u64::MAX) {
+            0 => 0,
+            rank => 1 + rank,
+        };
+        let at = since.plus(Duration::from_secs(seconds)).max(self.claim_after);
         desk.wake_by(at);
         at <= desk.now.mono
     }
@@ -107,9 +108,23 @@ impl Range {
         let sessions = desk.fleet.sessions();
         for entry in &ledger.open {
             let verdict = takeover::verdict(entry, &sessions);
-            if let Some(run) = self.inherited(entry, verdict) {
+            if let Some(mut run) = self.inherited(entry, verdict) {
+                if run.stage == (Stage::Held { session: desk.session_now(), asked: false }) {
+                    self.take_back(entry, &mut run);
+                }
                 self.open.insert(entry.run.clone(), run);
             }
+        }
+    }
+
+    /// The range comes back while an attempt of it still runs here: it is this holder's again.
+    fn take_back(&mut self, entry: &Entry, run: &mut OpenRun) {
+        let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };
+        let running = |left: &LeftRun| matches!(left, LeftRun::Running(_));
+        if self.left.get(&key).is_some_and(running)
+            && let Some(LeftRun::Running(mine)) = self.left.remove(&key)
+        {
+            *run = OpenRun { key: run.key.take(), listed: true, ..*mine };
         }
     }
 
@@ -147,6 +162,8 @@ impl Range {
             payload: None,
             listed: true,
             waited_by_policy: catch_up_last.is_some(),
+            catch_up: catch_up_last.is_some(),
+            queued_as: 0,
             catch_up_last,
             last_attempt: false,
         })
@@ -249,7 +266,22 @@ impl Range {
             self.end_edited_late(desk, &timed, first, base.through);
         }
         if let Some((instant, due)) = self.first_undecided(&timed) {
+            self.cut_series(&timed.task, instant);
             self.queue_instant(desk, number, &timed, instant, due);
+        }
+    }
+
+    /// From `undecided` on instants are decided one by one: an inherited series, which may reach
+    /// beyond the marks of its ledger, must not hold them as well.
+    fn cut_series(&mut self, task: &Task, undecided: Instant) {
+        let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
+        for id in ids.into_iter().filter(|id| id.is_of(task.incarnation)) {
+            let (RunKey::Instant(first), Some(run)) = (id.run, self.open.get_mut(&id)) else {
+                continue;
+            };
+            let before = undecided.minus(Duration::from_millis(1));
+            run.catch_up_last =
+                run.catch_up_last.map(|last| last.min(before)).filter(|last| *last > first);
         }
     }
 
@@ -378,27 +410,35 @@ impl Range {
 
     /// Triggers that have no run yet, or whose run was inherited without its task: read the task.
     fn want_triggers(&mut self, desk: &mut Desk) {
-        if self.copy.triggers.is_empty() || !self.may_start(desk) {
+        if !self.triggers_new || !self.may_start(desk) {
             return;
         }
-        let asked: Vec<RunId> = desk
+        let asked: BTreeSet<RunId> = desk
             .loads
             .values()
             .filter_map(|load| match load {
-                Load::Trigger { run, .. } => Some(run.clone()),
+                Load::Trigger { run, range, .. } if *range == self.id => Some(run.clone()),
                 _ => None,
             })
             .collect();
+        let mut room = self.room().saturating_sub(asked.len());
         for trigger in self.copy.triggers.values() {
             let name = trigger.task.clone();
             let id = RunId::manual(name.clone(), trigger.ulid);
             let known = self.open.get(&id).is_some_and(|run| run.task.is_some());
-            if !known && !asked.contains(&id) {
-                let (range, holding) = (self.id, self.holding);
-                let load = Load::Trigger { range, holding, run: id };
-                desk.load(load, LoadRequest::Task { range, name });
+            if known || asked.contains(&id) {
+                continue;
             }
+            // At the bound new runs wait (L8).
+            if room == 0 {
+                return;
+            }
+            room -= 1;
+            let (range, holding) = (self.id, self.holding);
+            let load = Load::Trigger { range, holding, run: id };
+            desk.load(load, LoadRequest::Task { range, name });
         }
+        self.triggers_new = false;
     }
 
     /// The task of a trigger was read: its run opens, or, without a task, its key is deleted.

@@ -21,7 +21,7 @@ pub enum Stage {
     Waiting {
         at: Wall,
     },
-    /// Waits until earlier runs of its task have ended.
+    /// Waits until earlier runs of its task have ended, or its task is resumed.
     Behind,
     /// Runs, or ran, with an earlier holder; `asked`: its settle key is being read.
     Held {
@@ -42,6 +42,8 @@ pub enum Event {
     Start { ticket: Ticket },
     /// The clock was set back: it is not due yet.
     Postpone { at: Wall },
+    /// Its task was paused: it waits for its turn.
+    Hold,
     /// It was not begun: the range may not start anything now.
     Unlicensed,
     /// The time it waited for has come.
@@ -73,6 +75,9 @@ pub fn step(stage: Stage, event: Event) -> Result<Stage, Illegal> {
         (Stage::Opening { .. } | Stage::Running { .. }, Event::Unlicensed) => Ok(Stage::Queued),
         (Stage::Queued, Event::Postpone { at }) => Ok(Stage::Waiting { at }),
         (Stage::Waiting { .. }, Event::Due) => Ok(Stage::Queued),
+        (Stage::Queued | Stage::Opening { .. } | Stage::Waiting { .. }, Event::Hold) => {
+            Ok(Stage::Behind)
+        }
         (Stage::Behind, Event::Turn) => Ok(Stage::Queued),
         (Stage::Running { .. } | Stage::Held { .. }, Event::Retry { at }) => {
             Ok(Stage::Waiting { at })

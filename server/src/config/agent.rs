@@ -36,6 +36,8 @@ pub struct AgentConfig {
     pub allow_users: Vec<String>,
     pub http_allow_link_local: bool,
     pub history: HistoryRules,
+    /// In bytes. `None`: what the disk's size asks for.
+    pub disk_reserve: Option<u64>,
     pub prefix: String,
 }
 
@@ -65,6 +67,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
     let http_allow_link_local =
         reader.value("http-allow-link-local", link_local, "false", values::truth);
     let history = history(reader, args);
+    let disk_reserve = reader.optional("disk-reserve", &args.disk_reserve, values::size);
     let prefix = reader.value("prefix", &args.prefix, "/tocktower/v1/", values::prefix);
     let insecure = reader.value("insecure", &args.insecure, "false", values::truth);
     if etcd.is_empty() && !reader.refused("etcd") {
@@ -84,6 +87,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
         allow_users,
         http_allow_link_local: http_allow_link_local?,
         history: history?,
+        disk_reserve,
         prefix: prefix?,
     })
 }

@@ -31,6 +31,8 @@ impl World {
         let expected = self.expected(calm && always_held, quiet_us);
         self.check_loss(&expected);
         self.check_phantoms();
+        self.check_pauses();
+        self.check_settled(quiet_us);
         self.check_multiplicity(calm);
         self.check_marks(&expected);
         self.check_durable();
@@ -154,6 +156,63 @@ impl World {
         }
         for (at, text) in phantoms {
             self.truth.violation(at, text);
+        }
+    }
+
+    /// Promise 6: nothing that has not started starts a lease time after its task was paused.
+    fn check_pauses(&mut self) {
+        let mut broken = Vec::new();
+        for start in &self.truth.starts {
+            let key = (start.run.task.clone(), start.run.incarnation);
+            let (Some(life), RunKey::Instant(_)) = (self.truth.lives.get(&key), start.run.run)
+            else {
+                continue;
+            };
+            let before = start.at.saturating_sub(3 * SECOND + SECOND / 10);
+            let then = life.versions.iter().rev().find(|(at, _)| *at <= before);
+            let changed = life.versions.iter().any(|(at, _)| *at > before && *at <= start.at);
+            if then.is_some_and(|(_, task)| task.spec.paused) && !changed {
+                broken.push((start.at, format!("{} started while paused", start.run)));
+            }
+        }
+        for (at, text) in broken {
+            self.truth.violation(at, text);
+        }
+    }
+
+    /// Checker 8: what ended a while ago is settled. Nothing is listed as held that runs nowhere,
+    /// and no one-shot that has ended still has its key.
+    fn check_settled(&mut self, quiet_us: u64) {
+        let mut left = Vec::new();
+        let ended_before = |run: &RunId, by: u64| {
+            let ends = self.truth.ends.get(run);
+            ends.is_some_and(|ends| ends.iter().all(|(_, at)| *at < by))
+        };
+        for ledger in self.truth.ledgers.values().filter_map(|ledgers| ledgers.last()) {
+            for entry in &ledger.1.open {
+                let held = matches!(entry.state, EntryState::Held { .. });
+                let over = ended_before(&entry.run, self.now - 10 * SECOND);
+                if held && over && !self.runs_somewhere(&entry.run) {
+                    left.push(format!("{} is listed as held and runs nowhere", entry.run));
+                }
+            }
+        }
+        for ((name, incarnation), life) in &self.truth.lives {
+            let Some((at, task)) = life.versions.last() else { continue };
+            // One that was paused before its holder could list it waits to be resumed.
+            if task.spec.paused {
+                continue;
+            }
+            let Some(instant) = task.spec.one_shot_at().filter(|_| life.deleted.is_none()) else {
+                continue;
+            };
+            let run = RunId::scheduled(name.clone(), *incarnation, instant);
+            if *at < quiet_us && ended_before(&run, quiet_us) && !self.runs_somewhere(&run) {
+                left.push(format!("{run} has ended and its key is still there"));
+            }
+        }
+        for text in left {
+            self.truth.violation(self.now, text);
         }
     }
 

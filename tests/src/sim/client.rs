@@ -60,7 +60,7 @@ impl World {
             schedules,
             start_at: None,
             end_at: None,
-            max_runs: None,
+            max_runs: (!one_shot && self.rng.chance(100)).then(|| self.rng.between(1, 6)),
             jitter: Duration::from_millis(if self.rng.chance(200) { 700 } else { 0 }),
             exclude: Default::default(),
             action: Action::Noop,
@@ -72,8 +72,8 @@ impl World {
                 ..Retry::default()
             },
             timeout: None,
-            start_deadline: None,
-            priority: 0,
+            start_deadline: self.rng.chance(100).then_some(Duration::from_secs(5)),
+            priority: i32::try_from(self.rng.between(0, 3)).expect("small"),
             paused: false,
         }
     }

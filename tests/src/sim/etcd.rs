@@ -10,6 +10,9 @@ use tocktower_cluster::port::{
 };
 use tocktower_core::ids::{LeaseId, Revision};
 
+/// Keys in a page of a list: few, so that lists have pages here too.
+const PAGE: usize = 5;
+
 #[derive(Clone, Debug)]
 struct Lease {
     ttl: Duration,
@@ -142,9 +145,10 @@ impl Etcd {
             return Err(PortError::Compacted { asked: at, oldest: Revision(self.compacted) });
         }
         let shown = self.shown_at(&list.range, at);
-        let more = shown.len() > list.limit;
-        let items = shown.into_iter().take(list.limit).collect();
-        Ok(Answer::List { revision: self.revision(), items, more })
+        let limit = list.limit.min(PAGE);
+        let more = shown.len() > limit;
+        let items = shown.into_iter().take(limit).collect();
+        Ok(Answer::List { revision: at, items, more })
     }
 
     /// The keys of a range as they were at a revision: today's, with what came later undone from

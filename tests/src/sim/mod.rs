@@ -100,6 +100,7 @@ fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
     for host in 0..HOSTS {
         if class != Class::Calm {
             faults.push((HEALED, Fault::Join { host }));
+            faults.push((HEALED, Fault::ClockSet { host }));
         }
     }
     faults
@@ -111,7 +112,8 @@ fn fault(rng: &mut Rng, class: Class) -> Fault {
     let for_us = rng.between(SECOND / 10, 9 * SECOND);
     match (class, rng.between(0, 10)) {
         (Class::Calm, _) => unreachable!("calm walks have no faults"),
-        (Class::Moves, 0..6) => Fault::Leave { host, back_after: back_after + 5 * SECOND },
+        (Class::Moves, 0..5) => Fault::Leave { host, back_after: back_after + 5 * SECOND },
+        (Class::Moves, 5..8) => Fault::DiskLow { host, for_us: for_us + SECOND },
         (Class::Moves, _) => Fault::Join { host },
         (Class::Crashes, 0..7) => Fault::Crash { host, back_after, power: rng.chance(500) },
         (Class::Crashes, _) => Fault::Leave { host, back_after },
@@ -129,8 +131,10 @@ fn fault(rng: &mut Rng, class: Class) -> Fault {
             7 => Fault::EndWatches { host },
             8 => Fault::EtcdDown { for_us },
             _ => {
-                let by = i64::try_from(rng.between(0, 6 * SECOND)).expect("small");
-                Fault::ClockJump { host, by_us: by - 3_000_000 }
+                let far = if rng.chance(300) { 90 } else { 3 };
+                let by = i64::try_from(rng.between(0, 2 * far * SECOND)).expect("small");
+                let far = i64::try_from(far * SECOND).expect("small");
+                Fault::ClockJump { host, by_us: by - far }
             }
         },
     }

@@ -12,11 +12,11 @@ use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{
     Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
 };
-use tocktower_core::agent::effect::{BatchNumber, Notice, Start, Ticket};
-use tocktower_core::agent::input::Committed;
+use tocktower_core::agent::effect::{BatchNumber, ExitReason, Notice, Start, Ticket};
+use tocktower_core::agent::input::{Committed, Offset};
 use tocktower_core::agent::{Config, Rules};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, Epoch, PoolName, Revision, RunId};
+use tocktower_core::ids::{AgentName, CoordinatorId, Epoch, PoolName, Revision, RunId};
 use tocktower_core::run::{AttemptEnd, Finished};
 use tocktower_core::time::{Mono, Now, Wall};
 
@@ -56,6 +56,18 @@ pub enum Fault {
         host: usize,
         by_us: i64,
     },
+    /// NTP comes, or an operator.
+    ClockSet {
+        host: usize,
+    },
+    /// The disk has no room for a while.
+    DiskLow {
+        host: usize,
+        for_us: u64,
+    },
+    DiskFree {
+        host: usize,
+    },
     Leave {
         host: usize,
         back_after: u64,
@@ -76,15 +88,40 @@ pub enum Fault {
 
 #[derive(Debug)]
 enum Event {
-    Step { host: usize, life: u32 },
-    Input { host: usize, life: u32, input: Box<DriverInput> },
-    Call { host: usize, life: u32, call: PortCall, request: Request },
-    Committed { host: usize, life: u32, batch: BatchNumber, sync: bool, rows: usize },
-    Push { host: usize, life: u32 },
+    Step {
+        host: usize,
+        life: u32,
+    },
+    Input {
+        host: usize,
+        life: u32,
+        input: Box<DriverInput>,
+    },
+    Call {
+        host: usize,
+        life: u32,
+        call: PortCall,
+        request: Request,
+    },
+    Committed {
+        host: usize,
+        life: u32,
+        batch: BatchNumber,
+        sync: bool,
+        rows: usize,
+    },
+    Push {
+        host: usize,
+        life: u32,
+    },
     Expire,
     Client,
+    /// Two coordinators measure every host's clock.
+    Measure,
     Fault(Fault),
-    Start { host: usize },
+    Start {
+        host: usize,
+    },
 }
 
 struct Watcher {
@@ -169,6 +206,7 @@ impl World {
             clients_until: 0,
         };
         world.at(world.now, Event::Expire);
+        world.at(world.now + SECOND, Event::Measure);
         world
     }
 
@@ -224,6 +262,9 @@ impl World {
         match event {
             Event::Step { host, life } if self.lives(host, life) => self.step(host),
             Event::Input { host, life, input } if self.lives(host, life) => {
+                if let DriverInput::Finished { ticket, .. } = &*input {
+                    self.hosts[host].running.remove(ticket);
+                }
                 self.hosts[host].inbox.push(*input);
                 self.step(host);
             }
@@ -251,10 +292,45 @@ impl World {
                 let wait = self.rng.between(SECOND / 20, SECOND);
                 self.at(self.now + wait, Event::Client);
             }
+            Event::Measure => self.measure(),
             Event::Fault(fault) => self.fault(fault),
             Event::Start { host } => self.boot(host),
             _ => {}
         }
+    }
+
+    /// What two coordinators with good clocks find, and tell the hosts that they can reach.
+    fn measure(&mut self) {
+        self.at(self.now + 2 * SECOND, Event::Measure);
+        let off = |host: &Host| host.skew_us.abs() > 500_000;
+        let alive = self.hosts.iter().filter(|host| host.driver.is_some());
+        let (all, all_off) = (alive.clone().count(), alive.filter(|host| off(host)).count());
+        for number in 0..self.hosts.len() {
+            let host = &mut self.hosts[number];
+            if host.driver.is_none() || host.cut_until.max(host.deaf_until) > self.now {
+                continue;
+            }
+            let (others, others_off) = (all - 1, all_off - usize::from(off(host)));
+            let others_agree = (others - others_off) * 2 > others;
+            for id in ["c1", "c2"] {
+                let coordinator = CoordinatorId::parse(id).expect("a good name");
+                let offset = Offset { micros: -host.skew_us, others_agree };
+                host.inbox.push(DriverInput::ClockOffset { coordinator, offset });
+            }
+            self.step(number);
+        }
+    }
+
+    fn disk(&mut self, host: usize, free: bool) {
+        if self.hosts[host].driver.is_some() {
+            self.hosts[host].inbox.push(DriverInput::Disk { free });
+            self.step(host);
+        }
+    }
+
+    /// Whether an attempt of this run goes on anywhere.
+    pub fn runs_somewhere(&self, run: &RunId) -> bool {
+        self.hosts.iter().any(|host| host.running.values().any(|other| other == run))
     }
 
     fn lives(&self, host: usize, life: u32) -> bool {
@@ -386,6 +462,10 @@ impl World {
                 DriverEffect::Cancel { ticket } => self.finish(host, life, ticket, 1_000, true),
                 DriverEffect::Report(record) => self.truth.reported(&record, self.now),
                 DriverEffect::Exit { reason } => {
+                    if matches!(reason, ExitReason::WentBack { .. }) {
+                        let text = format!("h{host} believes that etcd went back: {reason:?}");
+                        self.truth.violation(self.now, text);
+                    }
                     self.truth.note(self.now, || format!("h{host} exits {reason:?}"));
                     let back = self.hosts[host].back_after.take().unwrap_or(SECOND);
                     self.halt(host);
@@ -418,8 +498,8 @@ impl World {
             self.at(self.now, Event::Input { host, life, input });
             return;
         }
-        let long = self.rng.chance(100);
-        let took = self.rng.between(1_000, if long { 9 * SECOND } else { SECOND / 2 });
+        let long = self.rng.chance(150);
+        let took = self.rng.between(1_000, if long { 20 * SECOND } else { SECOND / 2 });
         self.hosts[host].running.insert(start.ticket, start.run.clone());
         let started = Started {
             run: start.run,
@@ -587,6 +667,12 @@ impl World {
                 self.hosts[host].disturbed = true;
                 self.hosts[host].skew_us += by_us;
             }
+            Fault::ClockSet { host } => self.hosts[host].skew_us = 1_000,
+            Fault::DiskLow { host, for_us } => {
+                self.at(self.now + for_us, Event::Fault(Fault::DiskFree { host }));
+                self.disk(host, false);
+            }
+            Fault::DiskFree { host } => self.disk(host, true),
             Fault::Leave { host, back_after } => {
                 self.hosts[host].back_after = Some(back_after);
                 let deadline = Duration::from_secs(20);

@@ -98,12 +98,17 @@ async fn a_clock_probe_is_answered_at_once_and_the_offset_reaches_the_loop() {
     assert_eq!((answer.probe_id, answer.sent_us), (8, 77));
     assert!(before <= answer.received_us && answer.received_us <= answer.answered_us);
     assert!(answer.answered_us <= after);
-    let offset = |offset_us, round_trip_us| {
-        Down::ClockOffset(v1::ClockOffset { offset_us, round_trip_us, answered_us: 1 })
+    let offset = |offset_us, round_trip_us, answered_us| {
+        let others_agree = true;
+        Down::ClockOffset(v1::ClockOffset { offset_us, round_trip_us, answered_us, others_agree })
     };
-    peer.say(offset(9_000_000, 1_000_001)).await;
-    peer.say(offset(300, 1_000)).await;
-    until("the offset", || agent.told.lock().unwrap().offsets == [-300]).await;
+    peer.say(offset(9_000_000, 1_000_001, after)).await;
+    peer.say(offset(9_000_000, 1_000, after - 5_000_000)).await;
+    peer.say(offset(300, 1_000, after)).await;
+    until("the offset of this clock, measured quickly and as it is now", || {
+        agent.told.lock().unwrap().offsets == [-300]
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -351,7 +351,7 @@ fn take(told: &Mutex<Told>, command: LinkCommand) {
     }
     match command {
         LinkCommand::CancelRun(run) => told.cancelled.push(run),
-        LinkCommand::ClockOffset { micros } => told.offsets.push(micros),
+        LinkCommand::ClockOffset { offset, .. } => told.offsets.push(offset.micros),
         LinkCommand::OpenRuns(reply) => {
             let _ = reply.send(told.open.clone());
         }

@@ -1,0 +1,120 @@
+//! The ready queue: runs that are due and wait for a free place among the executors, the highest
+//! priority and then the oldest due first, over all ranges.
+//!
+//! Each range has a queue of its own, and the heads are merged: a range that may not start anything
+//! for a while (its watch stalls, its licence is over) then holds up no other, however much it has
+//! waiting. A single queue would have to be searched past all of its runs.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use crate::ids::{RangeId, RunId};
+use crate::time::Instant;
+
+/// Smallest first: priority, due, and the name, so that the order is one for all.
+type Place = (Reverse<i32>, Instant, RunId);
+
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    ranges: BTreeMap<RangeId, BTreeSet<Place>>,
+    len: usize,
+}
+
+impl Ready {
+    pub fn put(&mut self, priority: i32, due: Instant, range: RangeId, run: RunId) {
+        let new = self.ranges.entry(range).or_default().insert((Reverse(priority), due, run));
+        self.len += usize::from(new);
+    }
+
+    /// `priority` and `due` as it was put.
+    pub fn remove(&mut self, priority: i32, due: Instant, range: RangeId, run: &RunId) {
+        let Some(queue) = self.ranges.get_mut(&range) else { return };
+        self.len -= usize::from(queue.remove(&(Reverse(priority), due, run.clone())));
+        if queue.is_empty() {
+            self.ranges.remove(&range);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn oldest_due(&self) -> Option<Instant> {
+        self.ranges.values().flatten().map(|(_, due, _)| *due).min()
+    }
+
+    /// Takes out up to `places` runs of ranges that `may` start.
+    pub fn take(&mut self, places: usize, may: impl Fn(RangeId) -> bool) -> Vec<(RangeId, RunId)> {
+        let mut heads = BinaryHeap::new();
+        for (range, queue) in self.ranges.iter_mut().filter(|(range, _)| may(**range)) {
+            heads.extend(queue.pop_first().map(|head| Reverse((head, *range))));
+        }
+        let mut chosen = Vec::new();
+        while chosen.len() < places
+            && let Some(Reverse(((_, _, run), range))) = heads.pop()
+        {
+            chosen.push((range, run));
+            let next = self.ranges.get_mut(&range).and_then(BTreeSet::pop_first);
+            heads.extend(next.map(|head| Reverse((head, range))));
+        }
+        self.len -= chosen.len();
+        for Reverse((head, range)) in heads {
+            self.ranges.entry(range).or_default().insert(head);
+        }
+        self.ranges.retain(|_, queue| !queue.is_empty());
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Incarnation, TaskName};
+
+    fn run(name: &str) -> RunId {
+        let task = TaskName::parse(&format!("a/{name}")).unwrap();
+        RunId::scheduled(task, Incarnation::default(), Instant::from_millis(0))
+    }
+
+    fn queue(runs: &[(i32, i64, u16, &str)]) -> Ready {
+        let mut ready = Ready::default();
+        for (priority, due, range, name) in runs {
+            ready.put(*priority, Instant::from_millis(*due), RangeId(*range), run(name));
+        }
+        ready
+    }
+
+    #[track_caller]
+    fn check(ready: &mut Ready, places: usize, may: impl Fn(RangeId) -> bool, names: &[&str]) {
+        let taken = ready.take(places, may);
+        let taken: Vec<String> = taken.iter().map(|(_, run)| run.task.name.to_string()).collect();
+        assert_eq!(taken, names);
+    }
+
+    #[test]
+    fn priority_goes_before_age_over_all_ranges() {
+        let mut ready = queue(&[(0, 5, 1, "old"), (0, 9, 2, "young"), (3, 10, 3, "urgent")]);
+        check(&mut ready, 2, |_| true, &["urgent", "old"]);
+        assert_eq!((ready.len(), ready.oldest_due()), (1, Some(Instant::from_millis(9))));
+        check(&mut ready, 2, |_| true, &["young"]);
+        assert_eq!(ready.len(), 0);
+    }
+
+    #[test]
+    fn a_range_that_may_not_start_holds_up_no_other() {
+        let mut ready = queue(&[(0, 50, 2, "young")]);
+        for number in 0..5_000 {
+            ready.put(9, Instant::from_millis(1), RangeId(1), run(&format!("stalled{number}")));
+        }
+        check(&mut ready, 10, |range| range == RangeId(2), &["young"]);
+        assert_eq!(ready.len(), 5_000);
+    }
+
+    #[test]
+    fn what_is_taken_out_by_name_does_not_come() {
+        let mut ready = queue(&[(1, 5, 1, "a"), (0, 5, 1, "b")]);
+        ready.remove(1, Instant::from_millis(5), RangeId(1), &run("a"));
+        ready.remove(7, Instant::from_millis(5), RangeId(1), &run("b"));
+        check(&mut ready, 9, |_| true, &["b"]);
+    }
+}
