@@ -212,17 +212,23 @@ impl Owner {
     }
 
     fn listed(&mut self, revision: Revision) {
-        if let Some(fresh) = self.fresh.take() {
-            self.catalog.change(|state| *state = fresh);
+        let (fresh, sent) = (self.fresh.take(), self.list_sent);
+        let again = fresh.is_some();
+        self.catalog.change(|state| {
+            if let Some(fresh) = fresh {
+                *state = fresh;
+            }
+            // Under the lock, so that an early version is never put in behind the list.
+            self.catalog.stand(|standing| {
+                standing.listed = true;
+                standing.delivered = revision;
+                // A linearizable list is a proof of its own (W1): nothing before it is missing.
+                standing.proved = standing.proved.max(Some(sent));
+            });
+        });
+        if again {
             self.feed.changed(vec![What::LeftOut { missed: 0 }]);
         }
-        // A linearizable list is a proof of its own (W1): nothing written before it is missing.
-        let sent = self.list_sent;
-        self.catalog.stand(|standing| {
-            standing.listed = true;
-            standing.delivered = revision;
-            standing.proved = standing.proved.max(Some(sent));
-        });
         let tasks = self.catalog.look(|state| state.tasks.len());
         tracing::info!(revision = revision.0, tasks, "catalog listed");
     }
