@@ -82,6 +82,16 @@ impl Keys {
         KeyRange::prefix(self.in_range(pool, range, "").as_bytes())
     }
 
+    /// All ranges of all pools.
+    pub fn pools(&self) -> KeyRange {
+        KeyRange::prefix(format!("{}pools/", self.prefix).as_bytes())
+    }
+
+    /// All tasks of a range, in the order of their names.
+    pub fn tasks(&self, pool: &PoolName, range: RangeId) -> KeyRange {
+        KeyRange::prefix(self.in_range(pool, range, "tasks/").as_bytes())
+    }
+
     /// All triggers of a task.
     pub fn triggers(&self, pool: &PoolName, task: &TaskName) -> KeyRange {
         let range = self.ranges.range_of(task);
@@ -242,7 +252,11 @@ mod tests {
         assert!(!keys.range(&pool, RangeId(0x20)).contains(&claim));
         let task = TaskName::parse("a/b").unwrap();
         let range = keys.range(&pool, keys.ranges().range_of(&task));
-        assert!(range.contains(&keys.build(&Key::Elsewhere(task))));
+        assert!(range.contains(&keys.build(&Key::Elsewhere(task.clone()))));
+        assert!(keys.pools().contains(&claim) && !keys.pools().contains(&keys.build(&Key::Beat)));
+        let tasks = keys.tasks(&pool, keys.ranges().range_of(&task));
+        assert!(tasks.contains(&keys.build(&Key::Task(pool, task.clone()))));
+        assert!(!tasks.contains(&keys.build(&Key::Elsewhere(task))) && !tasks.contains(&claim));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::CoordinatorId;
 
 use crate::bootstrap::BootstrapError;
+use crate::catalog::Pace;
 
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
@@ -28,6 +29,8 @@ pub struct CoordinatorConfig {
     pub insecure: bool,
     /// Compact etcd; off where others share it.
     pub compact: bool,
+    /// How fast its copy is compared with the shared state.
+    pub compare: Pace,
 }
 
 impl CoordinatorConfig {
@@ -41,6 +44,7 @@ impl CoordinatorConfig {
             prefix: PREFIX.to_owned(),
             insecure: false,
             compact: true,
+            compare: Pace::default(),
         }
     }
 

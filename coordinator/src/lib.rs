@@ -35,10 +35,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use catalog::PutBack;
+pub use catalog::{Pace, PutBack};
 pub use config::{CoordinatorConfig, StartError};
 
-use catalog::{Catalog, Keeper, KeeperConfig, own};
+use catalog::{Catalog, Comparer, Keeper, KeeperConfig, own};
 use feed::Feed;
 use links::{Interests, Links};
 use metrics::Metrics;
@@ -46,7 +46,7 @@ use rest::{App, Parts};
 use service::{Fleet, Runs, Tasks};
 use stop::{Stop, Stopper, stop};
 
-/// Notes of the keeper that wait for the catalog's owner.
+/// Notes of the keeper and the comparer that wait for the catalog's owner.
 const NOTES: usize = 16;
 /// How long requests in hand may take once the coordinator stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -61,6 +61,7 @@ pub struct Running {
     server: JoinHandle<()>,
     keeper: JoinHandle<Result<(), PutBack>>,
     owner: JoinHandle<()>,
+    comparer: JoinHandle<()>,
     ended: watch::Receiver<Option<PutBack>>,
 }
 
@@ -119,12 +120,20 @@ impl Coordinator {
             address: config.address(local_addr),
             compact: config.compact,
         };
+        let comparer = Comparer::new(
+            app.catalog.clone(),
+            port.clone(),
+            notes.clone(),
+            app.metrics.clone(),
+            config.compare,
+        );
+        let comparer = tokio::spawn(comparer.compare(stop.clone()));
         let keeper = Keeper::new(keeper, app.catalog.clone(), port, notes);
         let (ended_tx, ended) = watch::channel(None);
         let keeper = tokio::spawn(kept(keeper, stop.clone(), ended_tx));
         let server = tokio::spawn(serve(listener, app.clone(), config.id.to_string(), stop));
         tracing::info!(id = %config.id, %local_addr, cluster = cluster.id, "coordinator serves");
-        Ok(Running { local_addr, app, stopper, server, keeper, owner, ended })
+        Ok(Running { local_addr, app, stopper, server, keeper, owner, comparer, ended })
     }
 }
 
@@ -169,6 +178,7 @@ impl Running {
             // A task that panicked has said so; the others are waited for all the same.
             let _ = self.keeper.await;
             let _ = self.owner.await;
+            let _ = self.comparer.await;
             let _ = self.server.await;
         };
         if tokio::time::timeout(DRAIN + Duration::from_secs(1), all).await.is_err() {

@@ -56,6 +56,8 @@ pub struct Metrics {
     unreadable: Gauge,
     revision: Gauge,
     age: Gauge<f64, AtomicU64>,
+    compared: Counter,
+    wrong: Counter,
     links: Gauge,
     followers: Gauge,
 }
@@ -90,6 +92,8 @@ impl Metrics {
             unreadable: Gauge::default(),
             revision: Gauge::default(),
             age: Gauge::default(),
+            compared: Counter::default(),
+            wrong: Counter::default(),
             links: Gauge::default(),
             followers: Gauge::default(),
         };
@@ -116,6 +120,10 @@ impl Metrics {
         to.register("catalog_revision", help, self.revision.clone());
         let help = "Time since the catalog was proved whole; -1 if it never was";
         to.register_with_unit("catalog_age", help, Unit::Seconds, self.age.clone());
+        let help = "Times that all of the catalog was compared with the shared state";
+        to.register("catalog_compared", help, self.compared.clone());
+        let help = "Times that the catalog had lost a change and was listed again";
+        to.register("catalog_wrong", help, self.wrong.clone());
         to.register("links", "Agents linked to this coordinator", self.links.clone());
         to.register("feed_followers", "Readers of the live feed", self.followers.clone());
         self
@@ -136,6 +144,16 @@ impl Metrics {
     pub fn committed(&self, creates: usize, took: Duration) {
         self.commit_creates.observe(f64::from(u32::try_from(creates).unwrap_or(u32::MAX)));
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// All of the catalog was compared with the shared state.
+    pub fn compared(&self) {
+        self.compared.inc();
+    }
+
+    /// The catalog had lost a change.
+    pub fn wrong(&self) {
+        self.wrong.inc();
     }
 
     /// A live feed that is open as long as the result lives.

@@ -5,7 +5,7 @@
 
 use anyhow::Context;
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
-use tocktower_coordinator::{Coordinator, CoordinatorConfig as DaemonConfig};
+use tocktower_coordinator::{Coordinator, CoordinatorConfig as DaemonConfig, Pace};
 use tocktower_core::hash::RangeCount;
 use tokio::sync::oneshot;
 
@@ -47,5 +47,6 @@ fn daemon_config(config: CoordinatorConfig) -> DaemonConfig {
         prefix: config.prefix,
         insecure: config.insecure,
         compact: config.compact,
+        compare: Pace::default(),
     }
 }

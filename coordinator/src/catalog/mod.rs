@@ -6,8 +6,10 @@
 //! so a watch that stalled without a word shows as `stale` within seconds. Readers take a shared
 //! look at the state through this handle; looks are short (long scans go in pieces), hold no lock
 //! over an await, and the owner is the only writer but for one case: a service that has written a
-//! task puts the new version in early, so that whoever got the answer finds it.
+//! task puts the new version in early, so that whoever got the answer finds it. `compare` looks for
+//! what a watch that skips events has kept from it.
 
+mod compare;
 mod keeper;
 mod owner;
 mod state;
@@ -23,6 +25,7 @@ use tocktower_core::task::Task;
 use tocktower_core::time::Mono;
 use tokio::sync::watch;
 
+pub use compare::{Comparer, Pace};
 pub use keeper::{Keeper, KeeperConfig, PutBack};
 pub use owner::{Note, own};
 pub use state::{Claim, LedgerGist, Member, State};
@@ -40,10 +43,24 @@ const FRESH: Duration = Duration::from_millis(2_500);
 pub struct Standing {
     /// The first list is whole.
     pub listed: bool,
+    /// Lists that were whole.
+    pub lists: u64,
     /// Everything up to here was delivered.
     pub delivered: Revision,
     /// When the newest proof was sent: the list, or a beat of this coordinator that came back.
     pub proved: Option<Mono>,
+}
+
+impl Standing {
+    /// Time since the copy was proved whole.
+    pub fn age(&self) -> Option<Duration> {
+        Some(clock::mono().since(self.proved?))
+    }
+
+    /// The shared state answers as usual: the newest beat came back.
+    pub fn fresh(&self) -> bool {
+        self.age().is_some_and(|age| age <= FRESH)
+    }
 }
 
 struct Inner {
@@ -60,7 +77,7 @@ pub struct Catalog {
 
 impl Catalog {
     pub fn new(keys: Keys) -> Catalog {
-        let standing = Standing { listed: false, delivered: Revision(0), proved: None };
+        let standing = Standing { listed: false, lists: 0, delivered: Revision(0), proved: None };
         let inner = Inner { state: RwLock::default(), standing: watch::channel(standing).0, keys };
         Catalog { inner: Arc::new(inner) }
     }
@@ -101,12 +118,12 @@ impl Catalog {
 
     /// The shared state answers as usual: the newest beat came back.
     pub fn fresh(&self) -> bool {
-        self.age().is_some_and(|age| age <= FRESH)
+        self.standing().fresh()
     }
 
     /// Time since the copy was proved whole.
     pub fn age(&self) -> Option<Duration> {
-        Some(clock::mono().since(self.standing().proved?))
+        self.standing().age()
     }
 
     pub fn epoch(&self) -> Epoch {

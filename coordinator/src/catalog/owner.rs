@@ -1,9 +1,10 @@
 //! The owner of the catalog: one task round `cluster::follow::Follower`, which decides; this file
 //! does what it asks for and applies what it tells.
 //!
-//! A first list fills the state itself; a later one (after a compaction) fills a fresh state beside
-//! it, so that readers never see half a copy, and takes its place when it is whole. Then those who
-//! follow are told that they missed something, since what changed in between is not known.
+//! A first list fills the state itself; a later one (after a compaction, or when the comparer has
+//! found the copy wrong) fills a fresh state beside it, so that readers never see half a copy, and
+//! takes its place when it is whole. Then those who follow are told that they missed something,
+//! since what changed in between is not known.
 //!
 //! The keeper tells when a beat of ours was sent and answered. Its delivery dates the copy; if it
 //! does not come, the follower opens the watch again (W3). If this process was stopped for long,
@@ -37,7 +38,7 @@ const NAP: Duration = Duration::from_secs(5);
 /// Beats that are on their way.
 const BEATS_MAX: usize = 64;
 
-/// What the keeper tells of a beat.
+/// What the owner is told: of a beat by the keeper, of a finding by the comparer.
 #[derive(Clone, Copy, Debug)]
 pub enum Note {
     /// Before it is sent.
@@ -48,6 +49,8 @@ pub enum Note {
     Answered {
         revision: Revision,
     },
+    /// The copy lacks a change: list again.
+    Wrong,
 }
 
 struct Owner {
@@ -158,6 +161,7 @@ impl Owner {
             Input::Note(Note::Answered { revision }) => {
                 self.follower.expect(revision, now.mono.plus(BEAT_WITHIN));
             }
+            Input::Note(Note::Wrong) => self.follower.relist(now, &mut self.outputs),
             Input::Tick => self.follower.tick(now, &mut self.ids, &mut self.outputs),
             Input::StreamGone => {
                 self.stream = self.port.watch(MESSAGES);
@@ -212,17 +216,24 @@ impl Owner {
     }
 
     fn listed(&mut self, revision: Revision) {
-        if let Some(fresh) = self.fresh.take() {
-            self.catalog.change(|state| *state = fresh);
+        let (fresh, sent) = (self.fresh.take(), self.list_sent);
+        let again = fresh.is_some();
+        self.catalog.change(|state| {
+            if let Some(fresh) = fresh {
+                *state = fresh;
+            }
+            // Under the lock, so that an early version is never put in behind the list.
+            self.catalog.stand(|standing| {
+                standing.listed = true;
+                standing.lists += 1;
+                standing.delivered = revision;
+                // A linearizable list is a proof of its own (W1): nothing before it is missing.
+                standing.proved = standing.proved.max(Some(sent));
+            });
+        });
+        if again {
             self.feed.changed(vec![What::LeftOut { missed: 0 }]);
         }
-        // A linearizable list is a proof of its own (W1): nothing written before it is missing.
-        let sent = self.list_sent;
-        self.catalog.stand(|standing| {
-            standing.listed = true;
-            standing.delivered = revision;
-            standing.proved = standing.proved.max(Some(sent));
-        });
         let tasks = self.catalog.look(|state| state.tasks.len());
         tracing::info!(revision = revision.0, tasks, "catalog listed");
     }

@@ -192,6 +192,13 @@ impl Tasks {
         self.per_range.get(&(number, range)).copied().unwrap_or(0)
     }
 
+    /// Tasks of each range that has any.
+    pub fn per_range(&self) -> impl Iterator<Item = (&PoolName, RangeId, u32)> {
+        let pool = |number: PoolNumber| self.pools.get(usize::from(number));
+        let name = move |number| pool(number).expect("every number has its name");
+        self.per_range.iter().map(move |((number, range), count)| (name(*number), *range, *count))
+    }
+
     /// Tasks of each pool that has any.
     pub fn per_pool(&self) -> BTreeMap<PoolName, u64> {
         let mut counts = BTreeMap::new();

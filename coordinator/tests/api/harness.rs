@@ -1,8 +1,9 @@
 //! A coordinator and a client in a few words, and a port that can be made to fail.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -22,12 +23,17 @@ use tokio::sync::mpsc;
 /// How long a condition may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A port that answers with `NoLeader` while it is cut, and whose watch is silent then.
+/// A port that answers with `NoLeader` while it is cut, and whose watch is silent then; it can also
+/// skip events.
 pub struct CutPort {
-    inner: Arc<Embedded>,
-    cut: Arc<AtomicBool>,
-    back: Arc<AtomicI64>,
+    pub inner: Arc<dyn Port>,
+    pub cut: Arc<AtomicBool>,
+    pub back: Arc<AtomicI64>,
+    pub lost: Lost,
 }
+
+/// Keys whose next event the watch skips without a word.
+pub type Lost = Arc<Mutex<BTreeSet<Vec<u8>>>>;
 
 impl Port for CutPort {
     fn call(&self, request: Request) -> BoxFuture<'static, Result<Answer, PortError>> {
@@ -43,7 +49,7 @@ impl Port for CutPort {
     fn watch(&self, capacity: usize) -> WatchStream {
         let WatchStream { commands, messages } = self.inner.watch(capacity);
         let (out, filtered) = mpsc::channel(capacity);
-        tokio::spawn(pass(messages, out, self.cut.clone()));
+        tokio::spawn(pass(messages, out, self.cut.clone(), self.lost.clone()));
         let commands: mpsc::UnboundedSender<WatchCommand> = commands;
         WatchStream { commands, messages: filtered }
     }
@@ -61,8 +67,13 @@ async fn pass(
     mut messages: mpsc::Receiver<WatchMessage>,
     out: mpsc::Sender<WatchMessage>,
     cut: Arc<AtomicBool>,
+    lost: Lost,
 ) {
-    while let Some(message) = messages.recv().await {
+    while let Some(mut message) = messages.recv().await {
+        if let WatchMessage::Events { events, .. } = &mut message {
+            let mut lost = lost.lock().unwrap();
+            events.retain(|event| !lost.remove(event.key()));
+        }
         if !cut.load(Ordering::SeqCst) && out.send(message).await.is_err() {
             return;
         }
@@ -91,7 +102,7 @@ impl Cluster {
         let id = CoordinatorId::parse(id).unwrap();
         let config = CoordinatorConfig::new(id, SocketAddr::from(([127, 0, 0, 1], 0)));
         let (inner, cut, back) = (self.store.clone(), self.cut.clone(), self.back.clone());
-        let port = Arc::new(CutPort { inner, cut, back });
+        let port = Arc::new(CutPort { inner, cut, back, lost: Lost::default() });
         let running = Coordinator::start(config, port).await.unwrap();
         tokio::time::timeout(PATIENCE, running.until_ready()).await.unwrap();
         let client = client(reqwest::Client::builder());

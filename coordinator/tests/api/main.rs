@@ -12,6 +12,7 @@ mod harness;
 mod etcd;
 
 mod batches;
+mod compare;
 mod grpc;
 mod links;
 mod lists;
