@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod driver;
 pub mod exec;
+mod inlets;
 pub mod link;
 pub mod metrics;
 mod notices;

@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use crate::disk::{Disk, watch_disk};
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
+use crate::inlets::{Gathered, Inlets};
 use crate::link::{
     EndedRuns, LatenessMeter, LinkCommand, LinkConfig, LinkMetrics, LinkPorts, LinkStats, Links,
     LiveRuns,
@@ -40,12 +41,10 @@ use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
     TrimBudget,
 };
-use crate::waker::{self, Waker, Wakes, now};
+use crate::waker::{self, Waker, now};
 
 /// Inputs that wait for the loop; beyond this their senders wait.
 const INBOX_MAX: usize = 16_384;
-/// Inputs that one step takes in.
-const STEP_MAX: usize = 4_096;
 /// Watch messages that wait for the loop.
 const WATCH_MAX: usize = 1_024;
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -306,15 +305,6 @@ fn end_input((Ticket(ticket), finished): End) -> DriverInput {
     }
 }
 
-/// Where everything comes in that can wake the loop.
-struct Inlets {
-    inputs: mpsc::Receiver<DriverInput>,
-    store_answers: mpsc::UnboundedReceiver<StoreAnswer>,
-    wakes: Wakes,
-    asked: mpsc::Receiver<LinkCommand>,
-    leaving: mpsc::Receiver<Duration>,
-}
-
 struct Shell {
     driver: Driver,
     port: Arc<dyn Port>,
@@ -346,38 +336,18 @@ impl Shell {
     }
 
     async fn run(mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
-        let mut taken = Vec::with_capacity(STEP_MAX);
-        let mut answers = Vec::with_capacity(STEP_MAX);
+        let mut taken = Gathered::default();
         let (mut stats_at, mut trim_at) = (Mono::default(), now().mono.plus(TRIM_EVERY));
         if let Some(ended) = self.perform(first).await {
             return ended;
         }
         loop {
             let asleep = self.sleep_time();
-            let mut inputs = Vec::new();
-            tokio::select! {
-                biased;
-                _ = inlets.store_answers.recv_many(&mut answers, STEP_MAX) => {}
-                _ = inlets.inputs.recv_many(&mut taken, STEP_MAX) => {}
-                Some(command) = inlets.asked.recv() => inputs.extend(self.command(command)),
-                Some(deadline) = inlets.leaving.recv() => {
-                    inputs.push(DriverInput::Leave { deadline });
-                }
-                _ = inlets.wakes.next() => {}
-                () = tokio::time::sleep(asleep) => {}
-            }
-            while answers.len() < STEP_MAX
-                && let Ok(answer) = inlets.store_answers.try_recv()
-            {
-                answers.push(answer);
-            }
-            for answer in answers.drain(..) {
-                match store_input(answer) {
-                    Ok(input) => inputs.extend(input),
-                    Err(error) => return Ended::Store(error),
-                }
-            }
-            inputs.append(&mut taken);
+            inlets.next(asleep, &mut taken).await;
+            let inputs = match self.inputs(&mut taken) {
+                Ok(inputs) => inputs,
+                Err(error) => return Ended::Store(error),
+            };
             let at = now();
             let mut effects = Vec::new();
             self.driver.step(at, inputs, &mut effects);
@@ -400,6 +370,19 @@ impl Shell {
         let wake = self.driver.wake();
         self.waker.wake_at(wake.wall);
         wake.mono.since(waker::now().mono)
+    }
+
+    /// What the driver is told of it, the store's answers first. `Err`: the store has failed.
+    fn inputs(&mut self, taken: &mut Gathered) -> Result<Vec<DriverInput>, String> {
+        let mut inputs = Vec::with_capacity(taken.answers.len() + taken.inputs.len());
+        for answer in taken.answers.drain(..) {
+            inputs.extend(store_input(answer)?);
+        }
+        inputs.append(&mut taken.inputs);
+        inputs.extend(taken.commands.drain(..).filter_map(|command| self.command(command)));
+        let leave = |deadline| DriverInput::Leave { deadline };
+        inputs.extend(taken.deadlines.drain(..).map(leave));
+        Ok(inputs)
     }
 
     fn command(&self, command: LinkCommand) -> Option<DriverInput> {
