@@ -510,7 +510,8 @@ impl World {
 
     fn watch(&mut self, host: usize, command: WatchCommand) {
         match command {
-            WatchCommand::Open { watcher, range, from } => {
+            // All members are one here.
+            WatchCommand::Open { watcher, range, from, .. } => {
                 let watching = Watcher { range, next: from, opened: false };
                 self.hosts[host].watchers.insert(watcher, watching);
                 self.plan_push(host);
