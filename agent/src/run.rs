@@ -267,7 +267,7 @@ fn driver(
         tz_version: tz_database_version().to_owned(),
         host_id: config.host_id.clone(),
     };
-    let ops = AgentOps { keys: Keys::new(&config.prefix, ranges), identity, epoch };
+    let ops = AgentOps::new(Keys::new(&config.prefix, ranges), identity, epoch);
     Driver::new(core, ops, now(), effects)
 }
 

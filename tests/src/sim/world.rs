@@ -302,7 +302,7 @@ impl World {
             tz_version: "sim".to_owned(),
             host_id: at.name.to_string(),
         };
-        let ops = AgentOps { keys, identity, epoch: Epoch(1) };
+        let ops = AgentOps::new(keys, identity, Epoch(1));
         let mut effects = Vec::new();
         at.driver = Some(Driver::new(config, ops, now, &mut effects));
         at.step_at = u64::MAX;
