@@ -37,9 +37,10 @@ use crate::link::{
 use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, Troubles};
 use crate::reports::{Reports, watch_history};
+use crate::steady::SteadyClock;
 use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
-    TrimBudget,
+    TrimBudget, TrimClock,
 };
 use crate::waker::{self, Waker, now};
 
@@ -188,6 +189,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         reports,
         held_count: HeldCount::default(),
         troubles: Troubles::default(),
+        clock: SteadyClock::default(),
         retention: config.retention,
     };
     let disk = watch_disk(config.data_dir).await;
@@ -317,6 +319,7 @@ struct Shell {
     reports: Reports,
     held_count: HeldCount,
     troubles: Troubles,
+    clock: SteadyClock,
     retention: Retention,
 }
 
@@ -356,7 +359,7 @@ impl Shell {
             }
             if stats_at <= at.mono {
                 stats_at = at.mono.plus(STATS_EVERY);
-                self.publish();
+                self.publish(at);
             }
             if trim_at <= at.mono {
                 trim_at = at.mono.plus(TRIM_EVERY);
@@ -455,21 +458,23 @@ impl Shell {
         None
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, at: Now) {
         let (core, held, session) =
             (self.driver.stats(), self.driver.held(), self.driver.session());
+        self.clock.look(at, core.clock_verified);
         let ended = self.reports.ended;
         self.reports.publish(core, &held, session);
         if let Some(ranges) = self.held_count.settled(core.held) {
             tracing::info!(ranges, "holding");
         }
-        self.stats.send_replace(AgentStats { at: now().mono, core, held, session, ended });
+        self.stats.send_replace(AgentStats { at: at.mono, core, held, session, ended });
     }
 
     async fn trim(&self, at: Now) {
         let (rules, budget) = (self.retention, TrimBudget::default());
+        let clock = TrimClock { now: at.wall, steady: self.clock.steady(at) };
         // A store whose thread has ended says so at the next batch.
-        let _ = self.store.send(StoreRequest::Trim { now: at.wall, rules, budget }).await;
+        let _ = self.store.send(StoreRequest::Trim { clock, rules, budget }).await;
     }
 }
 
