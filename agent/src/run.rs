@@ -325,12 +325,20 @@ struct Shell {
 
 impl Shell {
     async fn run_and_close(
-        self,
+        mut self,
         inlets: Inlets,
         first: Vec<DriverEffect>,
         store_thread: StoreThread,
     ) -> Ended {
         let ended = self.run(inlets, first).await;
+        // Whatever the reason was, nothing that was started here goes on unsupervised: whoever
+        // takes over would repeat it beside itself.
+        let (cancelled, ()) =
+            tokio::join!(self.executors.shutdown(), self.reports.links.shutdown());
+        if cancelled > 0 {
+            tracing::warn!(cancelled, "what still ran was stopped with the agent");
+        }
+        drop(self);
         // The end of the process takes RocksDB's statics away: nobody may be within it then.
         let joined = tokio::task::spawn_blocking(move || store_thread.join()).await;
         // A panic of the thread was reported where it happened.
@@ -338,7 +346,7 @@ impl Shell {
         ended
     }
 
-    async fn run(mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
+    async fn run(&mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
         let mut taken = Gathered::default();
         let (mut stats_at, mut trim_at) = (Mono::default(), now().mono.plus(TRIM_EVERY));
         if let Some(ended) = self.perform(first).await {
@@ -383,8 +391,11 @@ impl Shell {
         }
         inputs.append(&mut taken.inputs);
         inputs.extend(taken.commands.drain(..).filter_map(|command| self.command(command)));
-        let leave = |deadline| DriverInput::Leave { deadline };
-        inputs.extend(taken.deadlines.drain(..).map(leave));
+        for deadline in taken.deadlines.drain(..) {
+            // What the core cancels at the deadline must have ended before it gives up.
+            self.executors.hurry_from(std::time::Instant::now() + deadline);
+            inputs.push(DriverInput::Leave { deadline });
+        }
         Ok(inputs)
     }
 
