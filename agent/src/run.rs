@@ -359,9 +359,13 @@ impl Shell {
                 Ok(inputs) => inputs,
                 Err(error) => return Ended::Store(error),
             };
+            let unstarted = self.reports.attempts_over(&inputs);
             let at = now();
             let mut effects = Vec::new();
             self.driver.step(at, inputs, &mut effects);
+            if !unstarted.is_empty() {
+                self.reports.correct(&unstarted, self.driver.open_runs());
+            }
             if let Some(ended) = self.perform(effects).await {
                 return ended;
             }
@@ -473,6 +477,7 @@ impl Shell {
         let (core, held, session) =
             (self.driver.stats(), self.driver.held(), self.driver.session());
         self.clock.look(at, core.clock_verified);
+        self.reports.count_begun(&self.executors);
         let ended = self.reports.ended;
         self.reports.publish(core, &held, session);
         if let Some(ranges) = self.held_count.settled(core.held) {

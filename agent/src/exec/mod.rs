@@ -178,6 +178,12 @@ impl Executors {
         }
     }
 
+    /// Whether the action of an attempt that goes on has begun: it can no longer come back as
+    /// unstarted.
+    pub fn has_begun(&self, ticket: Ticket) -> bool {
+        self.shared.running().get(&ticket).is_some_and(|run| run.output.has_begun())
+    }
+
     /// Stops an attempt: TERM, grace, KILL for a command; a request is dropped. Its end comes as
     /// for every other. False if it has already ended or was never started.
     pub fn cancel(&self, ticket: Ticket) -> bool {
@@ -237,6 +243,7 @@ impl Executors {
                 Action::Command(_) => shared.commands.run(&run, &output, &mut stopped).await,
                 _ if run.until <= now().mono => None,
                 Action::Http(http) => {
+                    output.begin();
                     Some(shared.http.run(&run, http, &output, &mut stopped).await)
                 }
                 Action::Noop => Some(noop(now().wall)),

@@ -109,6 +109,7 @@ impl Commands {
             Err(LaunchError::Unlicensed) => return None,
             Err(error) => return Some(failed(error.to_string())),
         };
+        output.begin();
         let event = tokio::select! {
             biased;
             status = launched.child.wait() => Event::Exited(status),

@@ -227,3 +227,14 @@ fn a_runtime_that_ends_without_a_word_takes_groups_along() {
     }
     drop(bench);
 }
+
+#[tokio::test]
+async fn an_attempt_has_begun_once_its_licence_was_looked_at_last() {
+    let mut bench = Bench::new();
+    let ticket = bench.start(argv(&["sleep", "3120"]));
+    let begun = |bench: &Bench| bench.executors.has_begun(ticket);
+    eventually("it has begun", || begun(&bench)).await;
+    bench.executors.cancel(ticket);
+    bench.end(ticket).await;
+    assert!(!begun(&bench), "it is over");
+}
