@@ -34,7 +34,7 @@ impl Quarantine {
             if self.is_news(item) {
                 let key = String::from_utf8_lossy(&item.key);
                 let revision = item.mod_revision.0;
-                tracing::error!(%key, revision, %error, "a record cannot be read and is left alone");
+                tracing::error!(%key, revision, %error, "a record cannot be read: left alone");
             }
         })
         .ok()

@@ -23,8 +23,8 @@ use crate::notify::{Feeder, Supervisor};
 /// Without a supervisor that asks for it, nobody is fed; the interval only has to be some.
 const UNWATCHED: Duration = Duration::from_secs(3_600);
 
-/// What of the deadline is left for the end itself: an agent cancels then what still runs, gives its
-/// ends 2 s to be written and its processes a second to obey, and closes its links and its store.
+/// What of the deadline is left for the end itself: an agent then cancels what still runs, gives
+/// processes a second to obey and ends 2 s to be written, and closes its links and its store.
 const AFTER_DRAIN: Duration = Duration::from_secs(5);
 
 /// A daemon that serves.

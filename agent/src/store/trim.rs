@@ -32,7 +32,7 @@ use crate::store::{Store, keys, options, values};
 
 /// Of the time that is kept, how much goes when there are too many bytes.
 const BYTES_STEP: u64 = 16;
-/// How far a mark may lie beyond what the clock allows: clocks are set back by a little all the time.
+/// How far a mark may lie beyond what the clock allows: clocks are set back a little all the time.
 const MARK_SLACK_MS: u64 = 60_000;
 /// Ranges whose files behind the watermark are dropped in one call.
 const RANGES_A_CALL: usize = 16;

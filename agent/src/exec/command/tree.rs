@@ -43,7 +43,7 @@ struct Hunt {
     warned: BTreeSet<(i32, u64)>,
 }
 
-/// When TERM has had its time: after the grace, or, once the agent is on its way out, the short one.
+/// When TERM has had its time: after the grace, or the short one once the agent is on its way out.
 fn kill_at(begun: Instant, grace: Duration, hurry: Option<Instant>) -> Instant {
     let patient = begun + grace;
     hurry.map_or(patient, |from| patient.min(from.max(begun) + limits::GRACE_LEAVING))
