@@ -3,11 +3,13 @@
 pub mod disk;
 pub mod driver;
 pub mod exec;
+mod inlets;
 pub mod link;
 pub mod metrics;
 mod notices;
 pub mod ready;
 mod reports;
 pub mod run;
+mod steady;
 pub mod store;
 pub mod waker;

@@ -65,6 +65,17 @@ impl Lateness {
         let late = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
         self.0.observe(late.as_secs_f64());
     }
+
+    /// How many were observed.
+    #[cfg(test)]
+    pub fn counted(&self) -> u64 {
+        let mut registry = Registry::default();
+        registry.register("late", "Lateness", self.0.clone());
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("text takes all");
+        let count = text.lines().find_map(|line| line.strip_prefix("late_count "));
+        count.and_then(|count| count.parse().ok()).expect("a histogram counts")
+    }
 }
 
 impl AgentMetrics {

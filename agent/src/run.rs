@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use crate::disk::{Disk, watch_disk};
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
+use crate::inlets::{Gathered, Inlets};
 use crate::link::{
     EndedRuns, LatenessMeter, LinkCommand, LinkConfig, LinkMetrics, LinkPorts, LinkStats, Links,
     LiveRuns,
@@ -36,16 +37,15 @@ use crate::link::{
 use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, Troubles};
 use crate::reports::{Reports, watch_history};
+use crate::steady::SteadyClock;
 use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
-    TrimBudget,
+    TrimBudget, TrimClock,
 };
-use crate::waker::{self, Waker, Wakes, now};
+use crate::waker::{self, Waker, now};
 
 /// Inputs that wait for the loop; beyond this their senders wait.
 const INBOX_MAX: usize = 16_384;
-/// Inputs that one step takes in.
-const STEP_MAX: usize = 4_096;
 /// Watch messages that wait for the loop.
 const WATCH_MAX: usize = 1_024;
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -191,6 +191,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         reports,
         held_count: HeldCount::default(),
         troubles: Troubles::default(),
+        clock: SteadyClock::default(),
         retention: config.retention,
     };
     let mut disk = watch_disk(config.data_dir, config.disk_reserve).await;
@@ -272,7 +273,7 @@ fn driver(
         tz_version: tz_database_version().to_owned(),
         host_id: config.host_id.clone(),
     };
-    let ops = AgentOps { keys: Keys::new(&config.prefix, ranges), identity, epoch };
+    let ops = AgentOps::new(Keys::new(&config.prefix, ranges), identity, epoch);
     Driver::new(core, ops, now(), effects)
 }
 
@@ -310,16 +311,6 @@ fn end_input((Ticket(ticket), finished): End) -> DriverInput {
     }
 }
 
-/// Where everything comes in that can wake the loop.
-struct Inlets {
-    inputs: mpsc::Receiver<DriverInput>,
-    store_answers: mpsc::UnboundedReceiver<StoreAnswer>,
-    wakes: Wakes,
-    asked: mpsc::Receiver<LinkCommand>,
-    leaving: mpsc::Receiver<Duration>,
-    disk: watch::Receiver<Disk>,
-}
-
 struct Shell {
     driver: Driver,
     port: Arc<dyn Port>,
@@ -332,17 +323,26 @@ struct Shell {
     reports: Reports,
     held_count: HeldCount,
     troubles: Troubles,
+    clock: SteadyClock,
     retention: Retention,
 }
 
 impl Shell {
     async fn run_and_close(
-        self,
+        mut self,
         inlets: Inlets,
         first: Vec<DriverEffect>,
         store_thread: StoreThread,
     ) -> Ended {
         let ended = self.run(inlets, first).await;
+        // Whatever the reason was, nothing that was started here goes on unsupervised: whoever
+        // takes over would repeat it beside itself.
+        let (cancelled, ()) =
+            tokio::join!(self.executors.shutdown(), self.reports.links.shutdown());
+        if cancelled > 0 {
+            tracing::warn!(cancelled, "what still ran was stopped with the agent");
+        }
+        drop(self);
         // The end of the process takes RocksDB's statics away: nobody may be within it then.
         let joined = tokio::task::spawn_blocking(move || store_thread.join()).await;
         // A panic of the thread was reported where it happened.
@@ -350,52 +350,32 @@ impl Shell {
         ended
     }
 
-    async fn run(mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
-        let mut taken = Vec::with_capacity(STEP_MAX);
-        let mut answers = Vec::with_capacity(STEP_MAX);
+    async fn run(&mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
+        let mut taken = Gathered::default();
         let (mut stats_at, mut trim_at) = (Mono::default(), now().mono.plus(TRIM_EVERY));
         if let Some(ended) = self.perform(first).await {
             return ended;
         }
         loop {
             let asleep = self.sleep_time();
-            let mut inputs = Vec::new();
-            tokio::select! {
-                biased;
-                _ = inlets.store_answers.recv_many(&mut answers, STEP_MAX) => {}
-                _ = inlets.inputs.recv_many(&mut taken, STEP_MAX) => {}
-                Some(command) = inlets.asked.recv() => inputs.extend(self.command(command)),
-                Some(deadline) = inlets.leaving.recv() => {
-                    inputs.push(DriverInput::Leave { deadline });
-                }
-                Ok(()) = inlets.disk.changed() => {
-                    let free = !inlets.disk.borrow_and_update().below_reserve;
-                    inputs.push(DriverInput::Disk { free });
-                }
-                _ = inlets.wakes.next() => {}
-                () = tokio::time::sleep(asleep) => {}
-            }
-            while answers.len() < STEP_MAX
-                && let Ok(answer) = inlets.store_answers.try_recv()
-            {
-                answers.push(answer);
-            }
-            for answer in answers.drain(..) {
-                match store_input(answer) {
-                    Ok(input) => inputs.extend(input),
-                    Err(error) => return Ended::Store(error),
-                }
-            }
-            inputs.append(&mut taken);
+            inlets.next(asleep, &mut taken).await;
+            let inputs = match self.inputs(&mut taken) {
+                Ok(inputs) => inputs,
+                Err(error) => return Ended::Store(error),
+            };
+            let unstarted = self.reports.attempts_over(&inputs);
             let at = now();
             let mut effects = Vec::new();
             self.driver.step(at, inputs, &mut effects);
+            if !unstarted.is_empty() {
+                self.reports.correct(&unstarted, self.driver.open_runs());
+            }
             if let Some(ended) = self.perform(effects).await {
                 return ended;
             }
             if stats_at <= at.mono {
                 stats_at = at.mono.plus(STATS_EVERY);
-                self.publish();
+                self.publish(at);
             }
             if trim_at <= at.mono {
                 trim_at = at.mono.plus(TRIM_EVERY);
@@ -409,6 +389,23 @@ impl Shell {
         let wake = self.driver.wake();
         self.waker.wake_at(wake.wall);
         wake.mono.since(waker::now().mono)
+    }
+
+    /// What the driver is told of it, the store's answers first. `Err`: the store has failed.
+    fn inputs(&mut self, taken: &mut Gathered) -> Result<Vec<DriverInput>, String> {
+        let mut inputs = Vec::with_capacity(taken.answers.len() + taken.inputs.len());
+        for answer in taken.answers.drain(..) {
+            inputs.extend(store_input(answer)?);
+        }
+        inputs.append(&mut taken.inputs);
+        inputs.extend(taken.commands.drain(..).filter_map(|command| self.command(command)));
+        for deadline in taken.deadlines.drain(..) {
+            // What the core cancels at the deadline must have ended before it gives up.
+            self.executors.hurry_from(std::time::Instant::now() + deadline);
+            inputs.push(DriverInput::Leave { deadline });
+        }
+        inputs.extend(taken.disk_free.take().map(|free| DriverInput::Disk { free }));
+        Ok(inputs)
     }
 
     fn command(&self, command: LinkCommand) -> Option<DriverInput> {
@@ -483,21 +480,24 @@ impl Shell {
         None
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, at: Now) {
         let (core, held, session) =
             (self.driver.stats(), self.driver.held(), self.driver.session());
+        self.clock.look(at, core.clock_verified);
+        self.reports.count_begun(&self.executors);
         let ended = self.reports.ended;
         self.reports.publish(core, &held, session);
         if let Some(ranges) = self.held_count.settled(core.held) {
             tracing::info!(ranges, "holding");
         }
-        self.stats.send_replace(AgentStats { at: now().mono, core, held, session, ended });
+        self.stats.send_replace(AgentStats { at: at.mono, core, held, session, ended });
     }
 
     async fn trim(&self, at: Now) {
         let (rules, budget) = (self.retention, TrimBudget::default());
+        let clock = TrimClock { now: at.wall, steady: self.clock.steady(at) };
         // A store whose thread has ended says so at the next batch.
-        let _ = self.store.send(StoreRequest::Trim { now: at.wall, rules, budget }).await;
+        let _ = self.store.send(StoreRequest::Trim { clock, rules, budget }).await;
     }
 }
 

@@ -4,6 +4,9 @@
 //!
 //! Each range of a shared write is a nested transaction of its own (L8), so that one that has moved
 //! on does not fail the others; each compares the fence, and a ledger its own revision too (L3).
+//!
+//! A record that cannot be read is left alone. The core is told of tasks and ledgers, for whom it
+//! has words; all others are named in the log by `Quarantine`, so that nothing vanishes silently.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +35,7 @@ use tocktower_proto::store::{
 use crate::keys::{Key, Keys};
 use crate::ledgers;
 use crate::port::{Answer, Compare, Event, KeyValue, Op, OpAnswer, PortError, Request, Txn};
+use crate::quarantine::Quarantine;
 use crate::records;
 
 /// What an agent says of itself when it registers.
@@ -51,9 +55,14 @@ pub struct AgentOps {
     pub keys: Keys,
     pub identity: Identity,
     pub epoch: Epoch,
+    quarantine: Quarantine,
 }
 
 impl AgentOps {
+    pub fn new(keys: Keys, identity: Identity, epoch: Epoch) -> AgentOps {
+        AgentOps { keys, identity, epoch, quarantine: Quarantine::default() }
+    }
+
     pub fn ranges(&self) -> RangeCount {
         self.keys.ranges()
     }
@@ -281,7 +290,9 @@ impl AgentOps {
             ShareRequest::ReadBack { .. } => ShareAnswer::ReadBack(self.read_back_of(&answers)),
             ShareRequest::Delete(_) => ShareAnswer::Deleted(answers.iter().map(took).collect()),
             ShareRequest::ReadSettle { .. } => {
-                let settle = got(answers.first()).and_then(|item| settle_of(&item.value).ok());
+                let item = got(answers.first());
+                let settle =
+                    item.and_then(|item| self.quarantine.read(item, settle_of(&item.value)));
                 ShareAnswer::Settle(settle.map(|(_, end)| end))
             }
             _ => ShareAnswer::Done,
@@ -329,8 +340,9 @@ impl AgentOps {
                 Err(error) => RangeNews::TaskUnreadable { name, error: error.to_string() },
             }),
             Key::Trigger(_, task, ulid) => {
-                let trigger = records::read_trigger(&item.value).ok()?;
-                let payload = trigger.payload.and_then(|bytes| String::from_utf8(bytes).ok());
+                let trigger = self.quarantine.read(item, records::read_trigger(&item.value))?;
+                let payload = trigger.payload.map(String::from_utf8).transpose();
+                let payload = self.quarantine.read(item, payload)?;
                 Some(RangeNews::TriggerPut(Box::new(Trigger {
                     task,
                     ulid,
@@ -340,7 +352,7 @@ impl AgentOps {
                 })))
             }
             Key::Settle(_, task, run, attempt) => {
-                let (session, end) = settle_of(&item.value).ok()?;
+                let (session, end) = self.quarantine.read(item, settle_of(&item.value))?;
                 let key = SettleKey { run: run_id(task, run), attempt };
                 Some(RangeNews::SettlePut { key, session, end })
             }
@@ -372,9 +384,10 @@ impl AgentOps {
     pub fn shared_item(&self, item: &KeyValue) -> Option<SharedNews> {
         match self.keys.parse(&item.key)? {
             Key::Member(agent) => {
-                let record: SessionRecord = decode_record(&item.value).ok()?;
+                let record = decode_record(&item.value);
+                let record: SessionRecord = self.quarantine.read(item, record)?;
                 let session = Session { epoch: self.epoch, revision: item.create_revision };
-                let pool = PoolName::parse(&record.pool).ok()?;
+                let pool = self.quarantine.read(item, PoolName::parse(&record.pool))?;
                 let weight = record.weight;
                 Some(SharedNews::Member(Member { agent, session, pool, weight }))
             }
@@ -386,7 +399,8 @@ impl AgentOps {
     /// A coordinator and the address at which agents reach it.
     pub fn coordinator_item(&self, item: &KeyValue) -> Option<(CoordinatorId, Option<String>)> {
         let Key::Coordinator(id) = self.keys.parse(&item.key)? else { return None };
-        let record: CoordinatorRecord = decode_record(&item.value).ok()?;
+        let record = decode_record(&item.value);
+        let record: CoordinatorRecord = self.quarantine.read(item, record)?;
         Some((id, Some(record.address)))
     }
 
@@ -460,5 +474,53 @@ fn outcome_of(end: SettledEnd) -> SettleOutcomeRecord {
         SettledEnd::TimedOut => SettleOutcomeRecord::TimedOut,
         SettledEnd::Cancelled => SettleOutcomeRecord::Cancelled,
         SettledEnd::Gone => SettleOutcomeRecord::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tocktower_core::ids::Attempt;
+
+    use super::*;
+
+    fn ops() -> AgentOps {
+        let identity = Identity {
+            agent: AgentName::parse("a").unwrap(),
+            pool: PoolName::parse("default").unwrap(),
+            labels: BTreeMap::new(),
+            version: String::new(),
+            tz_version: String::new(),
+            host_id: String::new(),
+        };
+        AgentOps::new(Keys::new("/t/v1/", RangeCount::DEFAULT), identity, Epoch(1))
+    }
+
+    fn item(ops: &AgentOps, key: &Key, value: &[u8]) -> KeyValue {
+        KeyValue {
+            key: ops.keys.build(key),
+            value: value.to_vec(),
+            create_revision: Revision(3),
+            mod_revision: Revision(3),
+            lease: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_alone_and_named_once() {
+        let ops = ops();
+        let (pool, task) = (ops.identity.pool.clone(), TaskName::parse("default/job").unwrap());
+        let attempt = Attempt { fence: Fence::default(), number: 1 };
+        let trigger = Key::Trigger(pool.clone(), task.clone(), 7);
+        let settle = Key::Settle(pool, task, RunName::Manual(7), attempt);
+        for key in [trigger, settle] {
+            let item = item(&ops, &key, b"\xff\xff");
+            assert_eq!(ops.range_event(&Event::Put(item.clone())), None);
+            assert!(!ops.quarantine.is_news(&item), "{key:?} was not named");
+        }
+        for key in [Key::Member(AgentName::parse("b").unwrap()), Key::Beat] {
+            let item = item(&ops, &key, b"\xff\xff");
+            let known = ops.shared_item(&item).is_some();
+            assert_eq!(ops.quarantine.is_news(&item), known, "{key:?}");
+        }
     }
 }

@@ -4,7 +4,9 @@
 //!
 //! A watch that ended or stalled without a word is the worst failure of schedulers, so nothing here
 //! trusts silence. Compaction leads to a new list. An end, a refused opening or a stall (W3) leads
-//! to a new watch from the last delivered revision + 1. After a gap in reading (W4) what the old
+//! to a new watch from the last delivered revision + 1; after a stall it asks for another member
+//! of the shared state, since a member that keeps silent to one watch answers pings all the same,
+//! and would keep silent to the next. After a gap in reading (W4) what the old
 //! watch still holds is thrown away by changing the watcher's id. Errors are met with backoff, one
 //! request in flight at a time, for ever: a follower never gives up.
 //!
@@ -105,6 +107,8 @@ pub struct Follower {
     page_start: Vec<u8>,
     failures: u32,
     expected: Option<Expected>,
+    /// The last watch kept silent: the next one is to be opened at another member.
+    stalled: bool,
 }
 
 impl Follower {
@@ -117,6 +121,7 @@ impl Follower {
             page_start,
             failures: 0,
             expected: None,
+            stalled: false,
         }
     }
 
@@ -247,6 +252,7 @@ impl Follower {
             },
             State::Opening { since, .. } if since.plus(OPEN_TIMEOUT) <= now.mono => {
                 self.close(out);
+                self.stalled = true;
                 self.rest(now, Then::Watch, "watch", "it did not open in time".to_owned(), out);
             }
             State::Watching { .. }
@@ -254,6 +260,7 @@ impl Follower {
             {
                 let revision = self.expected.take().map(|expected| expected.revision);
                 self.close(out);
+                self.stalled = true;
                 let error = format!("it stalled before revision {revision:?}");
                 self.rest(now, Then::Watch, "watch", error, out);
             }
@@ -295,8 +302,9 @@ impl Follower {
         let watcher = WatcherId(*ids);
         self.expected = None;
         self.state = State::Opening { watcher, since: now.mono };
-        let range = self.range.clone();
-        out.push(Output::Watch(WatchCommand::Open { watcher, range, from: self.delivered.next() }));
+        let (range, from) = (self.range.clone(), self.delivered.next());
+        let elsewhere = std::mem::take(&mut self.stalled);
+        out.push(Output::Watch(WatchCommand::Open { watcher, range, from, elsewhere }));
     }
 
     fn close(&mut self, out: &mut Vec<Output>) {
@@ -357,6 +365,13 @@ mod tests {
         (follower, ids)
     }
 
+    fn opened_elsewhere(out: &[Output]) -> Option<bool> {
+        out.iter().find_map(|output| match output {
+            Output::Watch(WatchCommand::Open { elsewhere, .. }) => Some(*elsewhere),
+            _ => None,
+        })
+    }
+
     fn opened_from(out: &[Output]) -> Option<Revision> {
         out.iter().find_map(|output| match output {
             Output::Watch(WatchCommand::Open { from, .. }) => Some(*from),
@@ -393,6 +408,7 @@ mod tests {
         let wake = follower.wake_at().unwrap();
         follower.tick(Now { mono: wake, ..at(0) }, &mut ids, &mut out);
         assert_eq!(opened_from(&out), Some(Revision(13)));
+        assert_eq!(opened_elsewhere(&out), Some(false), "whoever ended it has done what is needed");
     }
 
     #[test]
@@ -416,6 +432,25 @@ mod tests {
         let wake = follower.wake_at().unwrap();
         follower.tick(Now { mono: wake, ..at(0) }, &mut ids, &mut out);
         assert_eq!(opened_from(&out), Some(Revision(8)));
+        assert_eq!(opened_elsewhere(&out), Some(true));
+        // Only the next one: the member after that is not known to be silent.
+        out.clear();
+        follower.distrust(at(9_000), &mut ids, &mut out);
+        assert_eq!(opened_elsewhere(&out), Some(false));
+    }
+
+    #[test]
+    fn a_watch_that_does_not_open_is_opened_at_another_member() {
+        let mut follower = Follower::new(KeyRange::prefix(b"a"));
+        let (mut ids, mut out) = (0, Vec::new());
+        follower.begin(at(0), &mut out);
+        follower.listed(at(1), page(7, &["a1"], false), &mut ids, &mut out);
+        assert_eq!(opened_elsewhere(&out), Some(false));
+        out.clear();
+        follower.tick(at(5_001), &mut ids, &mut out);
+        let wake = follower.wake_at().unwrap();
+        follower.tick(Now { mono: wake, ..at(0) }, &mut ids, &mut out);
+        assert_eq!((ids, opened_elsewhere(&out)), (2, Some(true)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod follow;
 pub mod keys;
 pub mod ledgers;
 pub mod port;
+mod quarantine;
 pub mod records;
 pub mod tasks;
 pub mod triggers;

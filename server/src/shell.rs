@@ -23,8 +23,9 @@ use crate::notify::{Feeder, Supervisor};
 /// Without a supervisor that asks for it, nobody is fed; the interval only has to be some.
 const UNWATCHED: Duration = Duration::from_secs(3_600);
 
-/// What of the deadline is left for closing stores and listeners once everything is handed over.
-const AFTER_DRAIN: Duration = Duration::from_secs(2);
+/// What of the deadline is left for the end itself: an agent then cancels what still runs, gives
+/// processes a second to obey and ends 2 s to be written, and closes its links and its store.
+const AFTER_DRAIN: Duration = Duration::from_secs(5);
 
 /// A daemon that serves.
 pub struct Running {
@@ -107,7 +108,7 @@ pub async fn serve(
     };
     info!(signal = name, deadline = ?drain_timeout, "draining");
     supervisor.stopping();
-    drain(drain_timeout.saturating_sub(AFTER_DRAIN.min(drain_timeout / 4)));
+    drain(drain_timeout.saturating_sub(AFTER_DRAIN.min(drain_timeout / 2)));
     tokio::select! {
         result = &mut ended => {
             result?;

@@ -20,12 +20,16 @@ pub struct Dev {
 
 impl Dev {
     pub async fn start() -> Dev {
+        Dev::start_with(&[]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Dev {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let data = folder.path().join("data").display().to_string();
         let listen = format!("127.0.0.1:{port}");
         let arguments = ["dev", "--name", "dev", "--listen", &listen, "--data-dir", &data];
-        let arguments = arguments.map(str::to_owned).to_vec();
+        let arguments = arguments.iter().chain(more).map(|part| (*part).to_owned()).collect();
         let mut daemon = Daemon::start("dev", folder.path(), arguments);
         daemon.ready().await;
         Dev { daemon, api: Api::new(port), _folder: folder }
@@ -137,6 +141,50 @@ async fn a_request_or_a_task_that_is_too_large_is_413() {
     };
     too_large("/v1/namespaces/default/tasks", task(17 * 1024 * 1024)).await;
     too_large("/v1/tasks/batch", format!("{{\"tasks\": [{}]}}", task(17 * 1024 * 1024))).await;
+}
+
+/// Processes of this host whose command line holds `mark` as an argument.
+fn processes(mark: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").expect("a list of processes");
+    entries
+        .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .filter(|line| line.split(|byte| *byte == 0).any(|part| part == mark.as_bytes()))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ignores_its_term_is_gone_with_the_agent_and_its_end_is_known() {
+    let _turn = beside_others().await;
+    let mut dev = Dev::start_with(&["--drain-timeout", "8s"]).await;
+    // Should the test fail, they are gone in two minutes all the same.
+    let line = "trap '' TERM; setsid sleep 120.71 & sleep 120.71 & sleep 120.71";
+    let mut task = noop_at("default", "stubborn", now() + Duration::from_secs(1));
+    task["action"] = json!({"command": {"argv": ["sh", "-c", line]}});
+    dev.api.post("/v1/tasks/batch", &json!({"tasks": [task]})).await.ok();
+    until("the tree is up", PATIENCE, async || match processes("120.71") {
+        3 => Ok(()),
+        count => Err(count),
+    })
+    .await;
+    dev.daemon.terminate();
+    let status = dev.daemon.ended(PATIENCE).await;
+    assert!(status.success(), "{status}: {}", dev.daemon.said());
+    assert_eq!(processes("120.71"), 0, "{}", dev.daemon.said());
+
+    dev.daemon.spawn();
+    dev.daemon.ready().await;
+    let runs = until("its run has ended", PATIENCE, async || {
+        let runs = dev.api.runs("default").await.map_err(|answer| answer.text)?;
+        if runs.iter().all(has_ended) && !runs.is_empty() {
+            Ok(runs)
+        } else {
+            Err(format!("{runs:?}"))
+        }
+    })
+    .await;
+    let states: Vec<&Value> = runs.iter().map(|run| &run["state"]).collect();
+    assert_eq!(states, ["cancelled"], "{runs:?}");
+    assert_eq!(processes("120.71"), 0, "nothing is repeated");
 }
 
 /// One-shots that are created in one request.

@@ -22,6 +22,11 @@ pub(super) const DRAIN_IDLE: Duration = Duration::from_millis(200);
 pub(super) const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Pipes of ended commands that a process they left behind still writes to, read to nowhere.
 pub(super) const LEFT_PIPES_MAX: usize = 256;
+/// Time from TERM to KILL once the agent is on its way out. The core allows ends 2 s to be written
+/// and settled after its deadline, so trees must be gone well before.
+pub(super) const GRACE_LEAVING: Duration = Duration::from_secs(1);
+/// How long the agent's end waits for trees that survive that; then it goes without them.
+pub(super) const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 /// How long a tree may survive KILL (a process waits in the kernel) before the run ends without it.
 pub(super) const KILL_WAIT_MAX: Duration = Duration::from_secs(10);
 /// First and longest pause between two looks at a tree that is being stopped.
@@ -48,4 +53,5 @@ pub(super) const HTTP_IDLE_PER_HOST_MAX: usize = 16;
 const _: () = assert!(PAYLOAD_BYTES_MAX < EXEC_STRING_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < EXEC_STRING_BYTES_MAX);
 const _: () = assert!(DRAIN_IDLE.as_millis() < DRAIN_MAX.as_millis());
+const _: () = assert!(GRACE_LEAVING.as_millis() < SHUTDOWN_MAX.as_millis());
 const _: () = assert!(LOOK_PAUSE_MIN.as_millis() < LOOK_PAUSE_MAX.as_millis());

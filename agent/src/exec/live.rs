@@ -4,6 +4,7 @@
 //! are told how much they missed if the program was faster. That is why there is no broadcast
 //! channel here, whose buffer would be a second copy of the output for each run.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tocktower_core::run::{Captured, CapturedStream};
@@ -21,6 +22,8 @@ pub enum Stream {
 pub(super) struct RunOutput {
     stdout: Mutex<Capture>,
     stderr: Mutex<Capture>,
+    /// Its licence was looked at last, and it held: the action goes on.
+    begun: AtomicBool,
     /// True once nothing more will come.
     ended: watch::Sender<bool>,
 }
@@ -30,8 +33,17 @@ impl RunOutput {
         RunOutput {
             stdout: Mutex::new(Capture::new(bytes_max)),
             stderr: Mutex::new(Capture::new(bytes_max)),
+            begun: AtomicBool::new(false),
             ended: watch::Sender::new(false),
         }
+    }
+
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     pub(super) fn push(&self, stream: Stream, bytes: &[u8]) {

@@ -178,6 +178,12 @@ impl Executors {
         }
     }
 
+    /// Whether the action of an attempt that goes on has begun: it can no longer come back as
+    /// unstarted.
+    pub fn has_begun(&self, ticket: Ticket) -> bool {
+        self.shared.running().get(&ticket).is_some_and(|run| run.output.has_begun())
+    }
+
     /// Stops an attempt: TERM, grace, KILL for a command; a request is dropped. Its end comes as
     /// for every other. False if it has already ended or was never started.
     pub fn cancel(&self, ticket: Ticket) -> bool {
@@ -200,20 +206,23 @@ impl Executors {
         Some(LiveOutput::new(output, stream))
     }
 
-    /// Refuses new starts, waits for what runs up to `deadline` from now, then cancels the rest and
-    /// waits for its end, which takes the grace at most. Says how many were cancelled. The channel
-    /// must be read meanwhile.
-    pub async fn shutdown(&self, deadline: Duration) -> usize {
+    /// The agent is on its way out: from `at` on a command that is stopped, or is being stopped
+    /// already, has the short grace only. Of two such moments the earlier counts.
+    pub fn hurry_from(&self, at: std::time::Instant) {
+        self.shared.commands.hurry_from(at);
+    }
+
+    /// Ends everything, for an agent that ends: refuses new starts, cancels what runs, and waits
+    /// until each tree is gone, which takes the short grace and, at worst, a bound. Says how many
+    /// were cancelled. Ends still come through the channel while somebody reads it.
+    pub async fn shutdown(&self) -> usize {
         self.shared.closed.store(true, Ordering::Release);
+        self.hurry_from(std::time::Instant::now());
         let mut open = self.shared.open.subscribe();
-        let calm = tokio::time::timeout(deadline, open.wait_for(|open| *open == 0)).await.is_ok();
-        if calm {
-            return 0;
-        }
         let left: Vec<Ticket> = self.shared.running().keys().copied().collect();
         let cancelled = left.into_iter().filter(|ticket| self.cancel(*ticket)).count();
-        let longest = self.shared.config.grace + limits::KILL_WAIT_MAX + limits::DRAIN_MAX;
-        if tokio::time::timeout(longest, open.wait_for(|open| *open == 0)).await.is_err() {
+        let gone = open.wait_for(|open| *open == 0);
+        if tokio::time::timeout(limits::SHUTDOWN_MAX, gone).await.is_err() {
             tracing::warn!(left = self.running(), "runs outlived the shutdown");
         }
         cancelled
@@ -234,6 +243,7 @@ impl Executors {
                 Action::Command(_) => shared.commands.run(&run, &output, &mut stopped).await,
                 _ if run.until <= now().mono => None,
                 Action::Http(http) => {
+                    output.begin();
                     Some(shared.http.run(&run, http, &output, &mut stopped).await)
                 }
                 Action::Noop => Some(noop(now().wall)),

@@ -42,6 +42,13 @@ impl LiveRuns {
         }
     }
 
+    /// Of an attempt that goes on.
+    pub fn ticket(&self, run: &RunId, attempt: Attempt) -> Option<Ticket> {
+        let running = self.lock();
+        let (_, ticket) = running.get(run)?.iter().find(|(known, _)| *known == attempt)?;
+        Some(*ticket)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Vec<(Attempt, Ticket)>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,6 +5,9 @@
 //! row too long but never drop one that a reader could still ask for. Rows behind a mark are
 //! invisible from the moment it moves, since reads begin at it; when the bytes go is RocksDB's
 //! business.
+//!
+//! A mark of time is lowered again when it turns out that a wrong clock has set it (`trim`): what
+//! compaction has dropped by then is gone, and what is written from now on must be seen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +23,8 @@ pub struct Cutoffs {
     history: AtomicU64,
     /// Requests written before this are forgotten.
     request: AtomicU64,
+    /// As far as the mark of the history was raised since there were too many bytes.
+    bytes: AtomicU64,
 }
 
 impl Cutoffs {
@@ -28,6 +33,7 @@ impl Cutoffs {
             due: (0..=u16::MAX).map(|_| AtomicU64::new(0)).collect(),
             history: AtomicU64::new(0),
             request: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         }
     }
 
@@ -55,12 +61,30 @@ impl Cutoffs {
         self.history.fetch_max(ms, Ordering::AcqRel);
     }
 
+    pub fn lower_history(&self, ms: u64) {
+        self.history.fetch_min(ms, Ordering::AcqRel);
+    }
+
     pub fn request(&self) -> u64 {
         self.request.load(Ordering::Acquire)
     }
 
     pub fn raise_request(&self, ms: u64) {
         self.request.fetch_max(ms, Ordering::AcqRel);
+    }
+
+    pub fn lower_request(&self, ms: u64) {
+        self.request.fetch_min(ms, Ordering::AcqRel);
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// It alone moves both ways: it drops nothing, it only says why the history's mark is where it
+    /// is.
+    pub fn set_bytes(&self, ms: u64) {
+        self.bytes.store(ms, Ordering::Release);
     }
 
     /// Whether compaction may drop a row of the family `due`.

@@ -47,6 +47,7 @@ pub const META_SLICE: u8 = 4;
 pub const META_CUTOFF: u8 = 5;
 pub const CUTOFF_HISTORY: u8 = 0;
 pub const CUTOFF_REQUEST: u8 = 1;
+pub const CUTOFF_BYTES: u8 = 2;
 
 const RUN_INSTANT: u8 = 1;
 const RUN_MANUAL: u8 = 2;

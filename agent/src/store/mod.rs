@@ -51,7 +51,7 @@ pub use query::{
 pub use space::{DiskSpace, StoreHealth, free_space};
 pub use stats::StoreStats;
 pub use thread::{SendError, StoreAnswer, StoreAnswers, StoreHandle, StoreRequest, StoreThread};
-pub use trim::{Retention, TrimBudget, Trimmed};
+pub use trim::{Retention, TrimBudget, TrimClock, Trimmed};
 
 use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;

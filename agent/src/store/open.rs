@@ -181,6 +181,7 @@ fn begin(db: &DB, dir: &Path, cutoffs: &Cutoffs, clock: fn() -> Wall) -> Result<
     };
     cutoffs.raise_history(mark(keys::CUTOFF_HISTORY)?);
     cutoffs.raise_request(mark(keys::CUTOFF_REQUEST)?);
+    cutoffs.set_bytes(mark(keys::CUTOFF_BYTES)?);
     Ok(process)
 }
 

@@ -22,12 +22,11 @@ use std::time::Instant;
 
 use tocktower_core::agent::effect::{Batch, BatchNumber, LoadId, LoadRequest};
 use tocktower_core::agent::input::Committed;
-use tocktower_core::time::Wall;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::store::limits::{GROUP_BATCHES_MAX, QUEUE_REQUESTS_MAX, SYNC_LAZY};
 use crate::store::query::{Query, QueryAnswer};
-use crate::store::{Loaded, Retention, Store, StoreError, TrimBudget, Trimmed};
+use crate::store::{Loaded, Retention, Store, StoreError, TrimBudget, TrimClock, Trimmed};
 
 /// What the thread is asked; each gets one answer.
 #[derive(Clone, PartialEq, Debug)]
@@ -38,7 +37,7 @@ pub enum StoreRequest {
     Query(u64, Box<Query>),
     /// A piece of forgetting, on a thread apart; answered when it is done, in no order.
     Trim {
-        now: Wall,
+        clock: TrimClock,
         rules: Retention,
         budget: TrimBudget,
     },
@@ -185,7 +184,7 @@ impl Work {
                     let answer = self.store.query(&query).map(Box::new);
                     self.answer(StoreAnswer::Queried(id, answer));
                 }
-                StoreRequest::Trim { now, rules, budget } => self.trim(now, rules, budget),
+                StoreRequest::Trim { clock, rules, budget } => self.trim(clock, rules, budget),
             }
         }
         self.sync_lazily();
@@ -195,14 +194,14 @@ impl Work {
         }
     }
 
-    fn trim(&mut self, now: Wall, rules: Retention, budget: TrimBudget) {
+    fn trim(&mut self, clock: TrimClock, rules: Retention, budget: TrimBudget) {
         let busy = Trimmed { busy: true, ..Trimmed::default() };
         if self.trimming.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return self.answer(StoreAnswer::Trimmed(Ok(busy)));
         }
         let (store, answers) = (Arc::clone(&self.store), self.answers.clone());
         let work = move || {
-            let trimmed = store.trim(now, &rules, budget);
+            let trimmed = store.trim(clock, &rules, budget);
             // Nobody takes answers any more: the process is ending.
             drop(answers.send(StoreAnswer::Trimmed(trimmed)));
         };

@@ -10,6 +10,13 @@
 //! Bytes go down only when files are rewritten. So when the history is too large, the mark moves by
 //! a piece of the time that is kept, then the whole family is compacted slice by slice, and only
 //! after the last slice is the size looked at again: else one step over the rule would forget all.
+//!
+//! A mark that a wrong clock has set is a history that is lost. So marks of time move only by a
+//! clock that has been believed for a while (`TrimClock`), and what is kept is counted from the
+//! newest run at most: an agent that wakes years ahead forgets nothing before it has written
+//! something there. A mark beyond what the clock allows now was set by a clock that was wrong, or
+//! by the rule by bytes, which says so in a mark of its own; else it is lowered again, or new runs
+//! would be invisible until the clock has caught up.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -25,6 +32,8 @@ use crate::store::{Store, keys, options, values};
 
 /// Of the time that is kept, how much goes when there are too many bytes.
 const BYTES_STEP: u64 = 16;
+/// How far a mark may lie beyond what the clock allows: clocks are set back a little all the time.
+const MARK_SLACK_MS: u64 = 60_000;
 /// Ranges whose files behind the watermark are dropped in one call.
 const RANGES_A_CALL: usize = 16;
 
@@ -51,6 +60,15 @@ impl Default for Retention {
             output_bytes: 8 << 30,
         }
     }
+}
+
+/// The clock by which is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrimClock {
+    pub now: Wall,
+    /// It has been believed for so long that what is forgotten by it is not forgotten by mistake.
+    /// Else only the rule by count is followed.
+    pub steady: bool,
 }
 
 /// How much one call may do.
@@ -98,21 +116,22 @@ impl Store {
     /// Does a piece of the work that the rules ask for. Blocks on the disk.
     pub fn trim(
         &self,
-        now: Wall,
+        clock: TrimClock,
         rules: &Retention,
         budget: TrimBudget,
     ) -> Result<Trimmed, StoreError> {
         let mut state = self.trim.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
-        let ms_before = |age| keys::instant_ms(now.minus(age).instant());
-        let mut cutoff = self.cutoffs.history().max(ms_before(rules.age));
+        self.lower(clock.now, rules)?;
         let slice_compacted = self.trim_slice(state)?;
-        if state.slice.is_none() && self.family_bytes(options::HISTORY) > rules.bytes {
-            cutoff = cutoff.max(self.step(now)?);
-            state.slice = Some(0);
+        if clock.steady
+            && let Some(newest) = self.newest()?
+        {
+            let newest = newest.min(keys::instant_ms(clock.now.instant()));
+            self.trim_times(state, newest, rules)?;
+            self.trim_output(newest, rules)?;
         }
-        self.raise(cutoff, ms_before(REQUEST_ROWS_KEPT))?;
-        self.trim_output(now, rules)?;
+        let cutoff = self.cutoffs.history();
         self.trim_due_files(state)?;
         let (rows_deleted, round_done) =
             self.trim_counts(state, rules.runs_per_task, budget.rows)?;
@@ -135,17 +154,63 @@ impl Store {
         Ok(())
     }
 
+    /// Moves the marks by age and, if there are too many bytes, by a step more.
+    fn trim_times(
+        &self,
+        state: &mut TrimState,
+        newest: u64,
+        rules: &Retention,
+    ) -> Result<(), StoreError> {
+        let mut history = newest.saturating_sub(whole_ms(rules.age));
+        let request = newest.saturating_sub(whole_ms(REQUEST_ROWS_KEPT));
+        let mut bytes = None;
+        if state.slice.is_none() && self.family_bytes(options::HISTORY) > rules.bytes {
+            bytes = Some(self.step(newest)?);
+            history = history.max(bytes.unwrap_or(0));
+            state.slice = Some(0);
+        }
+        self.raise(history, request, bytes)
+    }
+
+    /// Takes marks back that lie beyond what the clock allows.
+    fn lower(&self, now: Wall, rules: &Retention) -> Result<(), StoreError> {
+        let now = keys::instant_ms(now.instant());
+        let by_bytes = Some(self.cutoffs.bytes()).filter(|mark| *mark <= now).unwrap_or(0);
+        let history = now.saturating_sub(whole_ms(rules.age)).max(by_bytes);
+        let request = now.saturating_sub(whole_ms(REQUEST_ROWS_KEPT));
+        let mut batch = WriteBatch::default();
+        if self.cutoffs.history() > history + MARK_SLACK_MS {
+            let (from_ms, to_ms) = (self.cutoffs.history(), history);
+            tracing::warn!(from_ms, to_ms, "the mark of the history was ahead of the clock");
+            self.cutoffs.lower_history(history);
+            self.cutoffs.set_bytes(by_bytes);
+            self.put_mark(&mut batch, keys::CUTOFF_HISTORY, history);
+            self.put_mark(&mut batch, keys::CUTOFF_BYTES, by_bytes);
+        }
+        if self.cutoffs.request() > request + MARK_SLACK_MS {
+            self.cutoffs.lower_request(request);
+            self.put_mark(&mut batch, keys::CUTOFF_REQUEST, request);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.db.write(batch).map_err(|error| self.failed(error))
+    }
+
+    fn put_mark(&self, batch: &mut WriteBatch, which: u8, ms: u64) {
+        let key = [keys::META_CUTOFF, which];
+        batch.put_cf(self.family(options::META), key, values::ms_encode(ms));
+    }
+
     /// Moves the marks and cuts the old end of the indexes off.
-    fn raise(&self, history: u64, request: u64) -> Result<(), StoreError> {
-        let meta = self.family(options::META);
+    fn raise(&self, history: u64, request: u64, bytes: Option<u64>) -> Result<(), StoreError> {
         let rows = self.family(options::HISTORY);
         let mut batch = WriteBatch::default();
+        if let Some(bytes) = bytes {
+            self.put_mark(&mut batch, keys::CUTOFF_BYTES, bytes);
+        }
         if history > self.cutoffs.history() {
-            batch.put_cf(
-                meta,
-                [keys::META_CUTOFF, keys::CUTOFF_HISTORY],
-                values::ms_encode(history),
-            );
+            self.put_mark(&mut batch, keys::CUTOFF_HISTORY, history);
             if self.oldest()?.is_some_and(|oldest| oldest < history) {
                 batch.delete_range_cf(
                     rows,
@@ -155,11 +220,7 @@ impl Store {
             }
         }
         if request > self.cutoffs.request() {
-            batch.put_cf(
-                meta,
-                [keys::META_CUTOFF, keys::CUTOFF_REQUEST],
-                values::ms_encode(request),
-            );
+            self.put_mark(&mut batch, keys::CUTOFF_REQUEST, request);
         }
         if batch.is_empty() {
             return Ok(());
@@ -167,25 +228,37 @@ impl Store {
         self.db.write(batch).map_err(|error| self.failed(error))?;
         self.cutoffs.raise_history(history);
         self.cutoffs.raise_request(request);
+        if let Some(bytes) = bytes {
+            self.cutoffs.set_bytes(bytes);
+        }
         Ok(())
     }
 
     /// The time of the oldest run that is kept.
     fn oldest(&self) -> Result<Option<u64>, StoreError> {
+        self.end_of_times(IteratorMode::End)
+    }
+
+    /// The time of the newest run.
+    fn newest(&self) -> Result<Option<u64>, StoreError> {
+        self.end_of_times(IteratorMode::Start)
+    }
+
+    /// One end of the index by time, in which the newest comes first.
+    fn end_of_times(&self, end: IteratorMode<'_>) -> Result<Option<u64>, StoreError> {
         let mut reading = ReadOptions::default();
         reading.set_iterate_lower_bound([keys::HISTORY_TIME]);
         reading.set_iterate_upper_bound([keys::HISTORY_STATE]);
         let family = self.family(options::HISTORY);
-        let mut rows = self.db.iterator_cf_opt(family, reading, IteratorMode::End);
+        let mut rows = self.db.iterator_cf_opt(family, reading, end);
         let row = rows.next().transpose().map_err(|error| self.failed(error))?;
         Ok(row.and_then(|(key, _)| keys::history_ms(&key)))
     }
 
     /// A mark that forgets a piece of the time that is kept.
-    fn step(&self, now: Wall) -> Result<u64, StoreError> {
-        let now = keys::instant_ms(now.instant());
-        let oldest = self.oldest()?.unwrap_or(now);
-        Ok(oldest + (now.saturating_sub(oldest) / BYTES_STEP).max(1))
+    fn step(&self, newest: u64) -> Result<u64, StoreError> {
+        let oldest = self.oldest()?.unwrap_or(newest);
+        Ok(oldest + (newest.saturating_sub(oldest) / BYTES_STEP).max(1))
     }
 
     /// Compacts the next slices of the rows by task, if bytes are being brought down.
@@ -212,7 +285,7 @@ impl Store {
     }
 
     /// Output lies in order of time: its old end goes with one range delete.
-    fn trim_output(&self, now: Wall, rules: &Retention) -> Result<(), StoreError> {
+    fn trim_output(&self, newest: u64, rules: &Retention) -> Result<(), StoreError> {
         let family = self.family(options::OUTPUT);
         let mut rows = self.db.iterator_cf(family, IteratorMode::Start);
         let first = rows.next().transpose().map_err(|error| self.failed(error))?;
@@ -220,10 +293,9 @@ impl Store {
             return Ok(());
         };
         drop(rows);
-        let mut cutoff = keys::instant_ms(now.minus(rules.output_age).instant());
+        let mut cutoff = newest.saturating_sub(whole_ms(rules.output_age));
         if self.family_bytes(options::OUTPUT) > rules.output_bytes {
-            let now = keys::instant_ms(now.instant());
-            let step = (now.saturating_sub(oldest) / BYTES_STEP).max(1);
+            let step = (newest.saturating_sub(oldest) / BYTES_STEP).max(1);
             cutoff = cutoff.max(oldest + step);
         }
         if cutoff <= oldest {
@@ -311,6 +383,10 @@ impl Store {
         }
         self.db.write(batch).map_err(|error| self.failed(error))
     }
+}
+
+fn whole_ms(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The hash byte that a slice begins at.

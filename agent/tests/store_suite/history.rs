@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tocktower_agent::store::{
     AllRuns, OutputStream, Query, QueryAnswer, Retention, RunCursor, RunPage, StateSet, TaskRuns,
-    TrimBudget,
+    TrimBudget, TrimClock,
 };
 use tocktower_core::agent::effect::StoreOp;
 use tocktower_core::hash::RangeCount;
@@ -215,10 +215,16 @@ fn the_ranges_with_history_are_known_for_any_count() {
 // --- forgetting ---------------------------------------------------------------------------------
 
 const DAY_MS: i64 = 86_400_000;
+const YEARS_MS: i64 = 4 * 365 * DAY_MS;
 
 fn keep(age_ms: i64) -> Retention {
     let age = Duration::from_millis(age_ms as u64);
     Retention { age, output_age: age, ..Retention::default() }
+}
+
+/// A clock that has been believed for long.
+fn steady(ms: i64) -> TrimClock {
+    TrimClock { now: Wall::from_millis(ms), steady: true }
 }
 
 fn rows(disk: &Disk, of: &str) -> u64 {
@@ -236,14 +242,15 @@ fn age_hides_runs_at_once_and_compaction_frees_them() {
         let run = run_id("a", ms);
         disk.apply([StoreOp::Output { run, attempt: attempt(1), output: output.clone() }]);
     }
-    let trimmed =
-        disk.store().trim(Wall::from_millis(1_060), &keep(1_000), TrimBudget::default()).unwrap();
+    disk.apply([history(run("z", 1_060, RunState::Succeeded))]);
+    let budget = TrimBudget::default();
+    let trimmed = disk.store().trim(steady(1_060), &keep(1_000), budget).unwrap();
     assert_eq!(trimmed.history_from_ms, 60);
     for _ in 0..2 {
         assert_eq!(times(&disk.store().task_runs(&of_task("a")).unwrap()), [100, 90, 80, 70, 60]);
         assert_eq!(
             times(&disk.store().all_runs(&of_all()).unwrap()),
-            [100, 100, 90, 80, 75, 70, 60]
+            [1_060, 100, 100, 90, 80, 75, 70, 60]
         );
         let failed = AllRuns { states: StateSet::ALL.with(RunState::Failed), ..of_all() };
         assert_eq!(times(&disk.store().all_runs(&failed).unwrap()), [100, 75]);
@@ -255,8 +262,8 @@ fn age_hides_runs_at_once_and_compaction_frees_them() {
         disk.open().unwrap();
     }
     disk.store().compact().unwrap();
-    // 7 runs, each with a row and an entry by time, and two by state.
-    assert_eq!(rows(&disk, "history"), 7 * 2 + 2);
+    // 8 runs, each with a row and an entry by time, and two by state.
+    assert_eq!(rows(&disk, "history"), 8 * 2 + 2);
     assert_eq!(rows(&disk, "output"), 1);
 }
 
@@ -268,7 +275,7 @@ fn a_task_keeps_its_newest_runs_however_small_the_budget() {
         let mut deleted = 0;
         loop {
             let budget = TrimBudget { rows: budget };
-            let trimmed = disk.store().trim(Wall::from_millis(1_000), &rules, budget).unwrap();
+            let trimmed = disk.store().trim(steady(1_000), &rules, budget).unwrap();
             deleted += trimmed.rows_deleted;
             if trimmed.round_done {
                 break;
@@ -295,19 +302,23 @@ fn too_many_bytes_cost_the_oldest_runs_step_by_step() {
     let whole = disk.store().stats().bytes;
     let rules =
         Retention { bytes: whole * 3 / 4, age: Duration::from_secs(86_400 * 365), ..keep(0) };
-    let now = Wall::from_millis(64 * DAY_MS);
+    let now = steady(64 * DAY_MS);
     let mut calls = 0;
-    loop {
+    let mark = loop {
         let trimmed = disk.store().trim(now, &rules, TrimBudget { rows: 100 }).unwrap();
         calls += 1;
         assert!(calls < 5_000);
         if !trimmed.slice_compacted && calls > 1 {
-            break;
+            break trimmed.history_from_ms;
         }
-    }
+    };
     let kept =
         disk.store().task_runs(&TaskRuns { limit: 100, ..of_task("t7") }).unwrap().runs.len();
     assert!((36..=56).contains(&kept), "{kept} of 64 days, {calls} calls");
+    // No wrong clock has set this mark: it stays.
+    disk.open().unwrap();
+    let later = disk.store().trim(now, &rules, TrimBudget::default()).unwrap();
+    assert_eq!(later.history_from_ms, mark);
 }
 
 #[test]
@@ -317,10 +328,53 @@ fn requests_and_ranges_are_forgotten() {
     first.request = Some(5);
     disk.apply([history(first)]);
     let now = clock().plus(Duration::from_secs(3_600 * 48));
-    disk.store().trim(now, &keep(0), TrimBudget::default()).unwrap();
+    disk.apply([history(run("newest", now.millis(), RunState::Succeeded))]);
+    disk.store().trim(steady(now.millis()), &keep(0), TrimBudget::default()).unwrap();
     let again = put("c", 1, 1, Some(5), one_shot_raw("c", 1));
     assert_eq!(disk.apply([again]).duplicates, []);
-    assert_eq!(disk.store().history_ranges(RangeCount::DEFAULT).unwrap(), []);
+    assert_eq!(disk.store().history_ranges(RangeCount::DEFAULT).unwrap().len(), 1);
     disk.store().compact().unwrap();
-    assert_eq!(rows(&disk, "history"), 0);
+    assert_eq!(rows(&disk, "history"), 2);
+}
+
+#[test]
+fn a_clock_that_is_years_ahead_forgets_nothing() {
+    let mut disk = two_tasks();
+    let before = disk.store().all_runs(&of_all()).unwrap();
+    for steady in [false, true] {
+        let clock = TrimClock { now: Wall::from_millis(YEARS_MS), steady };
+        let trimmed = disk.store().trim(clock, &keep(1_000), TrimBudget::default()).unwrap();
+        assert_eq!(trimmed.history_from_ms, 0, "steady: {steady}");
+        disk.store().compact().unwrap();
+        assert_eq!(disk.store().all_runs(&of_all()).unwrap(), before);
+    }
+    // Not even when it has run something there, as long as nobody has believed it for long.
+    disk.apply([history(run("z", YEARS_MS, RunState::Succeeded))]);
+    let clock = TrimClock { steady: false, ..steady(YEARS_MS) };
+    disk.store().trim(clock, &keep(1_000), TrimBudget::default()).unwrap();
+    assert_eq!(times(&disk.store().all_runs(&of_all()).unwrap()).len(), before.runs.len() + 1);
+}
+
+#[test]
+fn a_mark_that_a_wrong_clock_has_set_is_lowered_and_new_runs_are_seen() {
+    let mut disk = Disk::new();
+    disk.apply([history(run("z", YEARS_MS, RunState::Succeeded))]);
+    disk.store().trim(steady(YEARS_MS), &keep(1_000), TrimBudget::default()).unwrap();
+    let mut new = run("c", 200, RunState::Failed);
+    new.request = Some(9);
+    disk.apply([history(new)]);
+    assert_eq!(disk.store().task_runs(&of_task("c")).unwrap().runs, []);
+    disk.open().unwrap();
+    let clock = TrimClock { steady: false, ..steady(1_000) };
+    let trimmed = disk.store().trim(clock, &keep(1_000), TrimBudget::default()).unwrap();
+    assert_eq!(trimmed.history_from_ms, 0);
+    for _ in 0..2 {
+        assert_eq!(times(&disk.store().task_runs(&of_task("c")).unwrap()), [200]);
+        assert_eq!(times(&disk.store().all_runs(&of_all()).unwrap()), [YEARS_MS, 200]);
+        assert_eq!(disk.store().run(&run_id("c", 200)).unwrap().len(), 1);
+        disk.open().unwrap();
+    }
+    disk.store().compact().unwrap();
+    let again = put("c", 1, 1, Some(9), one_shot_raw("c", 1));
+    assert_eq!(disk.apply([again]).duplicates.len(), 1, "the mark of requests was lowered too");
 }

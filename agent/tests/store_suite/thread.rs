@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tocktower_agent::store::{
     Query, QueryAnswer, Retention, SendError, StoreAnswer, StoreRequest, StoreThread, TrimBudget,
+    TrimClock,
 };
 use tocktower_core::agent::effect::{BatchNumber, LoadId, LoadRequest};
 use tocktower_core::agent::input::LoadAnswer;
@@ -83,7 +84,8 @@ fn forgetting_is_answered_and_does_not_hold_up_batches() {
     for n in 1..=5 {
         let op = history(run("a", n, RunState::Succeeded));
         handle.try_send(StoreRequest::Commit(batch(n as u64, true, [op]))).unwrap();
-        handle.try_send(StoreRequest::Trim { now: clock(), rules, budget }).unwrap();
+        let clock = TrimClock { now: clock(), steady: true };
+        handle.try_send(StoreRequest::Trim { clock, rules, budget }).unwrap();
     }
     drop(handle);
     thread.join();

@@ -73,7 +73,8 @@ pub(super) async fn serve(
 impl Stream {
     async fn obey(&mut self, command: WatchCommand) -> Result<(), Gone> {
         match command {
-            WatchCommand::Open { watcher, range, from } => {
+            // There is nowhere else.
+            WatchCommand::Open { watcher, range, from, .. } => {
                 self.watchers.insert(watcher, Watcher { range, next: from });
                 self.send(WatchMessage::Opened { watcher }).await
             }

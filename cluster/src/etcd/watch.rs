@@ -10,6 +10,11 @@
 //! who reads knows what it has. The stream asks for a leader, so that a member that is cut off from
 //! the others ends its watchers instead of keeping silent.
 //!
+//! A member can keep silent all the same: one whose disk is stuck applies nothing, so it has no
+//! events, and answers pings. Who follows sees that a write of its own does not come, and asks for
+//! its next watcher elsewhere (`Open`). Then this stream leaves its member with all its watchers,
+//! which lie there just as silent, at most once in a while: else each of them would move it on.
+//!
 //! Answers are not fragmented. They would bring whole revisions only once they are put together
 //! again, and etcd cuts them slowly, counting the bytes anew for each event: 200,000 events took
 //! 6.4 s to come in fragments and 0.7 s without. So the limit of what is decoded is raised instead,
@@ -17,7 +22,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream};
 use tocktower_core::ids::Revision;
@@ -32,6 +37,10 @@ const EVENTS_PER_MESSAGE: usize = 1_024;
 /// Pause before a stream is opened again, doubled with each failure.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a stream stays with the member that it was moved to. Longer than a follower rests and
+/// then waits for an opening, so that all who stalled with the old member are served by the same
+/// new one, and one that is merely slow is not left at once.
+const MOVE_EVERY: Duration = Duration::from_secs(10);
 
 /// The reader, or who sends commands, is gone: so is the stream.
 struct Gone;
@@ -71,6 +80,9 @@ struct Stream {
     messages: mpsc::Sender<WatchMessage>,
     /// Times that the stream broke or did not open since it last worked.
     failures: u32,
+    /// What the next gRPC stream begins with: it was asked for elsewhere than on the last.
+    next: Option<Asked>,
+    moved_at: Option<Instant>,
 }
 
 pub(super) async fn serve(
@@ -78,7 +90,7 @@ pub(super) async fn serve(
     commands: mpsc::UnboundedReceiver<WatchCommand>,
     messages: mpsc::Sender<WatchMessage>,
 ) {
-    let mut stream = Stream { shared, commands, messages, failures: 0 };
+    let mut stream = Stream { shared, commands, messages, failures: 0, next: None, moved_at: None };
     // `Gone` is this task's stop.
     while let Ok(asked) = stream.first().await {
         if stream.connected(asked).await.is_err() {
@@ -90,12 +102,12 @@ pub(super) async fn serve(
 impl Stream {
     /// Waits until a watcher is asked for.
     async fn first(&mut self) -> Result<Asked, Gone> {
+        if let Some(asked) = self.next.take() {
+            return Ok(asked);
+        }
         loop {
-            match self.command().await? {
-                WatchCommand::Open { watcher, range, from } => {
-                    return Ok(Asked { watcher, range, from });
-                }
-                WatchCommand::Close { .. } => {}
+            if let Some(asked) = asked(self.command().await?) {
+                return Ok(asked);
             }
         }
     }
@@ -169,7 +181,14 @@ impl Stream {
     async fn serve(&mut self, connection: &mut Connection) -> Result<String, Gone> {
         loop {
             tokio::select! {
-                command = self.commands.recv() => connection.obey(command.ok_or(Gone)?),
+                command = self.commands.recv() => {
+                    let command = command.ok_or(Gone)?;
+                    if self.moves(&command) {
+                        self.next = asked(command);
+                        return Ok("a watcher kept silent".into());
+                    }
+                    connection.obey(command);
+                }
                 answer = connection.answers.message() => match answer {
                     Ok(Some(answer)) => self.take(connection, &answer).await?,
                     Ok(None) => return Ok("etcd ended the stream".into()),
@@ -178,6 +197,17 @@ impl Stream {
                 () = self.messages.closed() => return Err(Gone),
             }
         }
+    }
+
+    /// Whether this command has the stream leave its member.
+    fn moves(&mut self, command: &WatchCommand) -> bool {
+        let wanted = matches!(command, WatchCommand::Open { elsewhere: true, .. });
+        let lately = self.moved_at.is_some_and(|at| at.elapsed() < MOVE_EVERY);
+        let moves = wanted && !lately && self.shared.members.count() > 1;
+        if moves {
+            self.moved_at = Some(Instant::now());
+        }
+        moves
     }
 
     async fn take(
@@ -246,7 +276,7 @@ impl Stream {
 impl Connection {
     fn obey(&mut self, command: WatchCommand) {
         let request = match command {
-            WatchCommand::Open { watcher, range, from } => {
+            WatchCommand::Open { watcher, range, from, .. } => {
                 let number = self.next_number;
                 self.next_number += 1;
                 self.watchers.insert(number, Some(watcher));
@@ -261,6 +291,13 @@ impl Connection {
         };
         // If the sender has ended, so has the stream, and its watchers are about to be told.
         let _ = self.outgoing.send(request);
+    }
+}
+
+fn asked(command: WatchCommand) -> Option<Asked> {
+    match command {
+        WatchCommand::Open { watcher, range, from, .. } => Some(Asked { watcher, range, from }),
+        WatchCommand::Close { .. } => None,
     }
 }
 

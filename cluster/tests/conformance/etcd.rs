@@ -162,6 +162,27 @@ async fn three_members_outlive_one_and_stand_still_without_two() {
     until_put(&store, "d").await;
 }
 
+#[tokio::test]
+async fn a_watcher_that_kept_silent_is_opened_at_another_member() {
+    let etcd = EtcdCluster::start(3).await;
+    let store = store(&etcd.endpoints());
+    let before = store.put("a", "1").await;
+    let mut reader = store.watch();
+    reader.open(1, before.next()).await;
+    // Its connections stay open; pings would tell after a quarter of a minute.
+    etcd.pause(0);
+    let after = until_put(&store, "b").await;
+    reader.ask_elsewhere(2, before.next());
+    until_ended(&mut reader, 1).await;
+    assert_eq!(reader.message().await, WatchMessage::Opened { watcher: WatcherId(2) });
+    assert_eq!(reader.story(2, after).await, ["+b=x"]);
+    // Others who stalled with the old member come now: the stream does not move on for each.
+    reader.ask_elsewhere(3, before.next());
+    assert_eq!(reader.message().await, WatchMessage::Opened { watcher: WatcherId(3) });
+    assert_eq!(reader.story(3, after).await, ["+b=x"]);
+    etcd.resume(0);
+}
+
 const CREATES: usize = 200_000;
 
 #[tokio::test]

@@ -184,8 +184,17 @@ impl Reader {
 
     /// Asks for the case's whole prefix.
     pub fn ask(&self, watcher: u64, from: Revision) {
-        let range = self.store.all();
-        self.send(WatchCommand::Open { watcher: WatcherId(watcher), range, from });
+        self.ask_at(watcher, from, false);
+    }
+
+    /// Asks for it at another member than before.
+    pub fn ask_elsewhere(&self, watcher: u64, from: Revision) {
+        self.ask_at(watcher, from, true);
+    }
+
+    fn ask_at(&self, watcher: u64, from: Revision, elsewhere: bool) {
+        let (watcher, range) = (WatcherId(watcher), self.store.all());
+        self.send(WatchCommand::Open { watcher, range, from, elsewhere });
     }
 
     /// Asks, and waits until the watcher is open.

@@ -378,7 +378,7 @@ impl World {
             tz_version: "sim".to_owned(),
             host_id: at.name.to_string(),
         };
-        let ops = AgentOps { keys, identity, epoch: Epoch(1) };
+        let ops = AgentOps::new(keys, identity, Epoch(1));
         let mut effects = Vec::new();
         at.driver = Some(Driver::new(config, ops, now, &mut effects));
         at.step_at = u64::MAX;
@@ -590,7 +590,8 @@ impl World {
 
     fn watch(&mut self, host: usize, command: WatchCommand) {
         match command {
-            WatchCommand::Open { watcher, range, from } => {
+            // All members are one here.
+            WatchCommand::Open { watcher, range, from, .. } => {
                 let watching = Watcher { range, next: from, opened: false };
                 self.hosts[host].watchers.insert(watcher, watching);
                 self.plan_push(host);

@@ -23,7 +23,7 @@ use std::process::{Command as StdCommand, Stdio};
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tocktower_core::task::{Command, Program};
 use tocktower_core::time::Wall;
 
@@ -74,13 +74,28 @@ impl From<io::Error> for LaunchError {
     }
 }
 
-/// A process that was started. Dropping it kills the process if it still runs.
+/// A process that was started. Dropping it while it runs kills it with its group and its cgroup:
+/// the last resort of an agent that has no time left for an orderly end.
 pub(super) struct Launched {
     pub(super) child: tokio::process::Child,
     pub(super) pid: Pid,
     pub(super) cgroup: Option<Cgroup>,
     pub(super) started_at: Wall,
     _main: MainProcess,
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        // Until it is reaped its number, which is that of its group, is nobody else's.
+        if self.child.id().is_none() {
+            return;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        // An empty group is what this is for.
+        let _ = kill_process_group(self.pid, Signal::KILL);
+    }
 }
 
 /// Starts the process; blocks until the program is loaded.

@@ -24,11 +24,11 @@ mod user;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tocktower_core::run::{AttemptEnd, Finished, ResultCode};
 use tocktower_core::task::{Action, Command};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::live::RunOutput;
@@ -55,6 +55,8 @@ pub(super) struct Commands {
     cgroups: Option<Arc<Cgroups>>,
     procs: Arc<ProcReader>,
     left_pipes: LeftPipes,
+    /// From when on the grace is short; `None` as long as the agent stays.
+    hurry: watch::Sender<Option<Instant>>,
     sweeper: JoinHandle<()>,
 }
 
@@ -77,8 +79,14 @@ impl Commands {
             cgroups,
             procs,
             left_pipes: LeftPipes::new(),
+            hurry: watch::Sender::new(None),
             sweeper,
         }
+    }
+
+    /// From this moment on TERM is followed by KILL within the short grace.
+    pub(super) fn hurry_from(&self, at: Instant) {
+        self.hurry.send_modify(|from| *from = Some(from.map_or(at, |known| known.min(at))));
     }
 
     /// Runs one command to its end.
@@ -101,6 +109,7 @@ impl Commands {
             Err(LaunchError::Unlicensed) => return None,
             Err(error) => return Some(failed(error.to_string())),
         };
+        output.begin();
         let event = tokio::select! {
             biased;
             status = launched.child.wait() => Event::Exited(status),
@@ -150,7 +159,7 @@ impl Commands {
     ) -> Option<ExitStatus> {
         let tree = Tree::new(run, launched.pid, launched.cgroup.as_ref());
         tokio::select! {
-            gone = tree.stop(self.config.grace, &self.procs) => if !gone {
+            gone = tree.stop(self.config.grace, self.hurry.subscribe(), &self.procs) => if !gone {
                 tracing::error!(pid = launched.pid.as_raw_pid(), "processes survived KILL");
             },
             () = pipes.pump() => unreachable!("pumping goes on until it is dropped"),

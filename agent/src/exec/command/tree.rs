@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getpid, kill_process_group};
 
+use tokio::sync::watch;
+
 use super::cgroup::Cgroup;
 use super::environment::identity;
 use super::proc_table::{ProcReader, Process, signal};
@@ -41,29 +43,41 @@ struct Hunt {
     warned: BTreeSet<(i32, u64)>,
 }
 
+/// When TERM has had its time: after the grace, or the short one once the agent is on its way out.
+fn kill_at(begun: Instant, grace: Duration, hurry: Option<Instant>) -> Instant {
+    let patient = begun + grace;
+    hurry.map_or(patient, |from| patient.min(from.max(begun) + limits::GRACE_LEAVING))
+}
+
 impl<'a> Tree<'a> {
     pub(super) fn new(run: &StartRun, main: Pid, cgroup: Option<&'a Cgroup>) -> Tree<'a> {
         let mark = |(name, value)| format!("{name}={value}").into_bytes();
         Tree { main, cgroup, marks: identity(run).into_iter().map(mark).collect() }
     }
 
-    /// False if something is still there long after KILL.
-    pub(super) async fn stop(&self, grace: Duration, procs: &Arc<ProcReader>) -> bool {
-        let kill_at = Instant::now() + grace;
-        let give_up_at = kill_at + limits::KILL_WAIT_MAX;
+    /// False if something is still there long after KILL. `hurry` may shorten the grace meanwhile:
+    /// from the moment in it on.
+    pub(super) async fn stop(
+        &self,
+        grace: Duration,
+        mut hurry: watch::Receiver<Option<Instant>>,
+        procs: &Arc<ProcReader>,
+    ) -> bool {
+        let begun = Instant::now();
         let mut hunt = Hunt::default();
         let mut pause = limits::LOOK_PAUSE_MIN;
         let mut killing = false;
         self.signal_group(Signal::TERM);
         loop {
             let Some(alive) = self.alive(&mut hunt, procs).await else {
-                return self.stop_blind(kill_at).await;
+                return self.stop_blind(begun, grace, &mut hurry).await;
             };
             if alive.is_empty() {
                 return true;
             }
+            let kill_at = kill_at(begun, grace, *hurry.borrow());
             let now = Instant::now();
-            if now >= give_up_at {
+            if now >= kill_at + limits::KILL_WAIT_MAX {
                 return false;
             }
             if now >= kill_at && !killing {
@@ -78,9 +92,20 @@ impl<'a> Tree<'a> {
     }
 
     /// Without `/proc` nobody can tell what is left: the grace passes in full.
-    async fn stop_blind(&self, kill_at: Instant) -> bool {
+    async fn stop_blind(
+        &self,
+        begun: Instant,
+        grace: Duration,
+        hurry: &mut watch::Receiver<Option<Instant>>,
+    ) -> bool {
         tracing::warn!("/proc cannot be read: only the group of a command is stopped");
-        tokio::time::sleep_until(kill_at.into()).await;
+        loop {
+            let kill_at = kill_at(begun, grace, *hurry.borrow_and_update());
+            tokio::select! {
+                () = tokio::time::sleep_until(kill_at.into()) => break,
+                Ok(()) = hurry.changed() => {}
+            }
+        }
         if let Some(cgroup) = self.cgroup {
             cgroup.kill();
         }

@@ -185,15 +185,56 @@ async fn a_noop_ends_when_it_starts_and_a_batch_ends_in_order() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_then_cancels_and_refuses_what_comes_later() {
-    let mut bench = Bench::new();
-    let short = bench.start(shell("exit 0"));
-    let long = bench.start(argv(&["sleep", "3117"]));
-    assert_eq!(bench.executors.shutdown(Duration::from_millis(300)).await, 1);
-    assert_eq!(bench.end(short).await.end, AttemptEnd::Succeeded);
-    assert_eq!(bench.end(long).await.end, AttemptEnd::Cancelled);
+async fn shutdown_ends_trees_that_ignore_term_and_refuses_what_comes_later() {
+    // The short grace counts, not the agent's own.
+    let mut bench = Bench::with(|config| config.grace = Duration::from_secs(3_600));
+    let tree = bench.start(shell("trap '' TERM; setsid sleep 3117 & sleep 3117; sleep 3117"));
+    eventually("the tree is up", || processes("3117") == 2).await;
+    assert_eq!(bench.executors.shutdown().await, 1);
+    assert_eq!(bench.end(tree).await.end, AttemptEnd::Cancelled);
+    assert_eq!(processes("3117"), 0);
     let late = bench.outcome(Action::Noop).await;
     assert_eq!(reason(&late), "the agent is shutting down");
     assert_eq!(late.started_at, None);
-    assert_eq!(processes("3117"), 0);
+}
+
+#[tokio::test]
+async fn a_tree_that_is_being_stopped_is_hurried_when_the_agent_leaves() {
+    let mut bench = Bench::with(|config| config.grace = Duration::from_secs(3_600));
+    let tree = bench.start(shell("trap '' TERM; sleep 3118 & sleep 3118; sleep 3118"));
+    eventually("the tree is up", || processes("3118") == 2).await;
+    assert!(bench.executors.cancel(tree));
+    bench.executors.hurry_from(std::time::Instant::now());
+    assert_eq!(bench.end(tree).await.end, AttemptEnd::Cancelled);
+    assert_eq!(processes("3118"), 0);
+}
+
+/// As when a second signal ends the program at once.
+#[test]
+fn a_runtime_that_ends_without_a_word_takes_groups_along() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bench = runtime.block_on(async {
+        let mut bench = Bench::new();
+        bench.start(shell("trap '' TERM; sleep 3119 & sleep 3119; sleep 3119"));
+        eventually("the tree is up", || processes("3119") == 2).await;
+        bench
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let until = std::time::Instant::now() + PATIENCE;
+    while processes("3119") > 0 {
+        assert!(std::time::Instant::now() < until, "the group is left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(bench);
+}
+
+#[tokio::test]
+async fn an_attempt_has_begun_once_its_licence_was_looked_at_last() {
+    let mut bench = Bench::new();
+    let ticket = bench.start(argv(&["sleep", "3120"]));
+    let begun = |bench: &Bench| bench.executors.has_begun(ticket);
+    eventually("it has begun", || begun(&bench)).await;
+    bench.executors.cancel(ticket);
+    bench.end(ticket).await;
+    assert!(!begun(&bench), "it is over");
 }

@@ -54,6 +54,7 @@ cases! {
         show_deletes,
         share_a_stream,
         can_be_closed,
+        are_served_where_there_is_no_elsewhere,
         wait_for_slow_readers;
     leases:
         take_their_keys_along_when_they_expire,

@@ -70,9 +70,9 @@ pub async fn share_a_stream(store: Store) {
     reader.open(1, from).await;
     for (watcher, name) in [(2, "a"), (3, "b")] {
         let range = KeyRange::prefix(&store.key(name));
-        reader.send(WatchCommand::Open { watcher: WatcherId(watcher), range, from });
-        let opened = WatchMessage::Opened { watcher: WatcherId(watcher) };
-        assert_eq!(reader.message().await, opened);
+        let watcher = WatcherId(watcher);
+        reader.send(WatchCommand::Open { watcher, range, from, elsewhere: false });
+        assert_eq!(reader.message().await, WatchMessage::Opened { watcher });
     }
     let ops = vec![store.put_op("a1", ""), store.put_op("b1", ""), store.put_op("c1", "")];
     store.run(ops).await;
@@ -110,6 +110,24 @@ pub async fn can_be_closed(store: Store) {
     assert_eq!(watchers, [2, 3]);
     drop(reader.stream.commands);
     assert_eq!(reader.stream.messages.recv().await, None, "the stream ends with its commands");
+}
+
+pub async fn are_served_where_there_is_no_elsewhere(store: Store) {
+    let from = store.revision().await.next();
+    let mut reader = store.watch();
+    reader.open(1, from).await;
+    reader.ask_elsewhere(2, from);
+    assert_eq!(reader.message().await, WatchMessage::Opened { watcher: WatcherId(2) });
+    store.put("a", "1").await;
+    let mut watchers = Vec::new();
+    for _ in 0..2 {
+        let WatchMessage::Events { watcher, .. } = reader.message().await else {
+            panic!("events");
+        };
+        watchers.push(watcher.0);
+    }
+    watchers.sort_unstable();
+    assert_eq!(watchers, [1, 2], "the other one is not disturbed");
 }
 
 pub async fn wait_for_slow_readers(store: Store) {
