@@ -279,6 +279,24 @@ fn an_edit_goes_through_the_editor_and_back() {
 }
 
 #[test]
+fn an_answer_that_may_be_out_of_date_says_so_in_json_and_on_the_standard_error() {
+    let (server, address) = Server::start();
+    let run = |args: &[&str]| tock(&[&["--server", &address, "-o", "json"], args].concat());
+    for stale in [false, true] {
+        server.0.lock().unwrap().stale = stale;
+        let list = run(&["task", "list"]);
+        let create = run(&["task", "create", &format!("a-{stale}"), "--every", "1m", "--noop"]);
+        assert_eq!(create.status.code(), Some(0), "{}", stderr(&create));
+        let one = run(&["task", "get", &format!("a-{stale}")]);
+        for output in [list, one] {
+            assert_eq!(output.status.code(), Some(0));
+            assert_eq!(json_of(&output)["stale"], if stale { json!(true) } else { Value::Null });
+            assert_eq!(stderr(&output).contains("warning: the server cannot reach"), stale);
+        }
+    }
+}
+
+#[test]
 fn completions_need_no_server_and_know_the_commands() {
     let script = stdout(&tock(&["completions", "bash"]));
     assert!(script.contains("upcoming") && script.contains("_tock"));

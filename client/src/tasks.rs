@@ -23,6 +23,7 @@ use ulid::Ulid;
 
 use crate::client::{Answer, Client, Repeat, tasks};
 use crate::error::{Error, Refusal};
+use crate::read::Read;
 use crate::limits;
 use crate::schedule::Schedule;
 use crate::task::{Task, TaskState};
@@ -65,6 +66,15 @@ pub struct TaskFilter {
     pub states: Vec<TaskState>,
     /// Part of the name or the description.
     pub search: String,
+/// One page of tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskPage {
+    pub tasks: Vec<Task>,
+    pub next_cursor: Option<String>,
+    /// The server cannot reach the shared state: this is what it last knew.
+    pub stale: bool,
+}
+
     /// With stdin, env and body.
     pub full: bool,
 }
@@ -171,16 +181,19 @@ impl Client {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn get(&self, namespace: &str, name: &str) -> Result<Task, Error> {
+    pub async fn get(&self, namespace: &str, name: &str) -> Result<Read<Task>, Error> {
         let message = v1::GetTaskRequest { namespace: namespace.into(), name: name.into() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).get_task(request).await }
         });
-        Ok(answer.await?.task.ok_or(Error::Incomplete("task"))?.into())
+        let answer = answer.await?;
+        let value = answer.task.ok_or(Error::Incomplete("task"))?.into();
+        Ok(Read { value, stale: answer.stale })
     }
 
-    /// Every task that matches, page by page as the stream is read.
+    /// Every task that matches, page by page as the stream is read. Whether the answers may be out
+    /// of date is told by `list_page` alone.
     ///
     /// ```no_run
     /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
@@ -205,16 +218,14 @@ impl Client {
                 let Some(cursor) = cursor else {
                     return Ok(None);
                 };
-                let (page, next) =
-                    client.list_page(&filter, &cursor, limits::PAGE_ITEMS_MAX).await?;
-                let items = stream::iter(page.into_iter().map(Ok));
-                Ok(Some((items, next)))
+                let page = client.list_page(&filter, &cursor, limits::PAGE_ITEMS_MAX).await?;
+                Ok(Some((stream::iter(page.tasks.into_iter().map(Ok)), page.next_cursor)))
             }
         });
         pages.try_flatten()
     }
 
-    /// One page of a list, and the cursor of the next one if there is one.
+    /// One page of a list.
     ///
     /// # Errors
     /// `invalid_argument` for a cursor that is not from such a list.
@@ -223,7 +234,7 @@ impl Client {
         filter: &TaskFilter,
         cursor: &str,
         limit: u32,
-    ) -> Result<(Vec<Task>, Option<String>), Error> {
+    ) -> Result<TaskPage, Error> {
         let view = if filter.full { v1::TaskView::Full } else { v1::TaskView::Basic };
         let message = v1::ListTasksRequest {
             namespace: filter.namespace.clone().unwrap_or_else(|| "-".to_owned()),
@@ -240,8 +251,11 @@ impl Client {
             async move { tasks(channel).list_tasks(request).await }
         });
         let answer = answer.await?;
-        let next = Some(answer.next_cursor).filter(|cursor| !cursor.is_empty());
-        Ok((answer.tasks.into_iter().map(Task::from).collect(), next))
+        Ok(TaskPage {
+            tasks: answer.tasks.into_iter().map(Task::from).collect(),
+            next_cursor: Some(answer.next_cursor).filter(|cursor| !cursor.is_empty()),
+            stale: answer.stale,
+        })
     }
 
     /// Deletes a task; with `if_revision`, only if it still has that revision. Once this has

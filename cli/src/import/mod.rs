@@ -151,8 +151,9 @@ async fn write_all(
     let bar = progress(tasks.len());
     for chunk in tasks.chunks(CHUNK) {
         let plan = apply::plan(&client, chunk.to_vec()).await?;
+        // What is written is compared with what is there, whatever was read: no need to warn.
         let (mut new, mut changed) = (Vec::new(), Vec::new());
-        for step in plan {
+        for step in plan.value {
             match step.action {
                 Action::Create => new.push(step.task),
                 Action::Change => changed.push(step),

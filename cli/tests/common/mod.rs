@@ -45,6 +45,8 @@ pub fn stderr(output: &Output) -> String {
 #[derive(Default)]
 pub struct State {
     pub tasks: BTreeMap<(String, String), v1::Task>,
+    /// The shared state cannot be reached.
+    pub stale: bool,
     revision: i64,
 }
 
@@ -147,7 +149,7 @@ impl TaskService for Server {
         let v1::GetTaskRequest { namespace, name } = request.into_inner();
         let state = self.0.lock().unwrap();
         let task = state.tasks.get(&key(&namespace, &name)).cloned().ok_or_else(missing)?;
-        Ok(Response::new(v1::GetTaskResponse { task: Some(task), stale: false }))
+        Ok(Response::new(v1::GetTaskResponse { task: Some(task), stale: state.stale }))
     }
 
     async fn list_tasks(
@@ -161,7 +163,8 @@ impl TaskService for Server {
                 && labels.iter().all(|(name, value)| task.labels.get(name) == Some(value))
         };
         let tasks = state.tasks.values().filter(matches).cloned().collect();
-        Ok(Response::new(v1::ListTasksResponse { tasks, next_cursor: String::new(), stale: false }))
+        let (next_cursor, stale) = (String::new(), state.stale);
+        Ok(Response::new(v1::ListTasksResponse { tasks, next_cursor, stale }))
     }
 
     async fn delete_task(
