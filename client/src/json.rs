@@ -92,13 +92,22 @@ fn wrong_fields(task: &SdkTask, given: Given<'_>) -> Vec<FieldError> {
 /// A task as REST answers it.
 pub fn task(task: &SdkTask) -> Task {
     let proto = task.proto();
-    let server = proto.revision != 0;
+    let state = Some(state_word(task.state()).to_owned());
+    if task.is_history() {
+        return Task {
+            namespace: Some(task.namespace().to_owned()),
+            name: Some(task.name().to_owned()),
+            state,
+            last_run: proto.last_run.as_ref().map(run),
+            ..Task::default()
+        };
+    }
     Task {
-        revision: server.then_some(proto.revision),
+        revision: Some(proto.revision).filter(|&revision| revision != 0),
         created_at: proto.created_at.as_ref().map(moment),
         updated_at: proto.updated_at.as_ref().map(moment),
         next_at: proto.next_at.as_ref().map(moment),
-        state: server.then(|| state_word(task.state()).to_owned()),
+        state,
         last_run: proto.last_run.as_ref().map(run),
         ..spec(task)
     }

@@ -22,6 +22,11 @@ pub async fn run(args: Name, context: &mut Context<'_>) -> anyhow::Result<Outcom
     let present = client.get(&namespace, &name).await?;
     warn_if_stale(context.printer, present.stale);
     let present = present.value;
+    anyhow::ensure!(
+        !present.is_history(),
+        "{namespace}/{name} has finished, and nothing is left of it to edit: make it anew with \
+         `tock task create` or `tock task apply`"
+    );
     let text = serde_yaml_ng::to_string(&json::spec(&present))?;
     let mut file = tempfile::Builder::new().prefix("tock-").suffix(".yaml").tempfile()?;
     file.write_all(text.as_bytes())?;
