@@ -32,6 +32,7 @@
 //!   last known; [`Read::stale`] says so.
 
 mod action;
+mod batch;
 mod client;
 mod error;
 mod fleet;
@@ -48,6 +49,7 @@ pub mod time;
 mod watch;
 
 pub use action::{Command, Http};
+pub use batch::BatchItem;
 pub use client::{Client, ClientConfig};
 pub use error::{Error, FieldError, PROBLEM_METADATA, Refusal};
 pub use fleet::{Agent, Pool, Range};
@@ -57,7 +59,7 @@ pub use runs::{
 };
 pub use schedule::{Cron, Fold, Gap, Schedule};
 pub use task::{CatchUpPolicy, Overlap, Retry, Task, TaskState};
-pub use tasks::{BatchItem, Preview, TaskFilter, TaskPage, Triggered, Warning, Written};
+pub use tasks::{Preview, TaskFilter, TaskPage, Triggered, Warning, Written};
 pub use watch::{WatchEvent, WatchFilter};
 
 /// The messages on the wire.

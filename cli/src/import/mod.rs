@@ -147,7 +147,7 @@ async fn write_all(
     if tasks.is_empty() {
         return Ok(());
     }
-    let client = context.client()?;
+    let (client, patient) = (context.client()?, context.patient_client()?);
     let bar = progress(tasks.len());
     for chunk in tasks.chunks(CHUNK) {
         let plan = apply::plan(&client, chunk.to_vec()).await?;
@@ -160,8 +160,8 @@ async fn write_all(
                 Action::Unchanged | Action::Delete => summary.unchanged += 1,
             }
         }
-        create(&client, new, summary, context).await?;
-        change(&client, changed, summary, context).await?;
+        create(&patient, new, summary, context).await?;
+        change(&patient, changed, summary, context).await?;
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
