@@ -2,9 +2,9 @@
 //!
 //! The client is made when it is first asked for, so that commands which need no server (a dry run,
 //! completions) work without one and without a word about its address. It is less patient than the
-//! SDK is by itself: a person at a terminal should learn soon that nobody is there. What writes much
-//! is patient again, once somebody has answered: an import of thousands of lines should not end
-//! half way because etcd changes its leader.
+//! SDK is by itself: a person at a terminal should learn soon that nobody is there. What writes
+//! much is patient again, once somebody has answered: an import of thousands of lines should not
+//! end half way because etcd changes its leader.
 
 use std::time::Duration;
 

@@ -92,8 +92,8 @@ impl Step {
     }
 }
 
-/// Of a one-shot that has left nothing but its last run is known. If that was of the wanted instant,
-/// what is wanted has been done: it is not made and run anew each time that its file is applied.
+/// Of a one-shot that has left nothing but its last run is known. If that was of the wanted
+/// instant, what is wanted has been done: it is not made anew each time that its file is applied.
 fn has_run(history: &Task, wanted: &Task) -> bool {
     let schedules = json::spec(wanted).schedules.unwrap_or_default();
     let [schedule] = schedules.as_slice() else { return false };

@@ -3,10 +3,11 @@
 //! Everything is read and checked before anything is written, over all files; a line that is
 //! refused stops the import unless it is told to go on. That a job has an instant left is checked
 //! by this host's clock, which is good enough for what a crontab can say: there are no years in it,
-//! so a line that never runs (30 February) never runs by any clock. Names come from what a job is, so a second
-//! import finds what the first one made: it creates what is new, replaces what has changed, and
-//! leaves the rest alone. It never deletes; a line that was taken out of a crontab is a decision
-//! for `tock task delete`.
+//! so a line that never runs (30 February) never runs by any clock.
+//!
+//! Names come from what a job is, so a second import finds what the first one made: it creates what
+//! is new, replaces what has changed, and leaves the rest alone. It never deletes; a line that was
+//! taken out of a crontab is a decision for `tock task delete`.
 
 pub mod crontab;
 
