@@ -26,7 +26,7 @@ run: setup ## Builds, starts `tocktower dev --sample` on 127.0.0.1:7080, says wh
 	@scripts/with-progress cargo build $(BUILD)
 	@scripts/run-dev
 
-test: setup ## Runs every test, those on a real etcd included
+test: setup ## Runs the tests, those on a real etcd included; not the measurements
 	@echo "etcd for the tests: $$(scripts/etcd-for-tests)"
 	@scripts/with-progress cargo test $(BUILD) --no-run
 	@cargo build $(BUILD) --bins

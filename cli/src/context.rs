@@ -2,7 +2,9 @@
 //!
 //! The client is made when it is first asked for, so that commands which need no server (a dry run,
 //! completions) work without one and without a word about its address. It is less patient than the
-//! SDK is by itself: a person at a terminal should learn soon that nobody is there.
+//! SDK is by itself: a person at a terminal should learn soon that nobody is there. What writes
+//! much is patient again, once somebody has answered: an import of thousands of lines should not
+//! end half way because etcd changes its leader.
 
 use std::time::Duration;
 
@@ -49,14 +51,22 @@ impl<'a> Context<'a> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let config = ClientConfig {
+        let client = Client::connect(ClientConfig { patience: PATIENCE, ..self.config() })?;
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+
+    /// For writing much: as patient as the SDK is by itself.
+    pub fn patient_client(&self) -> Result<Client, Error> {
+        Client::connect(self.config())
+    }
+
+    fn config(&self) -> ClientConfig {
+        ClientConfig {
             servers: self.settings.servers.clone(),
             token: self.settings.token.clone(),
             timeout: self.timeout,
-            patience: PATIENCE,
-        };
-        let client = Client::connect(config)?;
-        self.client = Some(client.clone());
-        Ok(client)
+            ..ClientConfig::default()
+        }
     }
 }

@@ -166,7 +166,7 @@ pub fn instants(instants: &[v1::ScheduledInstant], clock: &Clock) -> Table {
 
 fn schedules(schedules: &[v1::Schedule]) -> String {
     let told: Vec<String> = schedules.iter().map(schedule).collect();
-    told.join("; ")
+    dash(&told.join("; "))
 }
 
 fn schedule(schedule: &v1::Schedule) -> String {

@@ -7,11 +7,13 @@
 mod common;
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::CommandFactory;
 use common::{Server, stderr, stdout, tock, tock_with};
 use serde_json::{Value, json};
 use tocktower_cli::args::Cli;
+use tocktower_client::Task;
 
 fn json_of(output: &std::process::Output) -> Value {
     serde_json::from_str(&stdout(output)).unwrap_or_else(|e| panic!("{e}: {}", stderr(output)))
@@ -276,6 +278,60 @@ fn an_edit_goes_through_the_editor_and_back() {
     assert_eq!(stdout(&output), "default/a changed: schedules[0].every\n", "{}", stderr(&output));
     let revision = server.0.lock().unwrap().tasks.values().next().unwrap().revision;
     assert_eq!(revision, 2);
+}
+
+#[test]
+fn a_one_shot_that_has_run_is_shown_as_finished_applied_without_a_change_and_not_edited() {
+    let (server, address) = Server::start();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let at = UNIX_EPOCH + Duration::from_secs(now.as_secs() - 60);
+    server.finished("once", at);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("once.json");
+    let write = |at: SystemTime| {
+        let task = Task::new("default", "once").at(at).noop();
+        let text = serde_json::to_string(&tocktower_client::json::spec(&task)).unwrap();
+        std::fs::write(&path, text).unwrap();
+    };
+    let apply = || {
+        let args = ["--server", &address, "-o", "json", "task", "apply", "-f"];
+        let output = tock(&[&args[..], &[path.to_str().unwrap()]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        json_of(&output)["plan"][0]["action"].clone()
+    };
+    let get = json_of(&tock(&["--server", &address, "-o", "json", "task", "get", "once"]));
+    assert_eq!((&get["state"], &get["schedules"]), (&json!("finished"), &Value::Null));
+    assert!(get["last_run"]["instant"].is_string(), "{get}");
+
+    let env = [("EDITOR", "touch"), ("PATH", "/usr/bin:/bin")];
+    let output = tock_with(&["--server", &address, "task", "edit", "once"], &env);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("default/once has finished"), "{}", stderr(&output));
+
+    write(at);
+    assert_eq!(apply(), "unchanged");
+    assert_eq!(server.names(), [] as [&str; 0], "nothing was made");
+    write(at + Duration::from_secs(3_600));
+    assert_eq!(apply(), "create");
+    assert_eq!(server.names(), ["default/once"]);
+}
+
+#[test]
+fn an_answer_that_may_be_out_of_date_says_so_in_json_and_on_the_standard_error() {
+    let (server, address) = Server::start();
+    let run = |args: &[&str]| tock(&[&["--server", &address, "-o", "json"], args].concat());
+    for stale in [false, true] {
+        server.0.lock().unwrap().stale = stale;
+        let list = run(&["task", "list"]);
+        let create = run(&["task", "create", &format!("a-{stale}"), "--every", "1m", "--noop"]);
+        assert_eq!(create.status.code(), Some(0), "{}", stderr(&create));
+        let one = run(&["task", "get", &format!("a-{stale}")]);
+        for output in [list, one] {
+            assert_eq!(output.status.code(), Some(0));
+            assert_eq!(json_of(&output)["stale"], if stale { json!(true) } else { Value::Null });
+            assert_eq!(stderr(&output).contains("warning: the server cannot reach"), stale);
+        }
+    }
 }
 
 #[test]

@@ -199,6 +199,26 @@ fn one_refused_line_stops_the_import_unless_it_is_told_to_go_on() {
 }
 
 #[test]
+fn a_line_that_never_runs_is_refused_by_its_number_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("never.crontab");
+    std::fs::write(&path, "0 1 * * * good1\n0 0 30 2 * never\n0 2 * * * good2\n").unwrap();
+    let path = path.to_str().unwrap();
+    let (server, address) = Server::start();
+
+    for more in [&[][..], &["--dry-run"]] {
+        let args = [&["--server", &address, "import", "crontab", path], more].concat();
+        let output = tock(&args);
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        let told = stderr(&output);
+        assert!(told.contains("never.crontab:2: refused: schedules: no instant is left"), "{told}");
+        assert_eq!(server.names().len(), 0, "{more:?}");
+    }
+    let output = tock(&["--server", &address, "import", "crontab", path, "--keep-going"]);
+    assert_eq!((output.status.code(), server.names().len()), (Some(1), 2));
+}
+
+#[test]
 fn importing_twice_changes_nothing_and_a_changed_setting_changes_its_jobs_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jobs.crontab");

@@ -1,11 +1,13 @@
 //! The JSON forms of the REST API, for files and scripts: what `GET` answers and `POST` takes.
 //!
 //! The structs are the coordinator's own, so a task printed here is byte for byte what REST prints,
-//! and a task read here is checked by the very rules that the server will check it by: `read_task`
-//! and `check` need no server and report every wrong field at once.
+//! and a task read here is checked by the very rules that the server will check it by: `read_task`,
+//! `check` and `check_new` need no server and report every wrong field at once.
 //!
 //! Toward the wire a task goes from its JSON form field by field. That is done after the check, so
 //! what does not parse here was reported there; it is left out instead of ending in a panic.
+
+use std::time::SystemTime;
 
 use serde_json::Value;
 use tocktower_proto::convert::{self, Given, Purpose};
@@ -53,7 +55,33 @@ pub fn read_task(value: Value) -> Result<SdkTask, Vec<FieldError>> {
 /// Every wrong field of a task, by the server's own rules but for those that need the time.
 pub fn check(task: &SdkTask) -> Vec<FieldError> {
     let fresh = new_key();
-    match convert::task_from_proto(task.proto(), given(&fresh)) {
+    wrong_fields(task, given(&fresh))
+}
+
+/// As `check`, with the rules of time for a task that is made at `now`: something must be left to
+/// run. The server asks its own clock again; what no year brings is refused by any clock.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use tocktower_client::{Task, json};
+///
+/// let never = Task::new("default", "never").cron("0 0 30 2 *").noop();
+/// assert!(json::check(&never).is_empty());
+/// assert_eq!(json::check_new(&never, SystemTime::now())[0].path, "schedules");
+/// ```
+pub fn check_new(task: &SdkTask, now: SystemTime) -> Vec<FieldError> {
+    let fresh = new_key();
+    // The type of the moment belongs to a crate that this one does not name: it comes from a text.
+    let purpose = match parse_wall_down(&moment(&crate::time::timestamp(now))) {
+        Ok(now) => Purpose::Create { now },
+        // A clock beyond the years that exist here: the server's will have to do.
+        Err(_) => Purpose::Edit,
+    };
+    wrong_fields(task, Given { purpose, ..given(&fresh) })
+}
+
+fn wrong_fields(task: &SdkTask, given: Given<'_>) -> Vec<FieldError> {
+    match convert::task_from_proto(task.proto(), given) {
         Ok(_) => Vec::new(),
         Err(errors) => {
             errors.into_iter().map(|e| FieldError { path: e.path, message: e.message }).collect()
@@ -64,13 +92,22 @@ pub fn check(task: &SdkTask) -> Vec<FieldError> {
 /// A task as REST answers it.
 pub fn task(task: &SdkTask) -> Task {
     let proto = task.proto();
-    let server = proto.revision != 0;
+    let state = Some(state_word(task.state()).to_owned());
+    if task.is_history() {
+        return Task {
+            namespace: Some(task.namespace().to_owned()),
+            name: Some(task.name().to_owned()),
+            state,
+            last_run: proto.last_run.as_ref().map(run),
+            ..Task::default()
+        };
+    }
     Task {
-        revision: server.then_some(proto.revision),
+        revision: Some(proto.revision).filter(|&revision| revision != 0),
         created_at: proto.created_at.as_ref().map(moment),
         updated_at: proto.updated_at.as_ref().map(moment),
         next_at: proto.next_at.as_ref().map(moment),
-        state: server.then(|| state_word(task.state()).to_owned()),
+        state,
         last_run: proto.last_run.as_ref().map(run),
         ..spec(task)
     }
@@ -228,7 +265,7 @@ pub fn run_state_word(state: v1::RunState) -> &'static str {
 }
 
 /// What the rules need beside the task. They are the rules of an edit: those of a create need the
-/// time, and only the server's time counts.
+/// time.
 fn given(fresh_name: &str) -> Given<'_> {
     Given { namespace: None, name: None, fresh_name, purpose: Purpose::Edit }
 }

@@ -28,8 +28,11 @@
 //!   [`code`](Error::code) and every wrong [field](Error::fields) of a request.
 //! - **Streams.** [`Client::list`] reads page after page; [`Client::watch`] and [`Client::output`]
 //!   outlive the server that they began with.
+//! - **Outages.** Reads are answered also while the shared state cannot be reached, from what was
+//!   last known; [`Read::stale`] says so.
 
 mod action;
+mod batch;
 mod client;
 mod error;
 mod fleet;
@@ -37,6 +40,7 @@ pub mod json;
 mod json_proto;
 pub mod limits;
 mod patience;
+mod read;
 mod runs;
 mod schedule;
 mod task;
@@ -45,15 +49,17 @@ pub mod time;
 mod watch;
 
 pub use action::{Command, Http};
+pub use batch::BatchItem;
 pub use client::{Client, ClientConfig};
 pub use error::{Error, FieldError, PROBLEM_METADATA, Refusal};
 pub use fleet::{Agent, Pool, Range};
+pub use read::Read;
 pub use runs::{
     Attempt, AttemptEnd, OutputChunk, OutputQuery, OutputStream, Run, RunFilter, RunPage, RunState,
 };
 pub use schedule::{Cron, Fold, Gap, Schedule};
 pub use task::{CatchUpPolicy, Overlap, Retry, Task, TaskState};
-pub use tasks::{BatchItem, Preview, TaskFilter, Triggered, Warning, Written};
+pub use tasks::{Preview, TaskFilter, TaskPage, Triggered, Warning, Written};
 pub use watch::{WatchEvent, WatchFilter};
 
 /// The messages on the wire.

@@ -200,6 +200,11 @@ impl Task {
         self.0.next_at.as_ref().map(system_time)
     }
 
+    /// A one-shot that has ended and left: its name and its last run are all that is known of it.
+    pub fn is_history(&self) -> bool {
+        self.state() == TaskState::Finished && self.revision() == 0
+    }
+
     /// It has one instant only.
     pub fn is_one_shot(&self) -> bool {
         let at = |s: &v1::Schedule| matches!(s.kind, Some(v1::schedule::Kind::At(_)));

@@ -2,8 +2,9 @@
 //!
 //! Which of them may be sent again after a lost answer, and why:
 //!
-//! - create, batch and trigger carry an idempotency key that is made once per call, so the server
-//!   knows a repeat. A task without a name gets one here, as a repeat must ask for the same task.
+//! - create, batch (see there) and trigger carry an idempotency key that is made once per call, so
+//!   the server knows a repeat. A task without a name gets one here, as a repeat must ask for the
+//!   same task.
 //! - put of a recurring task ends in the same state however often it is sent. Put of a one-shot
 //!   does not: it may have run and gone between two attempts, and would be made a second time.
 //! - delete, pause and resume end in the same state; a delete that finds nothing after a lost
@@ -16,14 +17,14 @@ use std::time::{Duration, SystemTime};
 
 use futures::Stream;
 use futures::stream::{self, TryStreamExt};
-use prost::Message;
 use tocktower_proto::v1;
 use tonic::Code;
 use ulid::Ulid;
 
 use crate::client::{Answer, Client, Repeat, tasks};
-use crate::error::{Error, Refusal};
+use crate::error::Error;
 use crate::limits;
+use crate::read::Read;
 use crate::schedule::Schedule;
 use crate::task::{Task, TaskState};
 use crate::time::{span, timestamp};
@@ -39,16 +40,6 @@ pub struct Written {
     /// Its placement changed: it is a new incarnation.
     pub moved: bool,
     /// What was accepted and should be looked at.
-    pub warnings: Vec<Warning>,
-}
-
-/// What came of one task of a batch.
-#[derive(Debug)]
-pub struct BatchItem {
-    pub namespace: String,
-    pub name: String,
-    /// The revision of the new task, or why there is none.
-    pub result: Result<i64, Error>,
     pub warnings: Vec<Warning>,
 }
 
@@ -74,6 +65,15 @@ impl TaskFilter {
     pub fn namespace(namespace: impl Into<String>) -> TaskFilter {
         TaskFilter { namespace: Some(namespace.into()), ..TaskFilter::default() }
     }
+}
+
+/// One page of tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskPage {
+    pub tasks: Vec<Task>,
+    pub next_cursor: Option<String>,
+    /// The server cannot reach the shared state: this is what it last knew.
+    pub stale: bool,
 }
 
 /// The next instants of schedules.
@@ -140,47 +140,23 @@ impl Client {
         Ok(Written { task, created, moved, warnings: answer.warnings })
     }
 
-    /// Makes many tasks; each is made or refused by itself. The answers are in the order given.
-    ///
-    /// Long batches are sent in several calls. When one of them fails as a whole, what was made
-    /// before stays made: ask again with the same names, and these answer `already_exists`.
-    ///
-    /// # Errors
-    /// Only what fails a whole call; wrong tasks are in the answer.
-    pub async fn batch(&self, all: Vec<Task>) -> Result<Vec<BatchItem>, Error> {
-        let mut items = Vec::with_capacity(all.len());
-        for part in parts(all) {
-            let sent = part.len();
-            let message = v1::BatchCreateRequest { tasks: part, idempotency_key: new_key() };
-            let answer = self.call("the batch", Repeat::Harmless, |channel| {
-                let request = self.request(message.clone());
-                async move { tasks(channel).batch_create(request).await }
-            });
-            let results = answer.await.result?.results;
-            if results.len() != sent {
-                return Err(Error::Incomplete("result for each task"));
-            }
-            for result in results {
-                items.push(batch_item(result)?);
-            }
-        }
-        Ok(items)
-    }
-
     /// A task as it is now, with its last run. A one-shot that has ended is known for a while.
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn get(&self, namespace: &str, name: &str) -> Result<Task, Error> {
+    pub async fn get(&self, namespace: &str, name: &str) -> Result<Read<Task>, Error> {
         let message = v1::GetTaskRequest { namespace: namespace.into(), name: name.into() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).get_task(request).await }
         });
-        Ok(answer.await?.task.ok_or(Error::Incomplete("task"))?.into())
+        let answer = answer.await?;
+        let value = answer.task.ok_or(Error::Incomplete("task"))?.into();
+        Ok(Read { value, stale: answer.stale })
     }
 
-    /// Every task that matches, page by page as the stream is read.
+    /// Every task that matches, page by page as the stream is read. Whether the answers may be out
+    /// of date is told by `list_page` alone.
     ///
     /// ```no_run
     /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
@@ -205,16 +181,14 @@ impl Client {
                 let Some(cursor) = cursor else {
                     return Ok(None);
                 };
-                let (page, next) =
-                    client.list_page(&filter, &cursor, limits::PAGE_ITEMS_MAX).await?;
-                let items = stream::iter(page.into_iter().map(Ok));
-                Ok(Some((items, next)))
+                let page = client.list_page(&filter, &cursor, limits::PAGE_ITEMS_MAX).await?;
+                Ok(Some((stream::iter(page.tasks.into_iter().map(Ok)), page.next_cursor)))
             }
         });
         pages.try_flatten()
     }
 
-    /// One page of a list, and the cursor of the next one if there is one.
+    /// One page of a list.
     ///
     /// # Errors
     /// `invalid_argument` for a cursor that is not from such a list.
@@ -223,7 +197,7 @@ impl Client {
         filter: &TaskFilter,
         cursor: &str,
         limit: u32,
-    ) -> Result<(Vec<Task>, Option<String>), Error> {
+    ) -> Result<TaskPage, Error> {
         let view = if filter.full { v1::TaskView::Full } else { v1::TaskView::Basic };
         let message = v1::ListTasksRequest {
             namespace: filter.namespace.clone().unwrap_or_else(|| "-".to_owned()),
@@ -240,8 +214,11 @@ impl Client {
             async move { tasks(channel).list_tasks(request).await }
         });
         let answer = answer.await?;
-        let next = Some(answer.next_cursor).filter(|cursor| !cursor.is_empty());
-        Ok((answer.tasks.into_iter().map(Task::from).collect(), next))
+        Ok(TaskPage {
+            tasks: answer.tasks.into_iter().map(Task::from).collect(),
+            next_cursor: Some(answer.next_cursor).filter(|cursor| !cursor.is_empty()),
+            stale: answer.stale,
+        })
     }
 
     /// Deletes a task; with `if_revision`, only if it still has that revision. Once this has
@@ -385,7 +362,7 @@ impl Client {
 }
 
 /// A task with a name: to send a create again, both must ask for the same one.
-fn named(task: Task) -> Task {
+pub(crate) fn named(task: Task) -> Task {
     if !task.name().is_empty() {
         return task;
     }
@@ -413,54 +390,9 @@ fn own_conflict<T>(what: &'static str, answer: Answer<T>) -> Result<T, Error> {
     }
 }
 
-/// Cuts a batch so that each part is well within what one call may carry.
-fn parts(all: Vec<Task>) -> Vec<Vec<v1::Task>> {
-    let mut parts: Vec<Vec<v1::Task>> = Vec::new();
-    let mut bytes = 0;
-    for task in all {
-        let task = named(task).into_proto();
-        let size = task.encoded_len();
-        let full = |part: &Vec<v1::Task>| {
-            part.len() == limits::BATCH_TASKS_MAX || bytes + size > limits::BATCH_BYTES_MAX
-        };
-        match parts.last_mut() {
-            Some(part) if !full(part) => part.push(task),
-            _ => {
-                parts.push(vec![task]);
-                bytes = 0;
-            }
-        }
-        bytes += size;
-    }
-    parts
-}
-
-fn batch_item(result: v1::BatchResult) -> Result<BatchItem, Error> {
-    let v1::BatchResult { namespace, name, result, warnings } = result;
-    let result = match result {
-        Some(v1::batch_result::Result::Revision(revision)) => Ok(revision),
-        Some(v1::batch_result::Result::Error(error)) => {
-            Err(Error::Refused(Box::new(Refusal::of_item(error))))
-        }
-        None => return Err(Error::Incomplete("result for each task")),
-    };
-    Ok(BatchItem { namespace, name, result, warnings })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_long_batch_is_cut_by_number_and_by_size() {
-        let small = vec![Task::new("default", "a"); limits::BATCH_TASKS_MAX + 1];
-        let sizes: Vec<usize> = parts(small).iter().map(Vec::len).collect();
-        assert_eq!(sizes, [limits::BATCH_TASKS_MAX, 1]);
-
-        let large = Task::new("default", "a").description("x".repeat(3 * 1024 * 1024));
-        let sizes: Vec<usize> = parts(vec![large; 5]).iter().map(Vec::len).collect();
-        assert_eq!(sizes, [2, 2, 1]);
-    }
 
     #[test]
     fn a_task_without_a_name_gets_one_before_it_is_sent() {

@@ -35,6 +35,11 @@ struct State {
     faults: Vec<Fault>,
     /// Name to (key that made it, revision).
     tasks: BTreeMap<String, (String, i64)>,
+    /// What the store does to the next items of a batch of that name, the last one first: with
+    /// `outcome_unknown` it makes the task all the same.
+    items: BTreeMap<&'static str, Vec<&'static str>>,
+    /// Each item of a batch that anything could be made of, as it came.
+    items_seen: Vec<String>,
     keys_seen: Vec<String>,
     calls: usize,
     authorization: Option<String>,
@@ -155,21 +160,9 @@ impl TaskService for Fake {
         let v1::BatchCreateRequest { tasks, idempotency_key } = request.into_inner();
         self.change(|state| {
             let results = tasks.into_iter().enumerate().map(|(index, task)| {
-                let key = format!("{idempotency_key}/{index}");
-                let (made_by, revision) =
-                    state.tasks.entry(task.name.clone()).or_insert((key.clone(), 1));
-                let result = if *made_by == key {
-                    v1::batch_result::Result::Revision(*revision)
-                } else {
-                    let error = v1::Error { code: "already_exists".into(), ..Default::default() };
-                    v1::batch_result::Result::Error(error)
-                };
-                v1::BatchResult {
-                    namespace: task.namespace,
-                    name: task.name,
-                    result: Some(result),
-                    warnings: vec![],
-                }
+                let result = batch_item(state, &task, format!("{idempotency_key}/{index}"));
+                let (namespace, name, result) = (task.namespace, task.name, Some(result));
+                v1::BatchResult { namespace, name, result, warnings: vec![] }
             });
             Ok(v1::BatchCreateResponse { results: results.collect() })
         })
@@ -251,6 +244,25 @@ impl TaskService for Fake {
         _: Request<v1::PreviewScheduleRequest>,
     ) -> Answer<v1::PreviewScheduleResponse> {
         Err(Status::unimplemented(""))
+    }
+}
+
+fn batch_item(state: &mut State, task: &v1::Task, key: String) -> v1::batch_result::Result {
+    use v1::batch_result::Result::{Error, Revision};
+    let refused = |code: &str| Error(v1::Error { code: code.to_owned(), ..Default::default() });
+    if task.schedules.is_empty() {
+        return refused("invalid_task");
+    }
+    state.items_seen.push(task.name.clone());
+    let fault = state.items.get_mut(task.name.as_str()).and_then(Vec::pop);
+    if fault.is_some_and(|fault| fault != "outcome_unknown") {
+        return refused(fault.unwrap_or_default());
+    }
+    let (made_by, revision) = state.tasks.entry(task.name.clone()).or_insert((key.clone(), 1));
+    match fault {
+        Some(fault) => refused(fault),
+        None if *made_by == key => Revision(*revision),
+        None => refused("already_exists"),
     }
 }
 
@@ -348,11 +360,53 @@ async fn two_creates_have_two_keys_and_the_second_of_a_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_answer_is_lost_makes_each_task_once() {
-    let fake = Fake::with(&[Fault::AnswerLost]);
+async fn a_batch_that_fails_as_a_whole_or_loses_its_answer_makes_each_task_once() {
+    let fake = Fake::with(&[Fault::Busy, Fault::AnswerLost]);
     let items = fake.client().await.batch(vec![noop("a"), noop("b")]).await.unwrap();
     assert!(items.iter().all(|item| item.result.is_ok()), "{items:?}");
     assert_eq!(fake.0.lock().unwrap().tasks.len(), 2);
+}
+
+#[tokio::test]
+async fn items_that_the_store_failed_are_sent_again_under_the_same_key_and_index() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().items = BTreeMap::from([
+        ("b", vec!["store_unavailable", "rate_limited"]),
+        ("c", vec!["outcome_unknown"]),
+        ("d", vec!["forbidden"]),
+    ]);
+    let tasks = ["a", "b", "c", "d"].map(noop).to_vec();
+    let items = fake.client().await.batch(tasks).await.unwrap();
+    let made: Vec<bool> = items.iter().map(|item| item.result.is_ok()).collect();
+    assert_eq!(made, [true, true, true, false], "{items:?}");
+    assert_eq!(items[3].result.as_ref().unwrap_err().code(), Some("forbidden"));
+
+    let state = fake.0.lock().unwrap();
+    assert_eq!(state.items_seen, ["a", "b", "c", "d", "b", "c", "b"]);
+    let key = state.tasks["a"].0.strip_suffix("/0").unwrap().to_owned();
+    let made_by = ["b", "c"].map(|name| state.tasks[name].0.clone());
+    assert_eq!(made_by, [format!("{key}/1"), format!("{key}/2")]);
+}
+
+#[tokio::test]
+async fn items_that_the_store_fails_for_longer_than_patience_say_so_and_the_others_are_made() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().items = BTreeMap::from([
+        ("b", vec!["store_unavailable"; 100]),
+        ("c", vec!["outcome_unknown"; 100]),
+    ]);
+    let config = ClientConfig {
+        servers: vec![fake.serve().await],
+        patience: Duration::from_millis(300),
+        ..ClientConfig::default()
+    };
+    let client = Client::connect(config).unwrap();
+    let items = client.batch(["a", "b", "c"].map(noop).to_vec()).await.unwrap();
+    assert_eq!(items[0].result.as_ref().ok(), Some(&1));
+    let error = items[1].result.as_ref().unwrap_err();
+    assert!(error.retryable() && error.code() == Some("store_unavailable"), "{error:?}");
+    let error = items[2].result.as_ref().unwrap_err();
+    assert!(matches!(error, Error::UnknownOutcome { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@
 mod big;
 mod dev;
 mod fleet;
+mod leader;
 mod outage;
 mod refusals;
 mod scripts;

@@ -9,10 +9,10 @@ use std::pin::pin;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use tocktower_client::{Client, Error, Task, TaskFilter};
+use tocktower_client::{Client, Error, Read, Task, TaskFilter};
 
 use super::plan::{Action, Step};
-use super::{files, warn};
+use super::{files, warn, warn_if_stale};
 use crate::args::task::Apply;
 use crate::context::Context;
 use crate::failure::{Invalid, Outcome, Usage, code, tell};
@@ -35,7 +35,8 @@ pub async fn run(args: Apply, context: &mut Context<'_>) -> anyhow::Result<Outco
     };
     let client = context.client()?;
     let wanted: Vec<Task> = found.into_iter().map(|found| found.task).collect();
-    let mut plan = plan(&client, wanted).await?;
+    let Read { value: mut plan, stale } = plan(&client, wanted).await?;
+    warn_if_stale(context.printer, stale);
     if args.prune {
         plan.extend(prune(&client, &plan, args.labels.iter().cloned().collect()).await?);
     }
@@ -47,17 +48,20 @@ pub async fn run(args: Apply, context: &mut Context<'_>) -> anyhow::Result<Outco
     carry_out(&client, plan, context).await
 }
 
-/// Looks every wanted task up, and compares.
-pub async fn plan(client: &Client, wanted: Vec<Task>) -> Result<Vec<Step>, Error> {
+/// Looks every wanted task up, and compares. It is stale if one of the lookups was.
+pub async fn plan(client: &Client, wanted: Vec<Task>) -> Result<Read<Vec<Step>>, Error> {
     let steps = stream::iter(wanted).map(|task| async move {
-        let present = match client.get(task.namespace(), task.name()).await {
-            Ok(present) => Some(present),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Step::toward(task, present.as_ref()))
+        match client.get(task.namespace(), task.name()).await {
+            Ok(present) => Ok(present.map(|present| Step::toward(task, Some(&present)))),
+            Err(error) if error.is_not_found() => {
+                Ok(Read { value: Step::toward(task, None), stale: false })
+            }
+            Err(error) => Err(error),
+        }
     });
-    steps.buffered(LOOKUPS).try_collect().await
+    let steps: Vec<Read<Step>> = steps.buffered(LOOKUPS).try_collect().await?;
+    let stale = steps.iter().any(|step| step.stale);
+    Ok(Read { value: steps.into_iter().map(|step| step.value).collect(), stale })
 }
 
 /// Tasks of the same namespaces that no file has.

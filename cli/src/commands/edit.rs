@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use tempfile::NamedTempFile;
 use tocktower_client::{FieldError, Task, json};
 
-use super::{files, plan, warn};
+use super::{files, plan, warn, warn_if_stale};
 use crate::args::task::Name;
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -20,6 +20,13 @@ pub async fn run(args: Name, context: &mut Context<'_>) -> anyhow::Result<Outcom
     let (namespace, name) = context.task_name(&args.task);
     let client = context.client()?;
     let present = client.get(&namespace, &name).await?;
+    warn_if_stale(context.printer, present.stale);
+    let present = present.value;
+    anyhow::ensure!(
+        !present.is_history(),
+        "{namespace}/{name} has finished, and nothing is left of it to edit: make it anew with \
+         `tock task create` or `tock task apply`"
+    );
     let text = serde_yaml_ng::to_string(&json::spec(&present))?;
     let mut file = tempfile::Builder::new().prefix("tock-").suffix(".yaml").tempfile()?;
     file.write_all(text.as_bytes())?;

@@ -42,6 +42,15 @@ pub async fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<
     }
 }
 
+/// That an answer may be out of date, on the standard error. It is an answer all the same.
+pub fn warn_if_stale(printer: &mut Printer, stale: bool) {
+    if stale {
+        printer.error(
+            "warning: the server cannot reach the shared state: this is what it last knew (stale)",
+        );
+    }
+}
+
 /// What was accepted and should be looked at, on the standard error.
 pub fn warn(printer: &mut Printer, warnings: &[Warning]) {
     for warning in warnings {

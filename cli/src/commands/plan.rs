@@ -46,11 +46,15 @@ impl Step {
     pub fn toward(wanted: Task, present: Option<&Task>) -> Step {
         let (action, changes) = match present {
             None => (Action::Create, Vec::new()),
+            Some(history) if history.is_history() => match has_run(history, &wanted) {
+                true => (Action::Unchanged, Vec::new()),
+                false => (Action::Create, Vec::new()),
+            },
             Some(present) => {
                 let changes = differences(present, &wanted);
                 match changes.is_empty() {
                     true => (Action::Unchanged, changes),
-                    // A one-shot that has run is history; another of its name is a new one.
+                    // A one-shot that has run is about to leave; another of its name is a new one.
                     false if present.state() == TaskState::Finished && present.is_one_shot() => {
                         (Action::Create, Vec::new())
                     }
@@ -86,6 +90,15 @@ impl Step {
         }
         lines
     }
+}
+
+/// Of a one-shot that has left nothing but its last run is known. If that was of the wanted
+/// instant, what is wanted has been done: it is not made anew each time that its file is applied.
+fn has_run(history: &Task, wanted: &Task) -> bool {
+    let schedules = json::spec(wanted).schedules.unwrap_or_default();
+    let [schedule] = schedules.as_slice() else { return false };
+    let ran = history.proto().last_run.as_ref().map(|run| json::run(run).instant);
+    schedule.at.is_some() && schedule.at == ran
 }
 
 /// The smallest fields that differ between two tasks, as they mean.
@@ -138,7 +151,8 @@ fn short(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tocktower_client::Cron;
+    use std::time::{Duration, UNIX_EPOCH};
+    use tocktower_client::{Cron, proto as v1, time};
 
     fn nightly() -> Task {
         Task::new("ops", "nightly").cron("30 2 * * *").command(["backup", "--all"])
@@ -149,6 +163,29 @@ mod tests {
         let written_out = nightly().overlap(tocktower_client::Overlap::Skip).pool("default");
         let step = Step::toward(written_out, Some(&nightly()));
         assert_eq!((step.action, step.changes.len()), (Action::Unchanged, 0));
+    }
+
+    #[test]
+    fn a_one_shot_that_has_run_is_made_anew_only_for_another_instant() {
+        let seconds = |at| UNIX_EPOCH + Duration::from_secs(at);
+        let once = |at| Task::new("ops", "once").at(seconds(at)).noop();
+        // What the server answers of a one-shot that has left.
+        let last_run = v1::Run {
+            instant: Some(time::timestamp(seconds(1_790_000_000))),
+            ..v1::Run::default()
+        };
+        let mut left =
+            v1::Task { last_run: Some(last_run), ..Task::new("ops", "once").into_proto() };
+        left.set_state(TaskState::Finished);
+        let left = Task::from(left);
+        for (wanted, expected) in [
+            (once(1_790_000_000), Action::Unchanged),
+            (once(1_790_000_001), Action::Create),
+            (Task::new("ops", "once").every(Duration::from_secs(60)).noop(), Action::Create),
+        ] {
+            let step = Step::toward(wanted, Some(&left));
+            assert_eq!((step.action, step.changes.len()), (expected, 0), "{:?}", step.task);
+        }
     }
 
     #[test]

@@ -5,13 +5,12 @@
 //! reason. `trigger --wait` ends with 1 unless the run succeeded, so that it can stand in a
 //! condition.
 
-use std::pin::pin;
-
-use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
 use serde_json::json;
-use tocktower_client::{RunState, Task, TaskFilter, TaskState, json};
+use tocktower_client::limits::PAGE_ITEMS_MAX;
+use tocktower_client::{RunState, TaskFilter, TaskState, json};
 
-use super::{apply, create, edit, warn};
+use super::{apply, create, edit, warn, warn_if_stale};
 use crate::args::task::{List, Name, Names, TaskCommand, Trigger, Upcoming};
 use crate::context::Context;
 use crate::failure::{Outcome, code, tell};
@@ -33,13 +32,24 @@ pub async fn run(command: TaskCommand, context: &mut Context<'_>) -> anyhow::Res
     }
 }
 
+/// A task as REST answers a read.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    task: json::Task,
+    /// Left out where there is nothing to say, so that a task that was read can be applied.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
+}
+
 async fn get(args: Name, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let (namespace, name) = context.task_name(&args.task);
-    let task = context.client()?.get(&namespace, &name).await?;
-    let shown = json::task(&task);
+    let read = context.client()?.get(&namespace, &name).await?;
+    warn_if_stale(context.printer, read.stale);
+    let shown = Shown { task: json::task(&read.value), stale: read.stale };
     let clock = context.clock.clone();
     context.printer.answer(&shown, |printer| {
-        printer.table(&table::tasks(std::slice::from_ref(&task), &clock))?;
+        printer.table(&table::tasks(std::slice::from_ref(&read.value), &clock))?;
         // A table has no room for all of a task; YAML is what people write tasks in.
         printer.line("")?;
         let text = serde_yaml_ng::to_string(&shown).map_err(std::io::Error::other)?;
@@ -59,10 +69,19 @@ async fn list(args: List, context: &mut Context<'_>) -> anyhow::Result<Outcome> 
         full: context.printer.form() != crate::args::Output::Table,
     };
     let client = context.client()?;
-    let stream = client.list(filter).take(args.limit.unwrap_or(usize::MAX));
-    let tasks: Vec<Task> = pin!(stream).try_collect().await?;
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let (mut tasks, mut stale, mut cursor) = (Vec::new(), false, Some(String::new()));
+    while let Some(from) = cursor.filter(|_| tasks.len() < limit) {
+        let left = u32::try_from(limit - tasks.len()).unwrap_or(u32::MAX);
+        let page = client.list_page(&filter, &from, left.min(PAGE_ITEMS_MAX)).await?;
+        tasks.extend(page.tasks);
+        stale |= page.stale;
+        cursor = page.next_cursor;
+    }
+    tasks.truncate(limit);
+    warn_if_stale(context.printer, stale);
     let items: Vec<json::Task> = tasks.iter().map(json::task).collect();
-    let shown = json::TaskList { items, next_cursor: None, stale: false };
+    let shown = json::TaskList { items, next_cursor: None, stale };
     let clock = context.clock.clone();
     context.printer.answer(&shown, |printer| printer.table(&table::tasks(&tasks, &clock)))?;
     Ok(Outcome::Done)

@@ -1,15 +1,19 @@
 //! `tock import …`: makes tasks of what other schedulers have.
 //!
 //! Everything is read and checked before anything is written, over all files; a line that is
-//! refused stops the import unless it is told to go on. Names come from what a job is, so a second
-//! import finds what the first one made: it creates what is new, replaces what has changed, and
-//! leaves the rest alone. It never deletes; a line that was taken out of a crontab is a decision
-//! for `tock task delete`.
+//! refused stops the import unless it is told to go on. That a job has an instant left is checked
+//! by this host's clock, which is good enough for what a crontab can say: there are no years in it,
+//! so a line that never runs (30 February) never runs by any clock.
+//!
+//! Names come from what a job is, so a second import finds what the first one made: it creates what
+//! is new, replaces what has changed, and leaves the rest alone. It never deletes; a line that was
+//! taken out of a crontab is a decision for `tock task delete`.
 
 pub mod crontab;
 
 use std::io::Read;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,6 +26,7 @@ use crate::commands::plan::{Action, Step};
 use crate::context::Context;
 use crate::failure::{Outcome, Usage, code, tell};
 use crate::host;
+use crate::when::sdk_time;
 use crontab::{Dialect, Host, Names, Remark, task_of};
 
 /// Tasks that are written with one call; the progress bar moves once for each.
@@ -53,7 +58,8 @@ struct Told {
 pub async fn run(command: ImportCommand, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let ImportCommand::Crontab(args) = command;
     let mut summary = Summary { dry_run: args.dry_run, ..Summary::default() };
-    let tasks = read_all(&args, context.namespace(), &mut summary)?;
+    let now = sdk_time(context.clock.now);
+    let tasks = read_all(&args, context.namespace(), now, &mut summary)?;
     for told in &summary.warnings {
         context.printer.error(&format!("{}:{}: warning: {}", told.file, told.line, told.message));
     }
@@ -73,7 +79,12 @@ pub async fn run(command: ImportCommand, context: &mut Context<'_>) -> anyhow::R
     }
 }
 
-fn read_all(args: &Args, namespace: &str, summary: &mut Summary) -> anyhow::Result<Vec<Task>> {
+fn read_all(
+    args: &Args,
+    namespace: &str,
+    now: SystemTime,
+    summary: &mut Summary,
+) -> anyhow::Result<Vec<Task>> {
     let zone = args.zone.clone().unwrap_or_else(host::zone);
     if !crontab::is_zone(&zone) {
         return Err(Usage(format!("--zone: {zone:?} is no time zone")).into());
@@ -95,7 +106,7 @@ fn read_all(args: &Args, namespace: &str, summary: &mut Summary) -> anyhow::Resu
             if let Some(pool) = &args.pool {
                 task = task.pool(pool);
             }
-            match json::check(&task).as_slice() {
+            match json::check_new(&task, now).as_slice() {
                 [] => tasks.push(task),
                 errors => refused.extend(
                     errors
@@ -137,20 +148,21 @@ async fn write_all(
     if tasks.is_empty() {
         return Ok(());
     }
-    let client = context.client()?;
+    let (client, patient) = (context.client()?, context.patient_client()?);
     let bar = progress(tasks.len());
     for chunk in tasks.chunks(CHUNK) {
         let plan = apply::plan(&client, chunk.to_vec()).await?;
+        // What is written is compared with what is there, whatever was read: no need to warn.
         let (mut new, mut changed) = (Vec::new(), Vec::new());
-        for step in plan {
+        for step in plan.value {
             match step.action {
                 Action::Create => new.push(step.task),
                 Action::Change => changed.push(step),
                 Action::Unchanged | Action::Delete => summary.unchanged += 1,
             }
         }
-        create(&client, new, summary, context).await?;
-        change(&client, changed, summary, context).await?;
+        create(&patient, new, summary, context).await?;
+        change(&patient, changed, summary, context).await?;
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();

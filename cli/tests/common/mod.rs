@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use tocktower_client::proto as v1;
+use tocktower_client::time::timestamp;
+use tocktower_client::{Task, proto as v1};
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 use v1::task_service_server::{TaskService, TaskServiceServer};
@@ -45,6 +47,10 @@ pub fn stderr(output: &Output) -> String {
 #[derive(Default)]
 pub struct State {
     pub tasks: BTreeMap<(String, String), v1::Task>,
+    /// One-shots that have left: name to instant.
+    finished: BTreeMap<String, SystemTime>,
+    /// The shared state cannot be reached.
+    pub stale: bool,
     revision: i64,
 }
 
@@ -88,10 +94,31 @@ impl Server {
         (server, receiver.recv().unwrap())
     }
 
+    /// A one-shot of the default namespace that ran at `at` and left.
+    pub fn finished(&self, name: &str, at: SystemTime) {
+        self.0.lock().unwrap().finished.insert(name.to_owned(), at);
+    }
+
     pub fn names(&self) -> Vec<String> {
         let state = self.0.lock().unwrap();
         state.tasks.keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
     }
+}
+
+/// All that the server knows of a one-shot that has left.
+fn history(name: &str, at: SystemTime) -> v1::Task {
+    let mut run = v1::Run {
+        run_id: format!("default/{name}@0-0"),
+        namespace: "default".to_owned(),
+        task: name.to_owned(),
+        instant: Some(timestamp(at)),
+        due: Some(timestamp(at)),
+        ..v1::Run::default()
+    };
+    run.set_state(v1::RunState::Succeeded);
+    let mut task = v1::Task { last_run: Some(run), ..Task::new("default", name).into_proto() };
+    task.set_state(v1::TaskState::Finished);
+    task
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -146,8 +173,10 @@ impl TaskService for Server {
     async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Answer<v1::GetTaskResponse> {
         let v1::GetTaskRequest { namespace, name } = request.into_inner();
         let state = self.0.lock().unwrap();
-        let task = state.tasks.get(&key(&namespace, &name)).cloned().ok_or_else(missing)?;
-        Ok(Response::new(v1::GetTaskResponse { task: Some(task), stale: false }))
+        let history = || state.finished.get(&name).map(|at| history(&name, *at));
+        let task = state.tasks.get(&key(&namespace, &name)).cloned().or_else(history);
+        let task = task.ok_or_else(missing)?;
+        Ok(Response::new(v1::GetTaskResponse { task: Some(task), stale: state.stale }))
     }
 
     async fn list_tasks(
@@ -161,7 +190,8 @@ impl TaskService for Server {
                 && labels.iter().all(|(name, value)| task.labels.get(name) == Some(value))
         };
         let tasks = state.tasks.values().filter(matches).cloned().collect();
-        Ok(Response::new(v1::ListTasksResponse { tasks, next_cursor: String::new(), stale: false }))
+        let (next_cursor, stale) = (String::new(), state.stale);
+        Ok(Response::new(v1::ListTasksResponse { tasks, next_cursor, stale }))
     }
 
     async fn delete_task(

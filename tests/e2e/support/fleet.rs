@@ -27,7 +27,11 @@ pub struct Coordinator {
 impl Fleet {
     /// One etcd and so many of each, all at work.
     pub async fn start(agents: usize, coordinators: usize) -> Fleet {
-        let etcd = EtcdCluster::start(1).await;
+        Fleet::start_on(EtcdCluster::start(1).await, agents, coordinators).await
+    }
+
+    /// As `start`, on this etcd.
+    pub async fn start_on(etcd: EtcdCluster, agents: usize, coordinators: usize) -> Fleet {
         let folder = tempfile::tempdir().expect("a folder");
         let mut fleet = Fleet { agents: Vec::new(), coordinators: Vec::new(), etcd, folder };
         for number in 0..coordinators {

@@ -5,6 +5,10 @@
 //! one. What each kind of line means lies in a file of its own: settings in `setting`, schedules in
 //! `fields`, the percent rules in `percent`; `task` turns a job into a task.
 //!
+//! A setting that is refused leaves unknown what the lines below it mean: in which zone, by which
+//! shell. They are refused with it, up to where the setting is given rightly again, so that what
+//! `--keep-going` imports is what was meant and not what was left of it.
+//!
 //! cron silently runs something else than was meant for some lines (a range that runs backwards
 //! never fires, a name with a blank is a broken schedule). Here each such line is refused with its
 //! number and a reason, and the order of trial is cron's own: comment, setting, schedule.
@@ -20,6 +24,10 @@ pub use task::{Host, Names, is_zone, task_of};
 
 /// cronie documents this bound; Debian's cron cuts longer commands without a word.
 const COMMAND_BYTES_USUAL: usize = 998;
+
+/// Settings that concern cron alone: no job here depends on them.
+const NOT_CARRIED_OVER: [&str; 5] =
+    ["MAILTO", "MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING", "RANDOM_DELAY"];
 
 /// Whose crontab it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,13 +82,18 @@ pub struct Job {
 
 /// Reads a whole file.
 pub fn parse(bytes: &[u8], dialect: Dialect) -> Crontab {
-    let mut reader = Reader { dialect, crontab: Crontab::default(), settings: BTreeMap::new() };
+    let mut reader = Reader {
+        dialect,
+        crontab: Crontab::default(),
+        settings: BTreeMap::new(),
+        unknown: BTreeMap::new(),
+    };
     let mut carriage_returns = false;
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").inspect(|_| carriage_returns = true).unwrap_or(line);
         match std::str::from_utf8(line) {
             Ok(text) => reader.line(index + 1, text),
-            Err(_) => reader.refuse(index + 1, "the line is not UTF-8".to_owned()),
+            Err(_) => reader.no_text(index + 1, &String::from_utf8_lossy(line)),
         }
     }
     if carriage_returns {
@@ -98,6 +111,8 @@ struct Reader {
     dialect: Dialect,
     crontab: Crontab,
     settings: BTreeMap<String, String>,
+    /// Settings whose value is not known, each with the line that was refused.
+    unknown: BTreeMap<String, usize>,
 }
 
 impl Reader {
@@ -108,8 +123,8 @@ impl Reader {
         }
         match setting::parse(text) {
             setting::Line::Setting { name, value } => self.setting(number, name, value),
-            setting::Line::Broken(reason) => self.refuse(number, reason),
-            setting::Line::Other => match self.job(number, text) {
+            setting::Line::Broken { name, reason } => self.refuse_setting(number, name, reason),
+            setting::Line::Other => match self.job(number, text).and_then(|job| self.known(job)) {
                 Ok(Some(job)) => self.crontab.jobs.push(job),
                 Ok(None) => {}
                 Err(reason) => self.refuse(number, reason),
@@ -117,22 +132,53 @@ impl Reader {
         }
     }
 
+    /// Bytes that are no text are nothing; what they were meant to set is not known then.
+    fn no_text(&mut self, number: usize, lossy: &str) {
+        let reason = "the line is not UTF-8".to_owned();
+        match setting::parse(lossy.trim_start_matches([' ', '\t'])) {
+            setting::Line::Setting { name, .. } | setting::Line::Broken { name, .. } => {
+                self.refuse_setting(number, name, reason);
+            }
+            setting::Line::Other => self.refuse(number, reason),
+        }
+    }
+
+    fn refuse_setting(&mut self, line: usize, name: String, reason: String) {
+        self.refuse(line, reason);
+        if !NOT_CARRIED_OVER.contains(&name.as_str()) {
+            self.unknown.insert(name, line);
+        }
+    }
+
+    /// The job, if every setting above it is known.
+    fn known(&self, job: Option<Job>) -> Result<Option<Job>, String> {
+        match (job, self.unknown.first_key_value()) {
+            (Some(_), Some((name, line))) if name.is_empty() => {
+                Err(format!("the setting of line {line} above it was refused: correct that first"))
+            }
+            (Some(_), Some((name, line))) => {
+                let name = short(name);
+                Err(format!("{name} is not known here: line {line} was refused, correct it first"))
+            }
+            (job, _) => Ok(job),
+        }
+    }
+
     fn setting(&mut self, line: usize, name: String, value: String) {
         match name.as_str() {
-            "MAILTO" | "MAILFROM" | "CONTENT_TYPE" | "CONTENT_TRANSFER_ENCODING" => {
-                let hint = if value.is_empty() { "" } else { "; see the runs and their output" };
-                self.warn(line, format!("{name} is not carried over: nothing is mailed{hint}"));
-            }
             "RANDOM_DELAY" => {
                 self.warn(line, "RANDOM_DELAY is not carried over: use jitter".to_owned());
             }
+            mail if NOT_CARRIED_OVER.contains(&mail) => {
+                let hint = if value.is_empty() { "" } else { "; see the runs and their output" };
+                self.warn(line, format!("{name} is not carried over: nothing is mailed{hint}"));
+            }
             "CRON_TZ" if !value.is_empty() && !is_zone(&value) => {
-                self.refuse(
-                    line,
-                    format!("CRON_TZ: {value:?} is no time zone, such as Europe/Berlin"),
-                );
+                let reason = format!("CRON_TZ: {value:?} is no time zone, such as Europe/Berlin");
+                self.refuse_setting(line, name, reason);
             }
             _ => {
+                self.unknown.remove(&name);
                 self.settings.insert(name, value);
             }
         }
@@ -289,6 +335,38 @@ mod tests {
     #[test]
     fn a_zone_that_does_not_exist_is_refused_where_it_stands() {
         assert!(only_reason("CRON_TZ=Mars/Phobos\n").contains("Mars/Phobos"));
+    }
+
+    #[test]
+    fn below_a_refused_setting_jobs_are_refused_until_it_is_given_rightly_again() {
+        for (wrong, right) in [
+            ("CRON_TZ=Mars/Phobos", "CRON_TZ=UTC"),
+            ("CRON_TZ=Mars/Phobos", "CRON_TZ="),
+            ("SHELL=\"/bin/bash", "SHELL=/bin/bash"),
+            ("X='1' 2", "X=1"),
+        ] {
+            let crontab = user(&format!(
+                "0 1 * * * a\n{wrong}\n0 2 * * * b\nY=1\n@reboot c\n{right}\n0 3 * * * d\n"
+            ));
+            let refused: Vec<usize> = crontab.refused.iter().map(|remark| remark.line).collect();
+            assert_eq!(refused, [2, 3], "{wrong}: {:?}", crontab.refused);
+            let name = wrong.split_once('=').unwrap().0;
+            let reason = &crontab.refused[1].message;
+            assert!(reason.starts_with(&format!("{name} is not known here: line 2")), "{reason}");
+            let jobs: Vec<&str> = crontab.jobs.iter().map(|job| job.command.as_str()).collect();
+            assert_eq!(jobs, ["a", "d"], "{wrong}");
+        }
+        // What it would have set cannot be told, so nothing gives it rightly again.
+        let crontab = user("MY VAR=1\nMY=1\n0 1 * * * a\n=1\n0 2 * * * b\n");
+        assert_eq!((crontab.jobs.len(), crontab.refused.len()), (0, 4));
+        let crontab = parse(b"X=\xff\n0 1 * * * a\nX=1\n0 2 * * * b\n", Dialect::User);
+        assert_eq!((crontab.jobs.len(), crontab.refused.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_broken_setting_that_only_cron_needs_spoils_no_job() {
+        let crontab = user("MAILTO=\"root\n0 1 * * * a\n");
+        assert_eq!((crontab.jobs.len(), crontab.refused.len()), (1, 1));
     }
 
     #[test]

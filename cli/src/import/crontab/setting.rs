@@ -16,7 +16,11 @@ pub enum Line {
         value: String,
     },
     /// It can only have been meant as a setting, and is none.
-    Broken(String),
+    Broken {
+        /// What it would have set, as far as that can be told.
+        name: String,
+        reason: String,
+    },
     /// A schedule, or nothing that is known.
     Other,
 }
@@ -30,21 +34,21 @@ pub fn parse(text: &str) -> Line {
         return meant_as_setting(text);
     };
     if name.is_empty() {
-        return Line::Broken("there is no name before the '='".to_owned());
+        return broken("", "there is no name before the '='".to_owned());
     }
     let value = value.trim_start();
     let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
         return Line::Setting { name: name.to_owned(), value: value.trim_end().to_owned() };
     };
     match value[1..].split_once(quote) {
-        None => Line::Broken(format!("the value of {name} has an open quote ({quote})")),
+        None => broken(name, format!("the value of {name} has an open quote ({quote})")),
         Some((inner, rest)) if rest.trim().is_empty() => {
             Line::Setting { name: name.to_owned(), value: inner.to_owned() }
         }
-        Some((_, rest)) => Line::Broken(format!(
-            "behind the quoted value of {name} there is more: {:?}",
-            super::short(rest.trim())
-        )),
+        Some((_, rest)) => {
+            let more = super::short(rest.trim());
+            broken(name, format!("behind the quoted value of {name} there is more: {more:?}"))
+        }
     }
 }
 
@@ -64,12 +68,19 @@ fn meant_as_setting(text: &str) -> Line {
     let starts_as_name = text.starts_with(|c: char| c.is_ascii_alphabetic() || "_\"'".contains(c));
     match text.split_once('=') {
         // With a star in it, it was meant as a schedule.
-        Some((name, _)) if starts_as_name && !name.contains('*') => Line::Broken(format!(
-            "{:?} is no name of a setting: it has a blank in it or an open quote",
-            super::short(name.trim())
-        )),
+        Some((name, _)) if starts_as_name && !name.contains('*') => {
+            let name = name.trim();
+            let shown = super::short(name);
+            let reason =
+                format!("{shown:?} is no name of a setting: it has a blank in it or an open quote");
+            broken(name, reason)
+        }
         _ => Line::Other,
     }
+}
+
+fn broken(name: &str, reason: String) -> Line {
+    Line::Broken { name: name.to_owned(), reason }
 }
 
 #[cfg(test)]
@@ -98,7 +109,7 @@ mod tests {
     #[test]
     fn what_was_meant_as_a_setting_is_refused_as_one() {
         for text in ["MY VAR = value", "A='b", "A=\"b\" c", "=b", "\"A=b"] {
-            assert!(matches!(parse(text), Line::Broken(_)), "{text}: {:?}", parse(text));
+            assert!(matches!(parse(text), Line::Broken { .. }), "{text}: {:?}", parse(text));
         }
     }
 
