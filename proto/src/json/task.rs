@@ -1,5 +1,6 @@
 //! A task in JSON. One shape serves requests and answers, so that what was read with GET can be
-//! changed and sent back with PUT: the server's own fields are accepted there and not looked at.
+//! changed and sent back with PUT: the server's own fields are accepted there and not looked at. A
+//! create and a patch refuse them.
 //!
 //! Words such as `crontab` are strings in the struct and enums in the schema; the converter reads
 //! them, so that a wrong one is one error among all the others.
