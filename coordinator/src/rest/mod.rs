@@ -114,7 +114,7 @@ async fn measured(State(app): State<App>, request: Request, next: Next) -> Respo
     let response = next.run(request).await;
     if let Some(route) = route {
         let code = response.status().as_u16();
-        app.metrics.answered(route.as_str(), method.as_str(), code, begun.elapsed());
+        app.metrics.answered(route.as_str(), &method, code, begun.elapsed());
     }
     response
 }

@@ -32,6 +32,21 @@ async fn a_body_that_is_no_json_is_told_where_it_breaks() {
 }
 
 #[tokio::test]
+async fn methods_that_nobody_knows_share_one_series() {
+    let api = api().await;
+    for n in 0..20 {
+        let method = Method::from_bytes(format!("METHOD{n}").as_bytes()).unwrap();
+        api.send(api.request(method, "/v1/agents")).await.problem(405, "method_not_allowed");
+    }
+    let metrics = api.get("/metrics").await.ok();
+    let metrics = metrics.as_str().unwrap();
+    let series = metrics.lines().filter(|line| line.contains("route=\"/v1/agents\",method="));
+    let series: Vec<&str> = series.collect();
+    assert_eq!(series.len(), 1, "{series:?}");
+    assert!(series[0].contains("method=\"other\"") && series[0].ends_with(" 20"), "{series:?}");
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_large_is_refused() {
     let api = api().await;
     let mut big = task("big");
