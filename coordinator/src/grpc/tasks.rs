@@ -21,7 +21,8 @@ use super::values;
 use crate::clock;
 use crate::rest::App;
 use crate::service::{
-    COUNT_DEFAULT, ListState, Shown, TaskError, TaskFilter, TaskWritten, WAIT_MAX, requests,
+    COUNT_DEFAULT, Expected, ListState, Read, Shown, TaskError, TaskFilter, TaskWritten, WAIT_MAX,
+    requests,
 };
 
 /// Longest `idempotency_key`.
@@ -59,8 +60,9 @@ impl TaskService for TaskApi {
         let task = request.task.ok_or_else(|| bad("task", "is missing"))?;
         let name = values::task_name(&task.namespace, &task.name)?;
         let spec = edited_spec(&task, &name).map_err(invalid_task)?;
-        let if_revision = values::revision(request.if_revision);
-        let written = self.app.tasks.put(spec, if_revision, None).await.map_err(refused)?;
+        let expected = values::revision(request.if_revision);
+        let expected = expected.map_or(Expected::Anything, Expected::Revision);
+        let written = self.app.tasks.put(spec, expected, None).await.map_err(refused)?;
         let (created, moved) = (written.created, written.moved);
         let (task, warnings) = parts(written);
         Ok(Response::new(v1::PutTaskResponse { task, created, moved, warnings }))

@@ -23,7 +23,7 @@ use tocktower_core::time::Instant;
 use tocktower_proto::json;
 
 use super::problem::Failure;
-use crate::service::Code;
+use crate::service::{Code, Expected};
 
 /// Longest `Idempotency-Key`.
 const KEY_BYTES_MAX: usize = 256;
@@ -106,7 +106,26 @@ impl Call {
         }
     }
 
-    /// `If-Match`: the revision that must be there.
+    /// What must be there for a PUT, by `If-Match` and `If-None-Match`.
+    pub fn expected(&self) -> Result<Expected, Failure> {
+        let none = self.header(&header::IF_NONE_MATCH)?.map(str::trim);
+        let some = self.header(&header::IF_MATCH)?.map(str::trim);
+        match (none, some) {
+            (None, None) => Ok(Expected::Anything),
+            (None, Some("*")) => Ok(Expected::Something),
+            (None, Some(_)) => Ok(self.if_match()?.map_or(Expected::Something, Expected::Revision)),
+            (Some("*"), None) => Ok(Expected::Nothing),
+            (Some("*"), Some(_)) => {
+                Err(Failure::bad("If-None-Match", "is at odds with If-Match; give one of them"))
+            }
+            (Some(text), _) => {
+                let message = format!("{text:?}; with this method allowed is *");
+                Err(Failure::bad("If-None-Match", message))
+            }
+        }
+    }
+
+    /// `If-Match`: the revision that must be there. `*` asks for what must be there anyway.
     pub fn if_match(&self) -> Result<Option<Revision>, Failure> {
         match self.header(&header::IF_MATCH)?.map(str::trim) {
             None | Some("*") => Ok(None),

@@ -57,12 +57,15 @@ pub async fn create(State(app): State<App>, call: Call) -> Answer {
     Ok(written(app.tasks.create(spec, key.as_deref()).await?))
 }
 
-/// Creates or replaces a task.
+/// Creates or replaces a task. What GET answered may be changed and sent back: the server's own
+/// fields, such as `revision` and `state`, are not looked at here.
 #[utoipa::path(
     put, path = "/v1/namespaces/{namespace}/tasks/{name}", tag = "tasks",
     params(
         ("namespace" = String, Path,), ("name" = String, Path,),
-        ("If-Match" = Option<String>, Header, description = "The revision that must be there"),
+        ("If-Match" = Option<String>, Header,
+            description = "The revision that must be there; `*`: any"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: there must be none"),
         ("Idempotency-Key" = Option<String>, Header,),
     ),
     request_body = json::Task,
@@ -74,7 +77,7 @@ pub async fn create(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn put(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    let (name, key, if_match) = (call.task()?, call.idempotency_key()?, call.if_match()?);
+    let (name, key, expected) = (call.task()?, call.idempotency_key()?, call.expected()?);
     let given = Given {
         namespace: Some(name.namespace.as_str()),
         name: Some(name.name.as_str()),
@@ -83,7 +86,7 @@ pub async fn put(State(app): State<App>, call: Call) -> Answer {
         purpose: Purpose::Edit,
     };
     let spec = task_from_value(call.json().await?, given).map_err(invalid_task)?;
-    Ok(written(app.tasks.put(spec, if_match, key.as_deref()).await?))
+    Ok(written(app.tasks.put(spec, expected, key.as_deref()).await?))
 }
 
 /// One task, with its newest run.

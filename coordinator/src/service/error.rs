@@ -139,6 +139,10 @@ pub enum TaskError {
     #[error("the task has revision {}, not {}: read it again", now.0, given.0)]
     Conflict { given: Revision, now: Revision },
     #[error("the task changes faster than it can be written; try again")]
+    #[error("there is no task {0}, and the request expects one")]
+    Absent(TaskName),
+    #[error("there is a task {0} already, and the request expects none")]
+    NotAbsent(TaskName),
     Contended,
     #[error("the task is too large")]
     TooLarge(#[from] TooLarge),
@@ -210,7 +214,10 @@ impl Fault for TaskError {
             TaskError::NotFound(_) => Code::NotFound,
             TaskError::Exists(_) => Code::AlreadyExists,
             TaskError::AlreadyDue { .. } => Code::AlreadyDue,
-            TaskError::Conflict { .. } | TaskError::Contended => Code::RevisionConflict,
+            TaskError::Conflict { .. }
+            | TaskError::Absent(_)
+            | TaskError::NotAbsent(_)
+            | TaskError::Contended => Code::RevisionConflict,
             TaskError::TooLarge(_) | TaskError::Payload(_) | TaskError::BatchTooLong { .. } => {
                 Code::TooLarge
             }

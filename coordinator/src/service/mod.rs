@@ -16,6 +16,7 @@ mod runs;
 mod tasks;
 mod triggers;
 
+pub use edits::Expected;
 pub use error::{Code, Fault, FleetError, RunError, TaskError};
 pub use fleet::{AgentView, Fleet, PoolView, RangeView};
 pub use look::{ListState, PAGE_DEFAULT, PAGE_MAX, Read, Shown, TaskFilter, TaskPage};
