@@ -75,7 +75,7 @@ impl TaskService for TaskApi {
         let request = request.into_inner();
         let key = key(&request.idempotency_key)?;
         let specs = request.tasks.iter().enumerate();
-        let specs = specs.map(|(index, task)| (index, new_spec(task, key, index))).collect();
+        let specs = specs.map(|(index, task)| (index, new_spec(task, key, index)));
         let results = self.app.tasks.create_all(specs, key).await.map_err(refused)?;
         let results = request.tasks.into_iter().zip(results);
         let results = results.map(|(task, result)| batch_result(task, result)).collect();

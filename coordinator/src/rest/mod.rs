@@ -28,7 +28,7 @@ use tower_http::compression::predicate::{
 };
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-pub use call::{Call, labels, read};
+pub use call::{Call, labels, parse, read, too_large};
 pub use openapi::ApiDoc;
 pub use problem::{Answer, Failure, status_of};
 pub use shapes::{TaskShown, agent as agent_json, shown as task_shown};

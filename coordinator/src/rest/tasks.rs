@@ -20,8 +20,8 @@ use super::problem::{Answer, Failure};
 use super::shapes::{self, TaskShown, TaskShownList};
 use crate::clock;
 use crate::service::{
-    COUNT_DEFAULT, COUNT_MAX, ListState, PAGE_DEFAULT, PAGE_MAX, Shown, TaskFilter, TaskWritten,
-    WAIT_MAX, requests,
+    COUNT_DEFAULT, ListState, PAGE_DEFAULT, PAGE_MAX, Shown, TaskFilter, TaskWritten, WAIT_MAX,
+    requests,
 };
 
 /// The namespace that means all of them.
@@ -154,7 +154,9 @@ pub async fn patch(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn delete(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    app.tasks.delete(&call.task()?, call.if_match()?).await?;
+    let (name, if_match) = (call.task()?, call.if_match()?);
+    call.nothing().await?;
+    app.tasks.delete(&name, if_match).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -230,7 +232,9 @@ fn filter(
 )]
 pub async fn pause(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    Ok(written(app.tasks.pause(&call.task()?, call.if_match()?).await?))
+    let (name, if_match) = (call.task()?, call.if_match()?);
+    call.nothing().await?;
+    Ok(written(app.tasks.pause(&name, if_match).await?))
 }
 
 /// Lets a paused task go on.
@@ -244,7 +248,9 @@ pub async fn pause(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn resume(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    Ok(written(app.tasks.resume(&call.task()?, call.if_match()?).await?))
+    let (name, if_match) = (call.task()?, call.if_match()?);
+    call.nothing().await?;
+    Ok(written(app.tasks.resume(&name, if_match).await?))
 }
 
 /// Runs a task now, whatever its schedule.
@@ -300,7 +306,7 @@ pub async fn preview(State(app): State<App>, call: Call) -> Answer {
     let body: json::Preview = read(call.json().await?)?;
     let after = body.after.as_deref().map(json::parse_instant).transpose();
     let after = after.map_err(|error| Failure::bad("after", error))?;
-    let count = body.count.unwrap_or(COUNT_DEFAULT).min(COUNT_MAX + 1);
+    let count = body.count.unwrap_or(COUNT_DEFAULT);
     let schedules = body.schedules.unwrap_or_default();
     let (namespace, name) = (body.namespace.as_deref(), body.name.as_deref());
     let upcoming = app.tasks.preview(&schedules, namespace, name, count, after)?;

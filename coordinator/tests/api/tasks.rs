@@ -259,6 +259,9 @@ async fn upcoming_and_preview_tell_instants_and_a_reading() {
     assert_eq!(paths(&wrong), ["schedules[0].cron"]);
     let none = api.post("/v1/schedules/preview", &json!({})).await.problem(400, "invalid_request");
     assert_eq!(paths(&none), ["schedules"]);
+    let many = json!({"schedules": [cron], "count": 2000});
+    let many = api.post("/v1/schedules/preview", &many).await.problem(400, "invalid_request");
+    assert_eq!(many["errors"][0]["message"], "2000; allowed is 1 to 1000");
     let path = format!("{}/upcoming?count=5000", at("nightly"));
     assert_eq!(paths(&api.get(&path).await.problem(400, "invalid_request")), ["count"]);
 }
