@@ -200,11 +200,12 @@ impl TaskService for TaskApi {
         let name = values::task_name(&request.namespace, &request.name)?;
         let after = values::instant(&request.after, "after")?;
         let upcoming = self.app.tasks.upcoming(&name, count(request.count), after);
-        let upcoming = upcoming.await.map_err(refused)?;
+        let Read { value: upcoming, stale } = upcoming.await.map_err(refused)?;
         Ok(Response::new(v1::UpcomingResponse {
             instants: values::instants(&upcoming),
             description: upcoming.description,
             warnings: values::warnings(upcoming.warnings),
+            stale,
         }))
     }
 

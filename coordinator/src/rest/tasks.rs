@@ -291,8 +291,8 @@ pub async fn trigger(State(app): State<App>, call: Call) -> Answer {
 pub async fn upcoming(State(app): State<App>, call: Call) -> Answer {
     let query = call.query(&["count", "after"])?;
     let count = query.read("count", "1 to 1000")?.unwrap_or(COUNT_DEFAULT);
-    let upcoming = app.tasks.upcoming(&call.task()?, count, query.instant("after")?).await?;
-    Ok(answer(StatusCode::OK, &shapes::upcoming(upcoming)))
+    let read = app.tasks.upcoming(&call.task()?, count, query.instant("after")?).await?;
+    Ok(answer(StatusCode::OK, &shapes::upcoming(read.value, read.stale)))
 }
 
 /// The next instants of schedules that belong to no task yet.
@@ -310,7 +310,9 @@ pub async fn preview(State(app): State<App>, call: Call) -> Answer {
     let schedules = body.schedules.unwrap_or_default();
     let (namespace, name) = (body.namespace.as_deref(), body.name.as_deref());
     let upcoming = app.tasks.preview(&schedules, namespace, name, count, after)?;
-    let json::Upcoming { instants, description, warnings } = shapes::upcoming(upcoming);
+    // Nothing but the request itself was read.
+    let shown = shapes::upcoming(upcoming, false);
+    let json::Upcoming { instants, description, warnings, .. } = shown;
     Ok(answer(StatusCode::OK, &json::PreviewAnswer { instants, description, warnings }))
 }
 

@@ -253,8 +253,8 @@ words! {
     CatchUpPolicy { None, Latest, All }
     /// What an instant does that comes while an earlier run of its task goes on.
     Overlap { Skip, Allow, Queue, CancelRunning }
-    /// `finished`: no instant is left.
-    TaskState { Active, Paused, Finished }
+    /// `finished`: no instant is left. `unreadable`: the record cannot be read, and `error` says why.
+    TaskState { Active, Paused, Finished, Unreadable }
 }
 
 impl Task {
