@@ -115,8 +115,13 @@ async fn a_message_is_refused_before_it_becomes_larger_than_it_came() {
         idempotency_key: String::new(),
     };
     let refused = tasks.batch_create(request).await.unwrap_err();
-    let problem = problem(refused, Code::ResourceExhausted);
-    assert!(problem.detail.contains("200000 tasks in one batch"), "{problem:?}");
+    let refused = problem(refused, Code::ResourceExhausted);
+    assert!(refused.detail.contains("200000 tasks in one batch"), "{refused:?}");
+    let task = v1::Task { schedules: vec![v1::Schedule::default(); 200_000], ..hourly("a") };
+    let request = v1::CreateTaskRequest { task: Some(task), ..Default::default() };
+    let refused = tasks.create_task(request).await.unwrap_err();
+    let refused = problem(refused, Code::InvalidArgument);
+    assert!(refused.errors[0].message.contains("at any depth"), "{refused:?}");
     let full = v1::BatchCreateRequest {
         tasks: (0..10_000).map(|n| hourly(&format!("t{n}"))).collect(),
         idempotency_key: String::new(),
