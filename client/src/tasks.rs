@@ -329,7 +329,7 @@ impl Client {
             let request = self.request(message.clone());
             async move { tasks(channel).upcoming(request).await }
         });
-        let v1::UpcomingResponse { instants, description, warnings } = answer.await?;
+        let v1::UpcomingResponse { instants, description, warnings, .. } = answer.await?;
         Ok(Preview { instants, description, warnings })
     }
 

@@ -112,7 +112,11 @@ impl Live {
                 Stage::OpenRuns { cursor, pages } => self.open_runs(cursor.clone(), *pages).await,
                 Stage::Agents | Stage::Following => {
                     let agents = match kinds.agent {
-                        true => self.app.fleet.agents(None).unwrap_or_default(),
+                        true => self
+                            .app
+                            .fleet
+                            .agents(None)
+                            .map_or_else(|_| Vec::new(), |read| read.value),
                         false => Vec::new(),
                     };
                     self.stage = Stage::Following;

@@ -2,11 +2,13 @@
 //!
 //! Names and units follow OpenMetrics. Gauges are read when they are asked for, from the catalog
 //! and the links, so that nothing has to keep them up to date; counters and histograms are written
-//! where things happen. Labels are bounded: routes are the patterns, not the paths.
+//! where things happen. Labels are bounded: routes are the patterns, not the paths, and a method that
+//! nobody knows, of which a client can make any number, is `other`.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use http::Method;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -23,7 +25,7 @@ use crate::links::Links;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct RequestLabels {
     route: String,
-    method: String,
+    method: &'static str,
     code: u16,
 }
 
@@ -129,8 +131,8 @@ impl Metrics {
         self
     }
 
-    pub fn answered(&self, route: &str, method: &str, code: u16, took: Duration) {
-        let (route, method) = (route.to_owned(), method.to_owned());
+    pub fn answered(&self, route: &str, method: &Method, code: u16, took: Duration) {
+        let (route, method) = (route.to_owned(), method_label(method));
         self.latency
             .get_or_create(&RouteLabels { route: route.clone() })
             .observe(took.as_secs_f64());
@@ -189,6 +191,12 @@ impl Metrics {
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
     }
+}
+
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 /// Counted as open until it is dropped.

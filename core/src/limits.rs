@@ -11,6 +11,17 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Creates in one batch call.
 pub const BATCH_TASKS_MAX: usize = 10_000;
+/// Values in the JSON of one task or call, and fields of one gRPC message: a list of exit codes that
+/// fills a record has 65,536, and each value costs thirty times the two bytes that it is sent in.
+pub const JSON_VALUES_MAX: usize = 100_000;
+/// Fields of the message of one gRPC batch, at any depth: a hundred for each of its tasks.
+pub const BATCH_FIELDS_MAX: usize = 1_000_000;
+/// Mistakes of one task or call that are told; a last entry says how many more there are.
+pub const MISTAKES_MAX: usize = 50;
+/// Bytes of the path and of the message of one mistake, which repeat what was given.
+pub const MISTAKE_BYTES_MAX: usize = 400;
+/// Mistakes of all tasks of one batch that are told; beyond them each task is told its first.
+pub const BATCH_MISTAKES_MAX: usize = 1_000;
 /// Longest trigger payload.
 pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
 
@@ -84,6 +95,9 @@ pub const NEAR_ENTRIES_MAX: usize = 500_000;
 /// Head and tail of each output stream that are kept.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
+// An item of a list takes a byte of a record at least.
+const _: () = assert!(JSON_VALUES_MAX > RECORD_BYTES_MAX);
+const _: () = assert!(BATCH_FIELDS_MAX > JSON_VALUES_MAX && BATCH_MISTAKES_MAX > MISTAKES_MAX);
 const _: () = assert!(COMMIT_CREATES_MAX < ETCD_OPS_MAX);
 const _: () = assert!(LEDGER_RANGES_MAX + LEDGER_OPS_MAX <= ETCD_OPS_MAX);
 const _: () = assert!(DELETES_MAX < ETCD_OPS_MAX);

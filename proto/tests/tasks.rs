@@ -378,6 +378,22 @@ fn the_path_and_the_body_must_agree() {
 }
 
 #[test]
+fn the_servers_own_fields_come_back_with_an_edit_only() {
+    let mut body = minimal();
+    body["revision"] = json!(7);
+    body["state"] = json!("paused");
+    body["next_at"] = json!("2026-01-01T00:00:00Z");
+    assert!(task_from_value(body.clone(), EDIT).is_ok());
+    let purpose = Purpose::Create { now: Wall::MIN };
+    let errors = task_from_value(body, Given { purpose, ..EDIT }).unwrap_err();
+    let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["revision", "next_at", "state"]);
+    let errors = patch_task(&example(), &json!({"state": null, "last_run": 5})).unwrap_err();
+    let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["state", "last_run"]);
+}
+
+#[test]
 fn a_create_needs_something_left_to_run() {
     let purpose = Purpose::Create { now: Wall::from_millis(1_900_000_000_000) };
     let mut body = minimal();

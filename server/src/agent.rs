@@ -14,11 +14,12 @@ use tocktower_cluster::etcd::{Etcd, EtcdOptions};
 use tocktower_core::agent::effect::ExitReason;
 
 use crate::agent_http::AgentHttp;
-use crate::config::{AgentConfig, HistoryRules};
+use crate::config::{AgentConfig, HistoryRules, make_data_dir};
 use crate::host;
 use crate::shell::Running;
 
 pub async fn start(config: AgentConfig) -> anyhow::Result<Running> {
+    make_data_dir(&config.data_dir)?;
     let http = match config.metrics_listen {
         Some(address) => Some(AgentHttp::listen(address).await?),
         None => None,

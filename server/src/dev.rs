@@ -15,7 +15,7 @@ use tocktower_core::ring::WEIGHT_DEFAULT;
 use tokio::sync::oneshot;
 
 use crate::agent::Part;
-use crate::config::DevConfig;
+use crate::config::{DevConfig, make_data_dir};
 use crate::shell::Running;
 use crate::{host, sample};
 
@@ -25,8 +25,7 @@ const RUNNING_MAX: usize = 1_000;
 
 pub async fn start(config: DevConfig) -> anyhow::Result<Running> {
     let folder = config.data_dir.join("shared");
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("data-dir = {}: it cannot be made", config.data_dir.display()))?;
+    make_data_dir(&folder)?;
     let port = Embedded::open(&folder)
         .with_context(|| format!("data-dir = {}: it cannot be used", config.data_dir.display()))?;
 

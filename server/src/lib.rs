@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use tokio::runtime::Builder;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::args::Cli;
-use crate::config::{Config, Environment, Loaded};
+use crate::config::{Config, Environment, Loaded, Problems};
 use crate::notify::Supervisor;
 use crate::shell::{Running, Signals};
 
@@ -60,17 +60,31 @@ fn environment() -> Environment {
 
 fn check(loaded: &Loaded) -> ExitCode {
     say(&mut io::stdout(), &loaded.effective);
+    for name in &loaded.strangers {
+        say(&mut io::stderr(), &format!("configuration: {name} {}\n", config::STRANGER));
+    }
     ExitCode::SUCCESS
 }
 
 fn run(loaded: Loaded) -> ExitCode {
-    let outcome = logging::start(&loaded.common).and_then(|()| start(loaded));
+    let outcome = logging::start(&loaded.common).and_then(|()| {
+        for name in &loaded.strangers {
+            warn!(variable = name, "{}", config::STRANGER);
+        }
+        start(loaded)
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) => {
+                say(&mut io::stderr(), &problems.to_string());
+                ExitCode::from(EXIT_CONFIGURATION)
+            }
+            None => {
+                error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

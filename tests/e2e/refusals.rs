@@ -35,6 +35,9 @@ fn a_wrong_configuration_is_78_with_key_value_and_what_is_allowed() {
     wrong_configuration(&coordinator, &["ranges = \"300\"", "a power of two"]);
     wrong_configuration(&["agent", "--name", "a"], &["etcd is missing"]);
 
+    let none = ["dev", "--name", "a", "--data-dir", "/dev/null/nothing", "--listen", "127.0.0.1:0"];
+    wrong_configuration(&none, &["data-dir = \"/dev/null/nothing", "cannot be used"]);
+
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("agent.toml");
     std::fs::write(&file, "nmae = \"a\"\n").expect("a file");

@@ -18,7 +18,7 @@ pub async fn agent(command: AgentCommand, context: &mut Context<'_>) -> anyhow::
         AgentCommand::List(args) => {
             let agents = client.agents(args.pool.as_deref()).await?;
             let items = agents.iter().map(json::agent).collect();
-            let shown = json::AgentList { items, next_cursor: None };
+            let shown = json::AgentList { items, next_cursor: None, stale: false };
             context
                 .printer
                 .answer(&shown, |printer| printer.table(&table::agents(&agents, &clock)))?;
@@ -39,7 +39,7 @@ pub async fn pool(command: PoolCommand, context: &mut Context<'_>) -> anyhow::Re
     let PoolCommand::List = command;
     let pools = context.client()?.pools().await?;
     let items = pools.iter().map(json::pool).collect();
-    let shown = json::PoolList { items, next_cursor: None };
+    let shown = json::PoolList { items, next_cursor: None, stale: false };
     context.printer.answer(&shown, |printer| printer.table(&table::pools(&pools)))?;
     Ok(Outcome::Done)
 }
@@ -48,7 +48,7 @@ pub async fn range(command: RangeCommand, context: &mut Context<'_>) -> anyhow::
     let RangeCommand::List(args) = command;
     let ranges = context.client()?.ranges(args.pool.as_deref()).await?;
     let items = ranges.iter().map(json::range).collect();
-    let shown = json::RangeList { items, next_cursor: None };
+    let shown = json::RangeList { items, next_cursor: None, stale: false };
     let clock = context.clock.clone();
     context.printer.answer(&shown, |printer| printer.table(&table::ranges(&ranges, &clock)))?;
     Ok(Outcome::Done)

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::status::{bad, refused};
 use super::values;
 use crate::rest::App;
-use crate::service::{AgentView, PoolView, RangeView};
+use crate::service::{AgentView, PoolView, RangeView, Read};
 
 pub struct FleetApi {
     app: App,
@@ -36,9 +36,9 @@ impl FleetService for FleetApi {
         request: Request<v1::ListAgentsRequest>,
     ) -> Answer<v1::ListAgentsResponse> {
         let pool = pool(&request.into_inner().pool)?;
-        let agents = self.app.fleet.agents(pool.as_ref()).map_err(refused)?;
-        let agents = agents.into_iter().map(agent).collect();
-        Ok(Response::new(v1::ListAgentsResponse { agents }))
+        let Read { value, stale } = self.app.fleet.agents(pool.as_ref()).map_err(refused)?;
+        let agents = value.into_iter().map(agent).collect();
+        Ok(Response::new(v1::ListAgentsResponse { agents, stale }))
     }
 
     async fn get_agent(
@@ -47,14 +47,14 @@ impl FleetService for FleetApi {
     ) -> Answer<v1::GetAgentResponse> {
         let name = AgentName::parse(&request.into_inner().name);
         let name = name.map_err(|error| bad("name", error.to_string()))?;
-        let view = self.app.fleet.agent(&name).map_err(refused)?;
-        Ok(Response::new(v1::GetAgentResponse { agent: Some(agent(view)) }))
+        let Read { value, stale } = self.app.fleet.agent(&name).map_err(refused)?;
+        Ok(Response::new(v1::GetAgentResponse { agent: Some(agent(value)), stale }))
     }
 
     async fn list_pools(&self, _: Request<v1::ListPoolsRequest>) -> Answer<v1::ListPoolsResponse> {
-        let pools = self.app.fleet.pools().map_err(refused)?;
-        let pools = pools.into_iter().map(pool_message).collect();
-        Ok(Response::new(v1::ListPoolsResponse { pools }))
+        let Read { value, stale } = self.app.fleet.pools().map_err(refused)?;
+        let pools = value.into_iter().map(pool_message).collect();
+        Ok(Response::new(v1::ListPoolsResponse { pools, stale }))
     }
 
     async fn list_ranges(
@@ -62,9 +62,9 @@ impl FleetService for FleetApi {
         request: Request<v1::ListRangesRequest>,
     ) -> Answer<v1::ListRangesResponse> {
         let pool = pool(&request.into_inner().pool)?;
-        let ranges = self.app.fleet.ranges(pool.as_ref()).map_err(refused)?;
-        let ranges = ranges.into_iter().map(range).collect();
-        Ok(Response::new(v1::ListRangesResponse { ranges }))
+        let Read { value, stale } = self.app.fleet.ranges(pool.as_ref()).map_err(refused)?;
+        let ranges = value.into_iter().map(range).collect();
+        Ok(Response::new(v1::ListRangesResponse { ranges, stale }))
     }
 }
 

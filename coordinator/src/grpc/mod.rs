@@ -3,15 +3,17 @@
 //! Thin as `rest` is: each call reads its message, calls a service, writes the answer. `status` is
 //! the one table of refusals. Health says what `/readyz` says, for load balancers that ask in gRPC;
 //! reflection lets `grpcurl` work without our files. The link of agents is served here too, with
-//! larger messages, since an answer to a query may hold a thousand runs.
+//! larger messages, since an answer to a query may hold a thousand runs. What a message may hold is
+//! looked at in `bounds`, before any of it is decoded.
 
+mod bounds;
 mod fleet;
 mod runs;
 mod status;
 mod tasks;
 mod values;
 
-use axum::Router;
+use axum::{Router, middleware};
 use tocktower_core::limits;
 use tocktower_proto::FILE_DESCRIPTOR_SET;
 use tocktower_proto::v1::agent_link_server::AgentLinkServer;
@@ -57,6 +59,7 @@ pub fn routes(app: &App, id: String) -> Router {
         .add_service(health_server)
         .add_service(reflection)
         .into_axum_router()
+        .layer(middleware::from_fn(bounds::bounded))
 }
 
 /// Serving means what `/readyz` means: the copy of the shared state is whole and fresh.

@@ -21,7 +21,8 @@ use super::values;
 use crate::clock;
 use crate::rest::App;
 use crate::service::{
-    COUNT_DEFAULT, ListState, Shown, TaskError, TaskFilter, TaskWritten, WAIT_MAX, requests,
+    COUNT_DEFAULT, Expected, ListState, Read, Shown, TaskError, TaskFilter, TaskWritten, WAIT_MAX,
+    requests,
 };
 
 /// Longest `idempotency_key`.
@@ -59,8 +60,9 @@ impl TaskService for TaskApi {
         let task = request.task.ok_or_else(|| bad("task", "is missing"))?;
         let name = values::task_name(&task.namespace, &task.name)?;
         let spec = edited_spec(&task, &name).map_err(invalid_task)?;
-        let if_revision = values::revision(request.if_revision);
-        let written = self.app.tasks.put(spec, if_revision, None).await.map_err(refused)?;
+        let expected = values::revision(request.if_revision);
+        let expected = expected.map_or(Expected::Anything, Expected::Revision);
+        let written = self.app.tasks.put(spec, expected, None).await.map_err(refused)?;
         let (created, moved) = (written.created, written.moved);
         let (task, warnings) = parts(written);
         Ok(Response::new(v1::PutTaskResponse { task, created, moved, warnings }))
@@ -73,7 +75,7 @@ impl TaskService for TaskApi {
         let request = request.into_inner();
         let key = key(&request.idempotency_key)?;
         let specs = request.tasks.iter().enumerate();
-        let specs = specs.map(|(index, task)| (index, new_spec(task, key, index))).collect();
+        let specs = specs.map(|(index, task)| (index, new_spec(task, key, index)));
         let results = self.app.tasks.create_all(specs, key).await.map_err(refused)?;
         let results = request.tasks.into_iter().zip(results);
         let results = results.map(|(task, result)| batch_result(task, result)).collect();
@@ -198,11 +200,12 @@ impl TaskService for TaskApi {
         let name = values::task_name(&request.namespace, &request.name)?;
         let after = values::instant(&request.after, "after")?;
         let upcoming = self.app.tasks.upcoming(&name, count(request.count), after);
-        let upcoming = upcoming.await.map_err(refused)?;
+        let Read { value: upcoming, stale } = upcoming.await.map_err(refused)?;
         Ok(Response::new(v1::UpcomingResponse {
             instants: values::instants(&upcoming),
             description: upcoming.description,
             warnings: values::warnings(upcoming.warnings),
+            stale,
         }))
     }
 

@@ -13,8 +13,8 @@ use axum::extract::{FromRequest, Query as AxumQuery, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tocktower_core::ids::{Name, NameError, Namespace, Revision, TaskName};
 use tocktower_core::limits;
@@ -23,7 +23,7 @@ use tocktower_core::time::Instant;
 use tocktower_proto::json;
 
 use super::problem::Failure;
-use crate::service::Code;
+use crate::service::{Code, Expected};
 
 /// Longest `Idempotency-Key`.
 const KEY_BYTES_MAX: usize = 256;
@@ -106,7 +106,26 @@ impl Call {
         }
     }
 
-    /// `If-Match`: the revision that must be there.
+    /// What must be there for a PUT, by `If-Match` and `If-None-Match`.
+    pub fn expected(&self) -> Result<Expected, Failure> {
+        let none = self.header(&header::IF_NONE_MATCH)?.map(str::trim);
+        let some = self.header(&header::IF_MATCH)?.map(str::trim);
+        match (none, some) {
+            (None, None) => Ok(Expected::Anything),
+            (None, Some("*")) => Ok(Expected::Something),
+            (None, Some(_)) => Ok(self.if_match()?.map_or(Expected::Something, Expected::Revision)),
+            (Some("*"), None) => Ok(Expected::Nothing),
+            (Some("*"), Some(_)) => {
+                Err(Failure::bad("If-None-Match", "is at odds with If-Match; give one of them"))
+            }
+            (Some(text), _) => {
+                let message = format!("{text:?}; with this method allowed is *");
+                Err(Failure::bad("If-None-Match", message))
+            }
+        }
+    }
+
+    /// `If-Match`: the revision that must be there. `*` asks for what must be there anyway.
     pub fn if_match(&self) -> Result<Option<Revision>, Failure> {
         match self.header(&header::IF_MATCH)?.map(str::trim) {
             None | Some("*") => Ok(None),
@@ -141,6 +160,37 @@ impl Call {
 
     /// The body as JSON.
     pub async fn json(self) -> Result<Value, Failure> {
+        parse("the body", &self.json_text().await?)
+    }
+
+    /// The body, if it says that it is JSON.
+    pub async fn json_text(self) -> Result<Vec<u8>, Failure> {
+        self.json_media_type()?;
+        let bytes = self.bytes().await?;
+        match bytes.is_empty() {
+            true => Err(Failure::bad("", "the body is empty; send a JSON object")),
+            false => Ok(bytes),
+        }
+    }
+
+    /// As [`Call::json`]; an empty body stands for an empty object.
+    pub async fn json_or_nothing(self) -> Result<Value, Failure> {
+        let good = self.json_media_type();
+        let bytes = self.bytes().await?;
+        if bytes.is_empty() {
+            return Ok(Value::Object(Default::default()));
+        }
+        good?;
+        parse("the body", &bytes)
+    }
+
+    /// A call without a body: it may be empty or an empty object.
+    pub async fn nothing(self) -> Result<(), Failure> {
+        let Nothing {} = read(self.json_or_nothing().await?)?;
+        Ok(())
+    }
+
+    fn json_media_type(&self) -> Result<(), Failure> {
         let media_type = self.media_type().to_ascii_lowercase();
         let good = media_type.is_empty()
             || media_type == "application/json"
@@ -151,23 +201,7 @@ impl Call {
             let detail = format!("the body is {media_type:?}; send application/json");
             return Err(Failure::new(Code::UnsupportedMediaType, detail));
         }
-        let bytes = self.bytes().await?;
-        if bytes.is_empty() {
-            return Err(Failure::bad("", "the body is empty; send a JSON object"));
-        }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::bad("", format!("the body is no JSON: {error}")))
-    }
-
-    /// As [`Call::json`]; an empty body stands for an empty object.
-    pub async fn json_or_nothing(self) -> Result<Value, Failure> {
-        let empty = self.headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
-            && self.headers.get(header::TRANSFER_ENCODING).is_none()
-            && self.headers.get(header::CONTENT_TYPE).is_none();
-        match empty {
-            true => Ok(Value::Object(Default::default())),
-            false => self.json().await,
-        }
+        Ok(())
     }
 
     async fn bytes(self) -> Result<Vec<u8>, Failure> {
@@ -201,15 +235,27 @@ pub fn too_large() -> Failure {
     Failure::new(Code::TooLarge, format!("the request is larger than {mib} MiB; split it"))
 }
 
+/// What a call takes that takes nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// JSON in which no field is there twice.
+pub fn parse(what: &str, bytes: &[u8]) -> Result<Value, Failure> {
+    json::parse(what, bytes).map_err(invalid_request)
+}
+
 /// A body of a fixed shape, with all its mistakes.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
     match json::read(value) {
         (Some(read), errors) if errors.is_empty() => Ok(read),
-        (_, errors) => Err(Failure {
-            errors,
-            ..Failure::new(Code::InvalidRequest, "the request is not valid")
-        }),
+        (_, errors) => Err(invalid_request(errors)),
     }
+}
+
+/// The mistakes of a body that is no task.
+pub fn invalid_request(errors: Vec<FieldError>) -> Failure {
+    Failure { errors, ..Failure::new(Code::InvalidRequest, "the request is not valid") }
 }
 
 fn wrong_name(path: &str, error: &NameError) -> Failure {

@@ -13,8 +13,8 @@ use tocktower_proto::json::{self, AgentList, PoolList, RangeList};
 use super::App;
 use super::call::{Call, Query, answer};
 use super::problem::{Answer, Failure};
-use super::shapes;
-use crate::service::{PAGE_DEFAULT, PAGE_MAX, cursor};
+use super::shapes::{self, AgentShown};
+use crate::service::{PAGE_DEFAULT, PAGE_MAX, Read, cursor};
 
 /// Agents, by name.
 #[utoipa::path(
@@ -28,23 +28,24 @@ use crate::service::{PAGE_DEFAULT, PAGE_MAX, cursor};
 )]
 pub async fn agents(State(app): State<App>, call: Call) -> Answer {
     let query = call.query(&["pool", "limit", "cursor"])?;
-    let agents = app.fleet.agents(pool(&query)?.as_ref())?;
+    let Read { value: agents, stale } = app.fleet.agents(pool(&query)?.as_ref())?;
     let (agents, next_cursor) = page(agents, |agent| agent.name.to_string(), &query)?;
     let items = agents.into_iter().map(shapes::agent).collect();
-    Ok(answer(StatusCode::OK, &AgentList { items, next_cursor }))
+    Ok(answer(StatusCode::OK, &AgentList { items, next_cursor, stale }))
 }
 
 /// One agent.
 #[utoipa::path(
     get, path = "/v1/agents/{agent}", tag = "fleet",
     params(("agent" = String, Path,)),
-    responses((status = 200, body = json::Agent), (status = 404, body = json::Problem))
+    responses((status = 200, body = AgentShown), (status = 404, body = json::Problem))
 )]
 pub async fn agent(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
     let name = AgentName::parse(call.part("agent"));
     let name = name.map_err(|error| Failure::bad("agent", error.to_string()))?;
-    Ok(answer(StatusCode::OK, &shapes::agent(app.fleet.agent(&name)?)))
+    let Read { value, stale } = app.fleet.agent(&name)?;
+    Ok(answer(StatusCode::OK, &AgentShown { agent: shapes::agent(value), stale }))
 }
 
 /// Pools, by name.
@@ -55,9 +56,10 @@ pub async fn agent(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn pools(State(app): State<App>, call: Call) -> Answer {
     let query = call.query(&["limit", "cursor"])?;
-    let (pools, next_cursor) = page(app.fleet.pools()?, |pool| pool.name.to_string(), &query)?;
+    let Read { value: pools, stale } = app.fleet.pools()?;
+    let (pools, next_cursor) = page(pools, |pool| pool.name.to_string(), &query)?;
     let items = pools.into_iter().map(shapes::pool).collect();
-    Ok(answer(StatusCode::OK, &PoolList { items, next_cursor }))
+    Ok(answer(StatusCode::OK, &PoolList { items, next_cursor, stale }))
 }
 
 /// Ranges, by pool and number.
@@ -71,11 +73,11 @@ pub async fn pools(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn ranges(State(app): State<App>, call: Call) -> Answer {
     let query = call.query(&["pool", "limit", "cursor"])?;
-    let ranges = app.fleet.ranges(pool(&query)?.as_ref())?;
+    let Read { value: ranges, stale } = app.fleet.ranges(pool(&query)?.as_ref())?;
     let (ranges, next_cursor) =
         page(ranges, |range| format!("{}/{}", range.pool, range.id), &query)?;
     let items = ranges.into_iter().map(shapes::range).collect();
-    Ok(answer(StatusCode::OK, &RangeList { items, next_cursor }))
+    Ok(answer(StatusCode::OK, &RangeList { items, next_cursor, stale }))
 }
 
 fn pool(query: &Query<'_>) -> Result<Option<PoolName>, Failure> {

@@ -28,7 +28,7 @@ use tower_http::compression::predicate::{
 };
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-pub use call::{Call, labels, read};
+pub use call::{Call, labels, parse, read, too_large};
 pub use openapi::ApiDoc;
 pub use problem::{Answer, Failure, status_of};
 pub use shapes::{TaskShown, agent as agent_json, shown as task_shown};
@@ -114,7 +114,7 @@ async fn measured(State(app): State<App>, request: Request, next: Next) -> Respo
     let response = next.run(request).await;
     if let Some(route) = route {
         let code = response.status().as_u16();
-        app.metrics.answered(route.as_str(), method.as_str(), code, begun.elapsed());
+        app.metrics.answered(route.as_str(), &method, code, begun.elapsed());
     }
     response
 }

@@ -115,7 +115,9 @@ pub async fn get(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn cancel(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    let run = app.runs.cancel(&call.run_id()?).await?;
+    let run_id = call.run_id()?;
+    call.nothing().await?;
+    let run = app.runs.cancel(&run_id).await?;
     Ok(answer(StatusCode::ACCEPTED, &shapes::run(&run)))
 }
 

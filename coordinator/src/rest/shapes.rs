@@ -39,6 +39,16 @@ pub struct TaskShownList {
     pub stale: bool,
 }
 
+/// An agent as it is read.
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
+pub struct AgentShown {
+    #[serde(flatten)]
+    pub agent: json::Agent,
+    /// The shared state cannot be reached; this is what was last known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+}
+
 pub fn shown(shown: Shown, stale: bool) -> TaskShown {
     match shown {
         Shown::Task(task, status) => {
@@ -101,11 +111,12 @@ pub fn batch_item(name: Option<String>, result: Result<TaskWritten, TaskError>) 
     }
 }
 
-pub fn upcoming(upcoming: Upcoming) -> json::Upcoming {
+pub fn upcoming(upcoming: Upcoming, stale: bool) -> json::Upcoming {
     json::Upcoming {
         instants: upcoming.instants.into_iter().map(|(_, local)| local).collect(),
         description: upcoming.description,
         warnings: warnings(upcoming.warnings),
+        stale,
     }
 }
 

@@ -20,8 +20,8 @@ use super::problem::{Answer, Failure};
 use super::shapes::{self, TaskShown, TaskShownList};
 use crate::clock;
 use crate::service::{
-    COUNT_DEFAULT, COUNT_MAX, ListState, PAGE_DEFAULT, PAGE_MAX, Shown, TaskFilter, TaskWritten,
-    WAIT_MAX, requests,
+    COUNT_DEFAULT, ListState, PAGE_DEFAULT, PAGE_MAX, Shown, TaskFilter, TaskWritten, WAIT_MAX,
+    requests,
 };
 
 /// The namespace that means all of them.
@@ -57,12 +57,15 @@ pub async fn create(State(app): State<App>, call: Call) -> Answer {
     Ok(written(app.tasks.create(spec, key.as_deref()).await?))
 }
 
-/// Creates or replaces a task.
+/// Creates or replaces a task. What GET answered may be changed and sent back: the server's own
+/// fields, such as `revision` and `state`, are not looked at here.
 #[utoipa::path(
     put, path = "/v1/namespaces/{namespace}/tasks/{name}", tag = "tasks",
     params(
         ("namespace" = String, Path,), ("name" = String, Path,),
-        ("If-Match" = Option<String>, Header, description = "The revision that must be there"),
+        ("If-Match" = Option<String>, Header,
+            description = "The revision that must be there; `*`: any"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: there must be none"),
         ("Idempotency-Key" = Option<String>, Header,),
     ),
     request_body = json::Task,
@@ -74,7 +77,7 @@ pub async fn create(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn put(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    let (name, key, if_match) = (call.task()?, call.idempotency_key()?, call.if_match()?);
+    let (name, key, expected) = (call.task()?, call.idempotency_key()?, call.expected()?);
     let given = Given {
         namespace: Some(name.namespace.as_str()),
         name: Some(name.name.as_str()),
@@ -83,7 +86,7 @@ pub async fn put(State(app): State<App>, call: Call) -> Answer {
         purpose: Purpose::Edit,
     };
     let spec = task_from_value(call.json().await?, given).map_err(invalid_task)?;
-    Ok(written(app.tasks.put(spec, if_match, key.as_deref()).await?))
+    Ok(written(app.tasks.put(spec, expected, key.as_deref()).await?))
 }
 
 /// One task, with its newest run.
@@ -151,7 +154,9 @@ pub async fn patch(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn delete(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    app.tasks.delete(&call.task()?, call.if_match()?).await?;
+    let (name, if_match) = (call.task()?, call.if_match()?);
+    call.nothing().await?;
+    app.tasks.delete(&name, if_match).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -227,7 +232,9 @@ fn filter(
 )]
 pub async fn pause(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    Ok(written(app.tasks.pause(&call.task()?, call.if_match()?).await?))
+    let (name, if_match) = (call.task()?, call.if_match()?);
+    call.nothing().await?;
+    Ok(written(app.tasks.pause(&name, if_match).await?))
 }
 
 /// Lets a paused task go on.
@@ -241,7 +248,9 @@ pub async fn pause(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn resume(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    Ok(written(app.tasks.resume(&call.task()?, call.if_match()?).await?))
+    let (name, if_match) = (call.task()?, call.if_match()?);
+    call.nothing().await?;
+    Ok(written(app.tasks.resume(&name, if_match).await?))
 }
 
 /// Runs a task now, whatever its schedule.
@@ -282,8 +291,8 @@ pub async fn trigger(State(app): State<App>, call: Call) -> Answer {
 pub async fn upcoming(State(app): State<App>, call: Call) -> Answer {
     let query = call.query(&["count", "after"])?;
     let count = query.read("count", "1 to 1000")?.unwrap_or(COUNT_DEFAULT);
-    let upcoming = app.tasks.upcoming(&call.task()?, count, query.instant("after")?).await?;
-    Ok(answer(StatusCode::OK, &shapes::upcoming(upcoming)))
+    let read = app.tasks.upcoming(&call.task()?, count, query.instant("after")?).await?;
+    Ok(answer(StatusCode::OK, &shapes::upcoming(read.value, read.stale)))
 }
 
 /// The next instants of schedules that belong to no task yet.
@@ -297,11 +306,13 @@ pub async fn preview(State(app): State<App>, call: Call) -> Answer {
     let body: json::Preview = read(call.json().await?)?;
     let after = body.after.as_deref().map(json::parse_instant).transpose();
     let after = after.map_err(|error| Failure::bad("after", error))?;
-    let count = body.count.unwrap_or(COUNT_DEFAULT).min(COUNT_MAX + 1);
+    let count = body.count.unwrap_or(COUNT_DEFAULT);
     let schedules = body.schedules.unwrap_or_default();
     let (namespace, name) = (body.namespace.as_deref(), body.name.as_deref());
     let upcoming = app.tasks.preview(&schedules, namespace, name, count, after)?;
-    let json::Upcoming { instants, description, warnings } = shapes::upcoming(upcoming);
+    // Nothing but the request itself was read.
+    let shown = shapes::upcoming(upcoming, false);
+    let json::Upcoming { instants, description, warnings, .. } = shown;
     Ok(answer(StatusCode::OK, &json::PreviewAnswer { instants, description, warnings }))
 }
 

@@ -3,7 +3,9 @@
 //! All of them are one loop: take the newest version that is known, decide with `core::task`, write
 //! if that version is still the newest, else decide again with the one that is. With `If-Match` the
 //! loop ends at the first difference. The catalog's copy is good enough to begin with: if it is
-//! behind, the compare says so and brings the newer one.
+//! behind, the compare says so and brings the newer one. What must be there before a PUT decides
+//! which of its two halves is tried: with `If-None-Match: *` the create alone, with `If-Match` the
+//! edit alone.
 
 use tocktower_cluster::keys::Key;
 use tocktower_cluster::port::{Answer, Compare, Op, OpAnswer, PortError, Txn};
@@ -19,6 +21,18 @@ use crate::clock;
 /// Others may change a task between look and write this often before it is given up.
 const ROUNDS_MAX: usize = 5;
 
+/// What must be there for a PUT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// A task or none.
+    Anything,
+    /// No task.
+    Nothing,
+    /// Some version of the task.
+    Something,
+    Revision(Revision),
+}
+
 /// What an edit decides on.
 type Decided = Result<Option<NewVersion>, TaskError>;
 
@@ -27,25 +41,42 @@ impl Tasks {
     pub async fn put(
         &self,
         spec: Spec,
-        if_revision: Option<Revision>,
+        expected: Expected,
         key: Option<&str>,
     ) -> Result<TaskWritten, TaskError> {
         self.ready()?;
         let name = spec.name.clone();
+        let decide = |current: &Task| Ok(replace(current, spec.clone(), clock::wall())?);
+        let if_revision = match expected {
+            Expected::Anything => return self.put_anyway(&spec, key).await,
+            Expected::Nothing => {
+                return self.create(spec, key).await.map_err(|error| match error {
+                    TaskError::Exists(name) => TaskError::NotAbsent(name),
+                    error => error,
+                });
+            }
+            Expected::Something => None,
+            Expected::Revision(revision) => Some(revision),
+        };
+        self.edit(&name, if_revision, decide).await.map_err(|error| match error {
+            TaskError::NotFound(name) => TaskError::Absent(name),
+            error => error,
+        })
+    }
+
+    async fn put_anyway(&self, spec: &Spec, key: Option<&str>) -> Result<TaskWritten, TaskError> {
+        let name = &spec.name;
         for _ in 0..ROUNDS_MAX {
-            if self.known(&name)?.is_none() {
-                if let Some(given) = if_revision {
-                    return Err(TaskError::Conflict { given, now: Revision(0) });
-                }
+            if self.known(name)?.is_none() {
                 match self.create(spec.clone(), key).await {
                     Err(TaskError::Exists(_)) => {}
                     result => return result,
                 }
             }
             let decide = |current: &Task| Ok(replace(current, spec.clone(), clock::wall())?);
-            match self.edit(&name, if_revision, decide).await {
+            match self.edit(name, None, decide).await {
                 // Deleted in between: create it.
-                Err(TaskError::NotFound(_)) if if_revision.is_none() => {}
+                Err(TaskError::NotFound(_)) => {}
                 result => return result,
             }
         }

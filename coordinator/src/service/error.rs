@@ -15,6 +15,7 @@ use tocktower_core::ids::{NameError, Revision, TaskName};
 use tocktower_core::run::RunState;
 use tocktower_core::task::{EditError, FieldError};
 use tocktower_core::time::Instant;
+use tocktower_proto::json;
 
 /// The stable names of refusals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -138,6 +139,10 @@ pub enum TaskError {
     AlreadyDue { at: Instant },
     #[error("the task has revision {}, not {}: read it again", now.0, given.0)]
     Conflict { given: Revision, now: Revision },
+    #[error("there is no task {0}, and the request expects one")]
+    Absent(TaskName),
+    #[error("there is a task {0} already, and the request expects none")]
+    NotAbsent(TaskName),
     #[error("the task changes faster than it can be written; try again")]
     Contended,
     #[error("the task is too large")]
@@ -170,6 +175,20 @@ impl TaskError {
 
     pub fn name(path: &str, error: &NameError) -> TaskError {
         TaskError::bad(path, error.to_string())
+    }
+
+    /// With no more mistakes than are left for its batch, and its first in any case.
+    pub fn within(self, mistakes_left: &mut usize) -> TaskError {
+        let mut cut = |errors: Vec<FieldError>| {
+            let keep = errors.len().min(*mistakes_left).max(1);
+            *mistakes_left = mistakes_left.saturating_sub(keep);
+            json::cut(errors, keep)
+        };
+        match self {
+            TaskError::BadRequest(errors) => TaskError::BadRequest(cut(errors)),
+            TaskError::Invalid(errors) => TaskError::Invalid(cut(errors)),
+            error => error,
+        }
     }
 }
 
@@ -210,7 +229,10 @@ impl Fault for TaskError {
             TaskError::NotFound(_) => Code::NotFound,
             TaskError::Exists(_) => Code::AlreadyExists,
             TaskError::AlreadyDue { .. } => Code::AlreadyDue,
-            TaskError::Conflict { .. } | TaskError::Contended => Code::RevisionConflict,
+            TaskError::Conflict { .. }
+            | TaskError::Absent(_)
+            | TaskError::NotAbsent(_)
+            | TaskError::Contended => Code::RevisionConflict,
             TaskError::TooLarge(_) | TaskError::Payload(_) | TaskError::BatchTooLong { .. } => {
                 Code::TooLarge
             }

@@ -13,6 +13,7 @@ use tocktower_core::ring::Ring;
 use tocktower_core::time::{Instant, Wall};
 
 use super::error::FleetError;
+use super::look::Read;
 use crate::catalog::{Catalog, Member, State};
 use crate::links::{LinkInfo, Links};
 
@@ -71,7 +72,7 @@ impl Fleet {
     }
 
     /// All agents, or those of a pool, by name.
-    pub fn agents(&self, pool: Option<&PoolName>) -> Result<Vec<AgentView>, FleetError> {
+    pub fn agents(&self, pool: Option<&PoolName>) -> Result<Read<Vec<AgentView>>, FleetError> {
         self.ready()?;
         let links = self.linked();
         let views = self.catalog.look(|state| {
@@ -81,15 +82,15 @@ impl Fleet {
             names.into_iter().map(|name| view(state, &links, &held, name)).collect::<Vec<_>>()
         });
         let wanted = |view: &AgentView| pool.is_none_or(|pool| view.pool == pool.as_str());
-        Ok(views.into_iter().filter(wanted).collect())
+        Ok(self.read(views.into_iter().filter(wanted).collect()))
     }
 
-    pub fn agent(&self, name: &AgentName) -> Result<AgentView, FleetError> {
+    pub fn agent(&self, name: &AgentName) -> Result<Read<AgentView>, FleetError> {
         self.ready()?;
         let link = self.links.one(name);
         let links: BTreeMap<AgentName, Arc<LinkInfo>> =
             link.into_iter().map(|info| (info.agent.clone(), Arc::new(info))).collect();
-        self.catalog.look(|state| {
+        let found = self.catalog.look(|state| {
             let known = state.members.contains_key(name)
                 || state.agents.contains_key(name)
                 || links.contains_key(name);
@@ -97,14 +98,15 @@ impl Fleet {
                 true => Ok(view(state, &links, &held(state), name)),
                 false => Err(FleetError::NotFound(name.to_string())),
             }
-        })
+        });
+        found.map(|agent| self.read(agent))
     }
 
-    pub fn pools(&self) -> Result<Vec<PoolView>, FleetError> {
+    pub fn pools(&self) -> Result<Read<Vec<PoolView>>, FleetError> {
         self.ready()?;
         let links = self.linked();
         let ranges = self.catalog.keys().ranges().get();
-        Ok(self.catalog.look(|state| {
+        let views = self.catalog.look(|state| {
             let tasks = state.tasks.per_pool();
             let view = |name: PoolName| {
                 let members: Vec<&AgentName> = members_of(state, &name).map(|(a, _)| a).collect();
@@ -120,17 +122,23 @@ impl Fleet {
                 }
             };
             pools(state).into_iter().map(view).collect()
-        }))
+        });
+        Ok(self.read(views))
     }
 
     /// All ranges of all pools, or of one.
-    pub fn ranges(&self, pool: Option<&PoolName>) -> Result<Vec<RangeView>, FleetError> {
+    pub fn ranges(&self, pool: Option<&PoolName>) -> Result<Read<Vec<RangeView>>, FleetError> {
         self.ready()?;
-        Ok(self.catalog.look(|state| {
+        let views = self.catalog.look(|state| {
             let wanted = |name: &PoolName| pool.is_none_or(|pool| pool == name);
             let pools = pools(state).into_iter().filter(wanted);
             pools.flat_map(|pool| self.ranges_of(state, &pool)).collect()
-        }))
+        });
+        Ok(self.read(views))
+    }
+
+    fn read<T>(&self, value: T) -> Read<T> {
+        Read { value, stale: self.catalog.stale() }
     }
 
     fn ranges_of(&self, state: &State, pool: &PoolName) -> Vec<RangeView> {
@@ -150,7 +158,8 @@ impl Fleet {
                 holder: claim.map(|claim| claim.agent.clone()),
                 fence: claim.map(|claim| claim.fence),
                 owner: ring.owner(range).cloned(),
-                ledger_through: ledger.map(|ledger| ledger.through),
+                // The first ledger of a range says that nothing is done yet.
+                ledger_through: ledger.map(|ledger| ledger.through).filter(|t| *t > Instant::MIN),
                 open_entries: ledger.map_or(0, |ledger| ledger.open),
                 tasks: u64::from(state.tasks.in_range(pool, range)),
             }

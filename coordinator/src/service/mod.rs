@@ -16,10 +16,11 @@ mod runs;
 mod tasks;
 mod triggers;
 
+pub use edits::Expected;
 pub use error::{Code, Fault, FleetError, RunError, TaskError};
 pub use fleet::{AgentView, Fleet, PoolView, RangeView};
 pub use look::{ListState, PAGE_DEFAULT, PAGE_MAX, Read, Shown, TaskFilter, TaskPage};
 pub use preview::{COUNT_DEFAULT, COUNT_MAX, Upcoming};
 pub use runs::{Output, OutputRequest, RunFilter, RunPage, Runs, Stream};
-pub use tasks::{TaskWritten, Tasks, Warning};
+pub use tasks::{TaskWritten, Tasks, Warning, batch_fits};
 pub use triggers::{Triggered, WAIT_MAX};

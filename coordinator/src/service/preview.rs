@@ -14,6 +14,7 @@ use tocktower_proto::convert::schedules_from_json;
 use tocktower_proto::json;
 
 use super::error::TaskError;
+use super::look::Read;
 use super::tasks::{Tasks, Warning};
 use crate::clock;
 
@@ -36,13 +37,14 @@ impl Tasks {
         name: &TaskName,
         count: u32,
         after: Option<Instant>,
-    ) -> Result<Upcoming, TaskError> {
+    ) -> Result<Read<Upcoming>, TaskError> {
         self.ready()?;
+        let stale = self.catalog.stale();
         let task = self.newest(name).await?;
         let from = after.unwrap_or_else(|| clock::wall().instant());
         let from = from.max(task.effective_from.instant());
         let table = timetable(&task.spec, task.last_instant);
-        upcoming(&table, from, count)
+        Ok(Read { value: upcoming(&table, from, count)?, stale })
     }
 
     /// The same for schedules alone.

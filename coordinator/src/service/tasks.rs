@@ -18,7 +18,7 @@ use tocktower_core::task::{NewVersion, Spec, Task, create};
 use tocktower_proto::convert::{TaskStatus, encode_task};
 use tokio::sync::Semaphore;
 
-use super::error::TaskError;
+use super::error::{Code, Fault, TaskError};
 use super::requests;
 use super::runs::Runs;
 use crate::catalog::{Catalog, Written};
@@ -86,23 +86,22 @@ impl Tasks {
 
     /// Makes a new task. With a key it may be sent again.
     pub async fn create(&self, spec: Spec, key: Option<&str>) -> Result<TaskWritten, TaskError> {
-        let mut results = self.create_all(vec![(0, Ok(spec))], key).await?;
+        let mut results = self.create_all([(0, Ok(spec))].into_iter(), key).await?;
         results.pop().unwrap_or(Err(TaskError::OutcomeUnknown))
     }
 
     /// Makes many new tasks, each for itself; results are in order. What was refused before it
     /// became a task is handed through, so that it keeps its place. Each comes with its index in
-    /// the whole request, by which a retry knows it again.
+    /// the whole request, by which a retry knows it again. Nothing is asked of `specs` before
+    /// their number is known to be allowed.
     pub async fn create_all(
         &self,
-        specs: Vec<(usize, Result<Spec, TaskError>)>,
+        specs: impl ExactSizeIterator<Item = (usize, Result<Spec, TaskError>)>,
         key: Option<&str>,
     ) -> Result<Vec<Result<TaskWritten, TaskError>>, TaskError> {
-        if specs.len() > limits::BATCH_TASKS_MAX {
-            let (given, max) = (specs.len(), limits::BATCH_TASKS_MAX);
-            return Err(TaskError::BatchTooLong { given, max });
-        }
+        batch_fits(specs.len())?;
         self.ready()?;
+        let mut mistakes_left = limits::BATCH_MISTAKES_MAX;
         let mut results: Vec<Result<TaskWritten, TaskError>> = Vec::with_capacity(specs.len());
         let mut sent: Vec<(usize, NewVersion)> = Vec::new();
         let mut wanted = Vec::new();
@@ -113,7 +112,7 @@ impl Tasks {
                     wanted.push(create);
                     results.push(Err(TaskError::OutcomeUnknown));
                 }
-                Err(error) => results.push(Err(error)),
+                Err(error) => results.push(Err(error.within(&mut mistakes_left))),
             }
         }
         let values: Vec<Vec<u8>> = wanted.iter().map(|w: &Wanted| w.create.value.clone()).collect();
@@ -128,7 +127,10 @@ impl Tasks {
             }
         }
         self.metrics.created(results.iter().filter(|result| result.is_ok()).count());
-        Ok(results)
+        match without_the_store(&results) {
+            Some(error) => Err(error),
+            None => Ok(results),
+        }
     }
 
     fn prepare(
@@ -248,6 +250,27 @@ impl Tasks {
             Lookup::Absent => Ok(None),
         }
     }
+}
+
+/// What to refuse a batch with that failed as one, since the shared state did not take any of it.
+/// If of any task nobody knows whether it was created, that is the answer.
+fn without_the_store(results: &[Result<TaskWritten, TaskError>]) -> Option<TaskError> {
+    let of_store = |result: &Result<TaskWritten, TaskError>| match result {
+        Err(error) => matches!(error.code(), Code::StoreUnavailable | Code::OutcomeUnknown),
+        Ok(_) => false,
+    };
+    if !results.iter().all(of_store) {
+        return None;
+    }
+    let mut errors = results.iter().filter_map(|result| result.as_ref().err());
+    let unknown = errors.clone().find(|error| error.code() == Code::OutcomeUnknown);
+    unknown.or_else(|| errors.next()).cloned()
+}
+
+/// Whether a batch of so many tasks is taken.
+pub fn batch_fits(given: usize) -> Result<(), TaskError> {
+    let max = limits::BATCH_TASKS_MAX;
+    if given > max { Err(TaskError::BatchTooLong { given, max }) } else { Ok(()) }
 }
 
 fn closing() -> PortError {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tocktower_core::ids::{Name, NameError, Namespace};
 
 use crate::feed::{Filter, Kinds};
-use crate::rest::{Call, Failure, labels, read};
+use crate::rest::{Call, Failure, labels, parse, read};
 
 /// The namespace that means all of them.
 const ALL_NAMESPACES: &str = "-";
@@ -32,9 +32,7 @@ pub fn of_query(call: &Call) -> Result<Filter, Failure> {
 }
 
 pub fn of_message(text: &str) -> Result<Filter, Failure> {
-    let value = serde_json::from_str(text)
-        .map_err(|error| Failure::bad("", format!("the message is no JSON: {error}")))?;
-    let message: FilterMessage = read(value)?;
+    let message: FilterMessage = read(parse("the message", text.as_bytes())?)?;
     if message.kind != "filter" {
         let given = message.kind;
         return Err(Failure::bad("type", format!("{given:?}; the one message there is: filter")));

@@ -49,7 +49,9 @@ pub fn body<'a>(app: &App, change: &'a Change) -> Option<&'a str> {
         What::Task { name, .. } => task(app, name),
         What::Run(run) => format!("\"kind\":\"run\",\"run\":{}", text_of(&run_json(run))),
         What::Agent(name) => match app.fleet.agent(name) {
-            Ok(view) => format!("\"kind\":\"agent\",\"agent\":{}", text_of(&agent_json(view))),
+            Ok(read) => {
+                format!("\"kind\":\"agent\",\"agent\":{}", text_of(&agent_json(read.value)))
+            }
             Err(_) => format!("\"kind\":\"agent\",\"deleted\":true,\"name\":\"{name}\""),
         },
         What::LeftOut { .. } => String::new(),

@@ -107,6 +107,43 @@ async fn a_wrong_task_is_told_all_its_mistakes() {
 }
 
 #[tokio::test]
+async fn a_message_is_refused_before_it_becomes_larger_than_it_came() {
+    let api = api().await;
+    let mut tasks = TaskServiceClient::new(channel(&api).await);
+    let request = v1::BatchCreateRequest {
+        tasks: vec![v1::Task::default(); 200_000],
+        idempotency_key: String::new(),
+    };
+    let refused = tasks.batch_create(request).await.unwrap_err();
+    let refused = problem(refused, Code::ResourceExhausted);
+    assert!(refused.detail.contains("200000 tasks in one batch"), "{refused:?}");
+    let task = v1::Task { schedules: vec![v1::Schedule::default(); 200_000], ..hourly("a") };
+    let request = v1::CreateTaskRequest { task: Some(task), ..Default::default() };
+    let refused = tasks.create_task(request).await.unwrap_err();
+    let refused = problem(refused, Code::InvalidArgument);
+    assert!(refused.errors[0].message.contains("at any depth"), "{refused:?}");
+    let full = v1::BatchCreateRequest {
+        tasks: (0..10_000).map(|n| hourly(&format!("t{n}"))).collect(),
+        idempotency_key: String::new(),
+    };
+    assert_eq!(tasks.batch_create(full).await.unwrap().into_inner().results.len(), 10_000);
+}
+
+#[tokio::test]
+async fn a_thousand_mistakes_leave_the_stream_whole() {
+    let api = api().await;
+    let mut tasks = TaskServiceClient::new(channel(&api).await);
+    let labels = (0..1_000).map(|n| (format!("wrong label {n}"), String::new()));
+    let wrong = v1::Task { labels: labels.collect(), ..hourly("a") };
+    let create = v1::CreateTaskRequest { task: Some(wrong), ..Default::default() };
+    let refused = problem(tasks.create_task(create).await.unwrap_err(), Code::InvalidArgument);
+    let last = refused.errors.last().unwrap();
+    assert!(last.path.is_empty() && last.message.starts_with("and "), "{last:?}");
+    let create = v1::CreateTaskRequest { task: Some(hourly("a")), ..Default::default() };
+    tasks.create_task(create).await.unwrap();
+}
+
+#[tokio::test]
 async fn previews_and_upcoming_instants() {
     let api = api().await;
     let mut tasks = TaskServiceClient::new(channel(&api).await);

@@ -1,6 +1,10 @@
 use serde_json::{Value, json};
+use tocktower_cluster::keys::Key;
+use tocktower_core::ids::{PoolName, RangeId};
+use tocktower_proto::convert::encode_record;
+use tocktower_proto::store;
 
-use crate::harness::{Api, api, at, paths, task};
+use crate::harness::{Api, Cluster, api, at, paths, task, until};
 
 fn names(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().unwrap().iter();
@@ -117,4 +121,24 @@ async fn a_list_of_more_tasks_than_one_look_holds_is_whole() {
     let rest = format!("&cursor={}", rare["next_cursor"].as_str().unwrap());
     let path = format!("/v1/namespaces/default/tasks?label=kind=rare&limit=2{rest}");
     assert_eq!(names(&api.get(&path).await.ok()), ["t2999"]);
+}
+
+#[tokio::test]
+async fn a_range_of_which_nothing_is_done_yet_says_no_time() {
+    let cluster = Cluster::new();
+    let api = cluster.coordinator("c1").await;
+    api.create(&task("a")).await.ok();
+    let pool = PoolName::parse("default").unwrap();
+    for (range, through_ms) in [(0, 0), (1, 1_790_000_000_000)] {
+        let ledger = store::LedgerRecord { through_ms, ..store::LedgerRecord::default() };
+        let key = cluster.keys().build(&Key::Ledger(pool.clone(), RangeId(range)));
+        cluster.put(key, encode_record(&ledger)).await;
+    }
+    let ranges = until("the second ledger is seen", async || {
+        let ranges = api.get("/v1/ranges?limit=2").await.ok();
+        ranges["items"][1]["ledger_through"].is_string().then_some(ranges)
+    })
+    .await;
+    assert_eq!(ranges["items"][1]["ledger_through"], "2026-09-21T14:13:20Z");
+    assert_eq!(ranges["items"][0]["ledger_through"], Value::Null);
 }

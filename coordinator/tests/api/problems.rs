@@ -32,6 +32,86 @@ async fn a_body_that_is_no_json_is_told_where_it_breaks() {
 }
 
 #[tokio::test]
+async fn mistakes_beyond_the_bound_are_counted_and_what_was_given_is_told_in_part() {
+    let api = api().await;
+    // Each of the schedules, and the action that is missing.
+    let many = json!({"name": "a", "schedules": vec![json!({}); 50_000]});
+    let problem = api.create(&many).await.problem(400, "invalid_task");
+    let errors = problem["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 51);
+    assert_eq!(errors[50], json!({"path": "", "message": "and 49951 more"}));
+    let mut long = task("a");
+    long["timeout"] = Value::String("x".repeat(1_000_000));
+    let problem = api.create(&long).await.problem(400, "invalid_task");
+    assert!(problem.to_string().len() < 2_000);
+    let values = json!({"name": "a", "labels": vec![1; 200_000]});
+    let problem = api.create(&values).await.problem(400, "invalid_request");
+    assert!(problem["errors"][0]["message"].as_str().unwrap().contains("100000 values"));
+}
+
+#[tokio::test]
+async fn nothing_is_taken_and_ignored() {
+    let api = api().await;
+    api.create(&task("a")).await.ok();
+    let send = |method: Method, path: &str, text: &str| {
+        let request = api.request(method, path);
+        api.send(request.header("content-type", "application/json").body(text.to_owned()))
+    };
+    let patch = r#"{"state": "paused", "revision": 1, "priority": "x"}"#;
+    let problem = send(Method::PATCH, &at("a"), patch).await.problem(400, "invalid_task");
+    assert_eq!(paths(&problem), ["revision", "state", "priority"]);
+    let create = r#"{"name": "b", "state": "paused", "schedules": [{"every": "1h"}],
+        "action": {"noop": {}}}"#;
+    let tasks = "/v1/namespaces/default/tasks";
+    let problem = send(Method::POST, tasks, create).await.problem(400, "invalid_task");
+    assert_eq!(paths(&problem), ["state"]);
+    let twice = r#"{"name": "dup1", "name": "dup2", "schedules": [{"every": "1h"}],
+        "action": {"noop": {}}}"#;
+    let problem = send(Method::POST, tasks, twice).await.problem(400, "invalid_request");
+    assert_eq!(paths(&problem), ["name"]);
+    let problem = send(Method::PATCH, &at("a"), r#"{"retry": {"factor": 2, "factor": 3}}"#).await;
+    assert_eq!(paths(&problem.problem(400, "invalid_request")), ["retry.factor"]);
+    for call in ["pause", "resume"] {
+        let path = format!("{}/{call}", at("a"));
+        let problem = send(Method::POST, &path, r#"{"bogus": 1}"#).await;
+        assert_eq!(paths(&problem.problem(400, "invalid_request")), ["bogus"]);
+        send(Method::POST, &path, "").await.ok();
+        api.send(api.request(Method::POST, &path)).await.ok();
+    }
+    let problem = send(Method::DELETE, &at("a"), "[1]").await.problem(400, "invalid_request");
+    assert_eq!(paths(&problem), [""]);
+    assert_eq!(api.get(&at("a")).await.ok()["state"], "active");
+}
+
+#[tokio::test]
+async fn a_list_does_not_pass_for_an_object() {
+    let api = api().await;
+    let lists = json!({
+        "name": "a", "retry": [3, "2s"], "placement": ["edge"], "action": {"noop": []},
+        "schedules": [[null, "* * * * *"]],
+    });
+    let problem = api.create(&lists).await.problem(400, "invalid_task");
+    let mut paths = paths(&problem);
+    paths.sort();
+    assert_eq!(paths, ["action.noop", "placement", "retry", "schedules[0]"]);
+}
+
+#[tokio::test]
+async fn methods_that_nobody_knows_share_one_series() {
+    let api = api().await;
+    for n in 0..20 {
+        let method = Method::from_bytes(format!("METHOD{n}").as_bytes()).unwrap();
+        api.send(api.request(method, "/v1/agents")).await.problem(405, "method_not_allowed");
+    }
+    let metrics = api.get("/metrics").await.ok();
+    let metrics = metrics.as_str().unwrap();
+    let series = metrics.lines().filter(|line| line.contains("route=\"/v1/agents\",method="));
+    let series: Vec<&str> = series.collect();
+    assert_eq!(series.len(), 1, "{series:?}");
+    assert!(series[0].contains("method=\"other\"") && series[0].ends_with(" 20"), "{series:?}");
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_large_is_refused() {
     let api = api().await;
     let mut big = task("big");

@@ -1,9 +1,9 @@
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tocktower_cluster::keys::Key;
 use tocktower_core::ids::{PoolName, TaskName};
 
-use crate::harness::{Cluster, api, at, json_body, paths, task, until};
+use crate::harness::{Api, Cluster, api, at, json_body, paths, task, until};
 
 #[tokio::test]
 async fn a_task_lives_from_create_to_delete() {
@@ -104,6 +104,32 @@ async fn put_creates_replaces_and_minds_the_revision() {
     api.send(json_body(other, &task("b"))).await.problem(412, "revision_conflict");
     let wrong = api.put(&at("b"), &task("a")).await.problem(400, "invalid_task");
     assert_eq!(paths(&wrong), ["name"]);
+}
+
+#[tokio::test]
+async fn put_minds_whether_there_must_be_a_task() {
+    let cluster = Cluster::new();
+    let (api, other) = (cluster.coordinator("c1").await, cluster.coordinator("c2").await);
+    let send = async |api: &Api, header: &str, text: &str, body: &Value| {
+        let request = api.request(Method::PUT, &at("a")).header(header, text);
+        api.send(json_body(request, body)).await
+    };
+    for there_must_be in ["*", "5"] {
+        let absent = send(&api, "if-match", there_must_be, &task("a")).await;
+        let problem = absent.problem(412, "revision_conflict");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("there is no task default/a"), "{detail}");
+    }
+    let created = send(&api, "if-none-match", "*", &task("a")).await;
+    assert_eq!(created.status.as_u16(), 201);
+    let mut changed = task("a");
+    changed["priority"] = json!(5);
+    send(&api, "if-none-match", "*", &changed).await.problem(412, "revision_conflict");
+    assert_eq!(api.get(&at("a")).await.ok()["priority"], 0);
+    // Another coordinator may not have seen the task yet; the shared state has.
+    let replaced = send(&other, "if-match", "*", &changed).await;
+    assert_eq!((replaced.status.as_u16(), &replaced.body["priority"]), (200, &json!(5)));
+    send(&api, "if-none-match", "\"5\"", &changed).await.problem(400, "invalid_request");
 }
 
 #[tokio::test]
@@ -233,6 +259,9 @@ async fn upcoming_and_preview_tell_instants_and_a_reading() {
     assert_eq!(paths(&wrong), ["schedules[0].cron"]);
     let none = api.post("/v1/schedules/preview", &json!({})).await.problem(400, "invalid_request");
     assert_eq!(paths(&none), ["schedules"]);
+    let many = json!({"schedules": [cron], "count": 2000});
+    let many = api.post("/v1/schedules/preview", &many).await.problem(400, "invalid_request");
+    assert_eq!(many["errors"][0]["message"], "2000; allowed is 1 to 1000");
     let path = format!("{}/upcoming?count=5000", at("nightly"));
     assert_eq!(paths(&api.get(&path).await.problem(400, "invalid_request")), ["count"]);
 }

@@ -3,6 +3,11 @@
 //! A field that cannot be read is noted and stands in with its default, so that reading goes on;
 //! the rules of `core` then look at what was read. Their errors about a field that stands in, or
 //! about the instants of schedules that could not all be read, would be echoes and are left out.
+//! Mistakes that can all be told are looked for; once there are more, the rest is not read.
+//!
+//! The server's own fields may come back with an edit, since that is how a task that was read is
+//! sent back. In a patch or a create nobody sends them but who means to set them, and a task that
+//! runs though `"state": "paused"` was asked for is worse than a refusal.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -21,7 +26,7 @@ use tocktower_core::time::Wall;
 
 use super::task_out::spec_json;
 use super::words::{DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, Word, allowed, word_named};
-use crate::json;
+use crate::json::{self, Mistakes};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
@@ -37,27 +42,31 @@ pub struct Given<'a> {
     pub purpose: Purpose,
 }
 
-/// Which rules of time apply.
+/// Which rules of time apply, and whether the server's own fields may be there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// Something must be left to run.
+    /// Something must be left to run, and the server has said nothing yet.
     Create { now: Wall },
     /// `core::task::replace` looks at the time.
     Edit,
 }
 
+/// What the server says of a task, and what is done to change it.
+const SERVER_FIELDS: [(&str, &str); 6] = [
+    ("revision", "If-Match names the one that must be there"),
+    ("created_at", "it cannot be changed"),
+    ("updated_at", "it cannot be changed"),
+    ("next_at", "it follows from schedules"),
+    ("state", "to pause a task set paused"),
+    ("last_run", "it cannot be changed"),
+];
+
 /// A request's body becomes a task, or everything that is wrong with it, shape included.
 pub fn task_from_value(body: Value, given: Given<'_>) -> Result<Spec, Vec<FieldError>> {
-    let (task, mut errors) = json::read::<json::Task>(body);
-    let Some(task) = task else { return Err(errors) };
-    match task_from_json(&task, given) {
-        Ok(spec) if errors.is_empty() => Ok(spec),
-        Ok(_) => Err(errors),
-        Err(found) => {
-            let found = json::drop_echoes(&errors, found);
-            errors.extend(found);
-            Err(errors)
-        }
+    let (task, mistakes) = json::gather::<json::Task>(&body);
+    match task {
+        Some(task) if !mistakes.is_full() => converted(&task, given, mistakes),
+        Some(_) | None => Err(mistakes.into_errors()),
     }
 }
 
@@ -69,6 +78,8 @@ pub fn patch_task(current: &Task, patch: &Value) -> Result<Spec, Vec<FieldError>
     let mut body = serde_json::to_value(spec_json(&current.spec))
         .map_err(|error| vec![FieldError::new("", error.to_string())])?;
     json::merge_patch(&mut body, patch);
+    let mut mistakes = Mistakes::default();
+    mistakes.add_news(server_fields(|name| patch.get(name).is_some()));
     let name = &current.spec.name;
     let given = Given {
         namespace: Some(name.namespace.as_str()),
@@ -76,25 +87,67 @@ pub fn patch_task(current: &Task, patch: &Value) -> Result<Spec, Vec<FieldError>
         fresh_name: name.name.as_str(),
         purpose: Purpose::Edit,
     };
-    task_from_value(body, given)
+    match task_from_value(body, given) {
+        Ok(spec) if mistakes.is_empty() => Ok(spec),
+        Ok(_) => Err(mistakes.into_errors()),
+        Err(found) => {
+            mistakes.join(Mistakes::from(found));
+            Err(mistakes.into_errors())
+        }
+    }
 }
 
 /// A task as it was written becomes a task as it was meant, or everything that is wrong with it.
 pub fn task_from_json(task: &json::Task, given: Given<'_>) -> Result<Spec, Vec<FieldError>> {
+    converted(task, given, Mistakes::default())
+}
+
+/// The task, or `known` and everything else that is wrong with it.
+fn converted(
+    task: &json::Task,
+    given: Given<'_>,
+    known: Mistakes,
+) -> Result<Spec, Vec<FieldError>> {
     let mut reader = Reader::default();
     let spec = reader.spec(task, given);
-    let mut errors = reader.errors;
+    let mut errors = known;
+    errors.join(reader.mistakes);
+    if let Purpose::Create { .. } = given.purpose {
+        errors.add_news(server_fields(|name| server_field_is_there(task, name)));
+    }
+    if errors.is_full() {
+        return Err(errors.into_errors());
+    }
     let mut found = check(&spec);
-    let readable = |path: &str| !errors.iter().any(|error| error.path.starts_with(path));
+    let readable = |path: &str| !errors.told().iter().any(|error| error.path.starts_with(path));
     if found.is_empty()
         && ["schedules", "start_at", "end_at", "exclude", "catch_up"].into_iter().all(readable)
         && let Purpose::Create { now } = given.purpose
     {
         found.extend(check_future(&spec, now, None));
     }
-    let found = json::drop_echoes(&errors, found);
-    errors.extend(found);
-    if errors.is_empty() { Ok(spec) } else { Err(errors) }
+    errors.add_news(found);
+    if errors.is_empty() { Ok(spec) } else { Err(errors.into_errors()) }
+}
+
+fn server_field_is_there(task: &json::Task, name: &str) -> bool {
+    match name {
+        "revision" => task.revision.is_some(),
+        "created_at" => task.created_at.is_some(),
+        "updated_at" => task.updated_at.is_some(),
+        "next_at" => task.next_at.is_some(),
+        "state" => task.state.is_some(),
+        "last_run" => task.last_run.is_some(),
+        _ => false,
+    }
+}
+
+/// Refuses the fields of the server that are `there`.
+fn server_fields(there: impl Fn(&str) -> bool) -> Vec<FieldError> {
+    let refuse = |(name, hint): (&str, &str)| {
+        FieldError::new(name, format!("is the server's own field, so leave it out: {hint}"))
+    };
+    SERVER_FIELDS.into_iter().filter(|(name, _)| there(name)).map(refuse).collect()
 }
 
 /// Schedules that belong to no task, as `preview` takes them. `name` is what `H` spreads by.
@@ -104,17 +157,17 @@ pub fn schedules_from_json(
 ) -> Result<Vec<Schedule>, Vec<FieldError>> {
     let mut reader = Reader::default();
     let read = reader.schedules(schedules, task_hash(name));
-    if reader.errors.is_empty() { Ok(read) } else { Err(reader.errors) }
+    if reader.mistakes.is_empty() { Ok(read) } else { Err(reader.mistakes.into_errors()) }
 }
 
 #[derive(Default)]
 struct Reader {
-    errors: Vec<FieldError>,
+    mistakes: Mistakes,
 }
 
 impl Reader {
     fn error(&mut self, path: impl Into<String>, message: impl ToString) {
-        self.errors.push(FieldError::new(path, message.to_string()));
+        self.mistakes.add(FieldError::new(path, message.to_string()));
     }
 
     /// The value, or a note of the error at `path`.

@@ -148,4 +148,7 @@ pub struct Upcoming {
     pub instants: Vec<String>,
     pub description: String,
     pub warnings: Vec<Warning>,
+    /// The shared state cannot be reached; this is of the task as it was last known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }

@@ -99,16 +99,25 @@ pub struct Range {
 pub struct AgentList {
     pub items: Vec<Agent>,
     pub next_cursor: Option<String>,
+    /// The shared state cannot be reached; this is what was last known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PoolList {
     pub items: Vec<Pool>,
     pub next_cursor: Option<String>,
+    /// The shared state cannot be reached; this is what was last known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RangeList {
     pub items: Vec<Range>,
     pub next_cursor: Option<String>,
+    /// The shared state cannot be reached; this is what was last known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }

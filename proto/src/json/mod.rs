@@ -8,7 +8,10 @@
 mod calls;
 mod duration;
 mod fleet;
+mod mistakes;
+mod parse;
 mod patch;
+mod place;
 mod read;
 mod run;
 mod task;
@@ -20,8 +23,10 @@ pub use calls::{
 };
 pub use duration::{format_duration, parse_duration};
 pub use fleet::{Agent, AgentList, Lateness, Pool, PoolList, Range, RangeList, RunCounts};
+pub use mistakes::{Mistakes, cut, shorten};
+pub use parse::{BatchTexts, parse, parse_batch};
 pub use patch::merge_patch;
-pub use read::{drop_echoes, read};
+pub use read::{gather, read};
 pub use run::{Attempt, Run, RunState};
 pub use task::{
     Action, CatchUp, CatchUpPolicy, Command, Dialect, Exclude, Fold, Gap, Http, Noop, Overlap,

@@ -1,5 +1,6 @@
 //! A task in JSON. One shape serves requests and answers, so that what was read with GET can be
-//! changed and sent back with PUT: the server's own fields are accepted there and not looked at.
+//! changed and sent back with PUT: the server's own fields are accepted there and not looked at. A
+//! create and a patch refuse them.
 //!
 //! Words such as `crontab` are strings in the struct and enums in the schema; the converter reads
 //! them, so that a wrong one is one error among all the others.
@@ -252,8 +253,8 @@ words! {
     CatchUpPolicy { None, Latest, All }
     /// What an instant does that comes while an earlier run of its task goes on.
     Overlap { Skip, Allow, Queue, CancelRunning }
-    /// `finished`: no instant is left.
-    TaskState { Active, Paused, Finished }
+    /// `finished`: no instant is left. `unreadable`: the record cannot be read, and `error` says why.
+    TaskState { Active, Paused, Finished, Unreadable }
 }
 
 impl Task {

@@ -20,6 +20,8 @@ const LEASE_TTL_MAX: Duration = Duration::from_secs(8);
 const WEIGHT_MAX: u64 = 1_000;
 /// Processes that one host could conceivably carry at once.
 const RUNNING_MAX: u64 = 100_000;
+/// With less the history would be gone before anybody could look at it.
+const HISTORY_BYTES_MIN: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +98,8 @@ fn history(reader: &mut Reader, args: &AgentArgs) -> Option<HistoryRules> {
     let age = values::duration(Duration::from_secs(3_600), 3_660 * DAY);
     let age_max = reader.value("history-max-age", &args.history_max_age, "30d", age);
     let bytes = &args.history_max_bytes;
-    let bytes_max = reader.value("history-max-bytes", bytes, "10GiB", values::size);
+    let bytes_max =
+        reader.value("history-max-bytes", bytes, "10GiB", values::size(HISTORY_BYTES_MIN));
     let runs = values::number(1, 1_000_000_000);
     let runs_max = reader.value("history-max-runs", &args.history_max_runs, "10000", runs);
     Some(HistoryRules { age_max: age_max?, bytes_max: bytes_max?, runs_max: runs_max? })

@@ -17,8 +17,12 @@ mod problem;
 mod read;
 mod values;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Arg, Command, CommandFactory};
 
 pub use agent::{AgentConfig, HistoryRules};
 pub use coordinator::CoordinatorConfig;
@@ -26,8 +30,11 @@ pub use dev::DevConfig;
 pub use problem::{Problem, Problems};
 pub use read::{Environment, Reader};
 
-use crate::args::{CommonArgs, Daemon};
+use crate::args::{Cli, CommonArgs, Daemon};
 use crate::logging::LogFormat;
+
+/// Variables of those who test the daemons.
+const OF_TESTS: &str = "TOCKTOWER_TEST_";
 
 /// A daemon with all that it was told.
 #[derive(Debug, Clone)]
@@ -51,6 +58,8 @@ pub struct Loaded {
     pub config: Config,
     /// As a TOML file, each key with the place that its value came from.
     pub effective: String,
+    /// Variables that look like ours and are no key of any daemon.
+    pub strangers: Vec<String>,
 }
 
 /// Reads the configuration of a daemon from its flags, the environment and its file.
@@ -66,7 +75,39 @@ pub fn load(daemon: &Daemon, environment: &Environment) -> Result<Loaded, Proble
     let effective = reader.finish()?;
     let common = common.expect("a key that is missing is a problem, and problems ended this");
     let config = config.expect("a key that is missing is a problem, and problems ended this");
-    Ok(Loaded { common, config, effective })
+    Ok(Loaded { common, config, effective, strangers: strangers(environment) })
+}
+
+/// What is told of a stranger.
+pub const STRANGER: &str = "is the variable of no key, so nothing comes of it";
+
+/// `TOCKTOWER_LISTNE` was meant for something. It is told and not refused: a variable of another
+/// daemon or of a newer version may be in an environment that both share.
+fn strangers(environment: &Environment) -> Vec<String> {
+    let daemons = Cli::command();
+    let keys = daemons.get_subcommands().flat_map(Command::get_arguments).filter_map(Arg::get_long);
+    let keys = keys.filter(|key| *key != "check");
+    let known: BTreeSet<String> = keys.map(read::variable_of).collect();
+    let ours = |name: &&String| name.starts_with("TOCKTOWER_") && !name.starts_with(OF_TESTS);
+    environment.keys().filter(ours).filter(|name| !known.contains(*name)).cloned().collect()
+}
+
+/// Makes the folder of a daemon's data. One that can never be made is wrong configuration.
+pub fn make_data_dir(folder: &Path) -> anyhow::Result<()> {
+    use std::io::ErrorKind::{
+        AlreadyExists, InvalidFilename, NotADirectory, NotFound, PermissionDenied,
+        ReadOnlyFilesystem,
+    };
+    let Err(error) = std::fs::create_dir_all(folder) else { return Ok(()) };
+    let value = folder.display().to_string();
+    match error.kind() {
+        AlreadyExists | InvalidFilename | NotADirectory | NotFound | PermissionDenied
+        | ReadOnlyFilesystem => {
+            let why = error.to_string();
+            Err(Problems(vec![Problem::Unusable { key: "data-dir", value, why }]).into())
+        }
+        _ => Err(error).with_context(|| format!("data-dir = {value}: it cannot be made")),
+    }
 }
 
 pub fn common_args(daemon: &Daemon) -> &CommonArgs {

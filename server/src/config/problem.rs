@@ -31,6 +31,8 @@ pub enum Problem {
     Missing { key: &'static str, allowed: String },
     #[error("{key} is not a key of this daemon ({file}); its keys are {known}")]
     Unknown { key: String, file: String, known: String },
+    #[error("{key} = {value:?}: it cannot be used: {why}")]
+    Unusable { key: &'static str, value: String, why: String },
     #[error("config = {file:?}: {why}")]
     File { file: String, why: String },
 }

@@ -217,7 +217,7 @@ impl Reader {
 }
 
 /// `lease-ttl` is `TOCKTOWER_LEASE_TTL`.
-fn variable_of(key: &str) -> String {
+pub fn variable_of(key: &str) -> String {
     format!("TOCKTOWER_{}", key.to_uppercase().replace('-', "_"))
 }
 

@@ -210,6 +210,41 @@ fn what_is_in_effect_can_be_read_back_as_a_file() {
 }
 
 #[test]
+fn a_variable_that_is_no_key_is_told_by_name() {
+    let setting = nothing()
+        .env("TOCKTOWER_LISTNE", "127.0.0.1:1")
+        // Of other daemons, of this program, and of its tests.
+        .env("TOCKTOWER_WEIGHT", "30")
+        .env("TOCKTOWER_TEST_ETCD", "/usr/bin/etcd")
+        .file("listen = '127.0.0.1:2'");
+    match setting.load("tocktower dev --name a") {
+        Ok(loaded) => assert_eq!(loaded.strangers, ["TOCKTOWER_LISTNE"]),
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+#[test]
+fn a_history_of_no_size_is_refused() {
+    let agent = "tocktower agent --name a --etcd http://127.0.0.1:2379 --history-max-bytes";
+    let text = nothing().refused(&format!("{agent} 0"));
+    assert!(text.contains("a number of bytes, 1048576 at least"), "{text}");
+    assert!(nothing().load(&format!("{agent} 1MiB")).is_ok());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_wrong_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    make_data_dir(&folder.path().join("a/b")).unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for wrong in [file.clone(), file.join("inner")] {
+        let error = make_data_dir(&wrong).unwrap_err();
+        let problems = error.downcast_ref::<Problems>().expect("wrong configuration").to_string();
+        assert!(problems.starts_with("configuration: data-dir = "), "{problems}");
+    }
+}
+
+#[test]
 fn a_misspelt_level_does_not_silence_the_logs() {
     let text = nothing().refused("tocktower dev --name a --log-level inof");
     assert!(text.contains("log-level = \"inof\""), "{text}");

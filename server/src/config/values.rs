@@ -50,13 +50,19 @@ pub fn duration(least: Duration, most: Duration) -> impl Fn(&str) -> Result<Dura
     }
 }
 
-pub fn size(text: &str) -> Result<u64, Allowed> {
-    let (digits, unit) = SIZES
-        .iter()
-        .find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)))
-        .unwrap_or((text, 1));
-    let bytes = digits.trim().parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
-    or(bytes, "a number of bytes is allowed, or one with kB, MB, GB, TB, KiB, MiB, GiB, TiB")
+pub fn size(least: u64) -> impl Fn(&str) -> Result<u64, Allowed> {
+    move |text| {
+        let (digits, unit) = SIZES
+            .iter()
+            .find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)))
+            .unwrap_or((text, 1));
+        let bytes = digits.trim().parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
+        let allowed = format!(
+            "a number of bytes, {least} at least, is allowed, or one with kB, MB, GB, TB, KiB, \
+             MiB, GiB, TiB"
+        );
+        or(bytes.filter(|bytes| *bytes >= least), &allowed)
+    }
 }
 
 pub fn address(text: &str) -> Result<SocketAddr, Allowed> {
