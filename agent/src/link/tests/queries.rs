@@ -141,6 +141,26 @@ async fn too_many_queries_are_refused_and_stopped_ones_make_room() {
 }
 
 #[tokio::test]
+async fn followers_of_output_leave_room_for_short_queries() {
+    let agent = Agent::start();
+    agent.open([run("default/a", 1_000, RunState::Queued)]);
+    let (_coordinator, mut peer) = agent.linked().await;
+    let follow = Kind::Output(v1::OutputQuery {
+        run_id: "default/a@1000-7".to_owned(),
+        follow: true,
+        ..v1::OutputQuery::default()
+    });
+    let more = u64::try_from(limits::QUERIES_MAX).unwrap() + 8;
+    for id in 1..=more {
+        peer.ask(id, follow.clone()).await;
+    }
+    peer.ask(1_000, Kind::Runs(list(1))).await;
+    assert_eq!(peer.runs(1_000).await.unwrap().len(), 1);
+    assert_eq!(agent.count(|metrics| &metrics.queries_open), more, "they go on");
+    assert_eq!(agent.count(|metrics| &metrics.queries_refused), 0);
+}
+
+#[tokio::test]
 async fn a_loop_that_does_not_answer_fails_the_query_and_not_the_link() {
     let agent = Agent::start();
     agent.told.lock().unwrap().stuck = true;
