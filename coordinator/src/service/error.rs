@@ -148,6 +148,8 @@ pub enum TaskError {
     BatchTooLong { given: usize, max: usize },
     #[error("the record of {name} cannot be read ({error}); it can be deleted")]
     Unreadable { name: TaskName, error: String },
+    #[error("agents that may know of it do not answer: {}", .0.join(", "))]
+    Silent(Vec<String>),
     #[error("more creates are waiting than this coordinator takes in; try again")]
     Busy,
     #[error("agents of the pool lag in writing to the shared state; creates are slowed down")]
@@ -219,6 +221,7 @@ impl Fault for TaskError {
             }
             TaskError::Busy | TaskError::Pressed => Code::RateLimited,
             TaskError::NotReady => Code::NotReady,
+            TaskError::Silent(_) => Code::AgentsSilent,
             TaskError::OutcomeUnknown => Code::OutcomeUnknown,
             TaskError::Store(error) if error.retryable() => Code::StoreUnavailable,
             TaskError::Store(PortError::TooLarge) => Code::TooLarge,
@@ -246,6 +249,8 @@ pub enum RunError {
     Waits(String),
     #[error("agents that may know of it do not answer: {}", .0.join(", "))]
     Silent(Vec<String>),
+    #[error("agent {0} has as many questions of this kind as it takes; try again")]
+    Busy(String),
     #[error("agent {agent} refuses: {detail}")]
     Refused { agent: String, detail: String },
     #[error("this coordinator has not read the shared state yet")]
@@ -265,6 +270,7 @@ impl Fault for RunError {
             RunError::NotFound(_) => Code::NotFound,
             RunError::Over(_) => Code::AlreadyEnded,
             RunError::Silent(_) | RunError::Waits(_) => Code::AgentsSilent,
+            RunError::Busy(_) => Code::RateLimited,
             RunError::Refused { .. } => Code::Internal,
             RunError::NotReady => Code::NotReady,
         }

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use tocktower_core::ids::{Namespace, TaskName};
+use tocktower_core::ids::{Namespace, RunKey, TaskName};
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
 use tocktower_proto::convert::{TaskState, TaskStatus};
@@ -91,7 +91,7 @@ impl Tasks {
         let stale = self.catalog.stale();
         let value = match self.known(name) {
             Ok(Some(task)) => {
-                let last_run = self.runs.last_of(name).await;
+                let last_run = self.runs.last_of(name).await.runs.into_iter().next();
                 let status = TaskStatus { last_run, ..TaskStatus::at(&task, clock::wall()) };
                 Shown::Task(Box::new(task), Box::new(status))
             }
@@ -115,15 +115,18 @@ impl Tasks {
     }
 
     /// What history says of a name that no task has. Only the run of a one-shot carries a request,
-    /// so a recurring task that was deleted is not taken for one that has ended.
+    /// so a recurring task that was deleted is not taken for one that has ended. While somebody is
+    /// silent who may know, that there is none is not known either.
     async fn ended(&self, name: &TaskName) -> Result<Shown, TaskError> {
-        let run = self.runs.last_of(name).await;
+        let newest = self.runs.recent(name, 1).await;
+        let run = newest.runs.into_iter().next();
         let run = run.filter(|run| run.request.is_some() && run.state.is_end());
         match run {
-            Some(run) if matches!(run.id.run, tocktower_core::ids::RunKey::Instant(_)) => {
+            Some(run) if matches!(run.id.run, RunKey::Instant(_)) => {
                 Ok(Shown::Ended { name: name.clone(), run: Box::new(run) })
             }
-            Some(_) | None => Err(TaskError::NotFound(name.clone())),
+            Some(_) | None if newest.silent.is_empty() => Err(TaskError::NotFound(name.clone())),
+            Some(_) | None => Err(TaskError::Silent(newest.silent)),
         }
     }
 

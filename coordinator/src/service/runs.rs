@@ -1,20 +1,20 @@
 //! Runs: what agents know of them, asked over their links and merged.
 //!
 //! No coordinator keeps history: it lies with the agents that held the range, each of which says
-//! which ranges it has history of. A question goes to those, all at once, with a time limit; their
-//! accounts are merged (`merge`). Who may know more and did not answer is named in the answer, so
-//! that a partial list is never taken for a whole one.
+//! which ranges it has history of. A question goes to those, all at once, with a time limit
+//! (`asking`); their accounts are merged (`merge`). Who may know more and did not answer is named
+//! in the answer, so that a partial list is never taken for a whole one; and where nothing was
+//! found while somebody kept silent, that is what is said, and not that there is nothing.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::join_all;
 use tocktower_core::ids::{AgentName, Name, Namespace, RangeId, RunId, RunKey, TaskName};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::time::Instant;
 use tocktower_proto::convert::{RunName, format_run_id, parse_run_id, run_state_proto};
 use tocktower_proto::v1;
 
+use super::asking::{self, ANSWER_WITHIN, Told, not_asked, refused};
 use super::cursor;
 use super::error::RunError;
 use super::merge::{self, Place};
@@ -22,14 +22,10 @@ use crate::catalog::Catalog;
 use crate::feed::{self, Feed, Filter, Follower};
 use crate::links::{Answers, Links, Part};
 
-/// How long agents have for a question.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long the newest run of a task that is shown may take.
 const LAST_RUN_WITHIN: Duration = Duration::from_secs(1);
 /// A ulid begins with its time, 48 bits of milliseconds.
 const ULID_TIME_SHIFT: u32 = 80;
-/// Runs that one agent may send for one question.
-const RUNS_MAX: usize = 10_000;
 
 /// The run service. Cheap to clone.
 #[derive(Clone)]
@@ -96,12 +92,13 @@ impl Output {
     }
 }
 
-/// What came of asking several agents.
-struct Told {
-    accounts: Vec<RunRecord>,
-    /// One of them sent as many as it was asked for.
-    full: bool,
-    silent: Vec<String>,
+/// The newest runs of a task, as far as somebody told of them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Newest {
+    /// The newest first.
+    pub runs: Vec<RunRecord>,
+    /// Agents that may know newer ones and did not answer in time.
+    pub silent: Vec<String>,
 }
 
 impl Runs {
@@ -124,12 +121,13 @@ impl Runs {
         let before = cursor.map(read_cursor).transpose()?;
         let range = self.range_of(filter);
         let query = runs_query(filter, limit, before.as_ref());
-        let told = self.ask(range, v1::query::Kind::Runs(query), limit, ANSWER_WITHIN).await;
-        let mut runs = merge::merged(told.accounts);
-        let more = told.full || runs.len() > limit;
+        let told = self.ask(range, v1::query::Kind::Runs(query), ANSWER_WITHIN).await;
+        let (full, silent) = (told.full(limit), told.silent.clone());
+        let mut runs = merge::merged(told.all());
+        let more = full || runs.len() > limit;
         runs.truncate(limit);
         let next_cursor = runs.last().filter(|_| more).map(write_cursor);
-        Ok(RunPage { runs, next_cursor, silent: told.silent })
+        Ok(RunPage { runs, next_cursor, silent })
     }
 
     /// One run, as all who know of it tell.
@@ -138,39 +136,39 @@ impl Runs {
         let (task, name) = parse(run_id)?;
         let range = self.catalog.keys().ranges().range_of(&task);
         let query = v1::RunQuery { run_id: run_id.to_owned() };
-        let told = self.ask(Some(range), v1::query::Kind::Run(query), 1, ANSWER_WITHIN).await;
-        if let Some(run) = merge::merged(told.accounts).into_iter().next() {
+        let told = self.ask(Some(range), v1::query::Kind::Run(query), ANSWER_WITHIN).await;
+        let silent = told.silent.clone();
+        if let Some(run) = merge::merged(told.all()).into_iter().next() {
             return Ok(run);
         }
-        if let Some(waiting) = self.waiting(&task, name) {
-            return waiting;
+        // Who is silent may know more of it than that it was asked for.
+        if !silent.is_empty() {
+            return Err(RunError::Silent(silent));
         }
-        match told.silent.is_empty() {
-            true => Err(RunError::NotFound(run_id.to_owned())),
-            false => Err(RunError::Silent(told.silent)),
-        }
+        self.waiting(&task, name).unwrap_or_else(|| Err(RunError::NotFound(run_id.to_owned())))
     }
 
-    /// The newest run of a task, if somebody tells of one in time.
-    pub async fn last_of(&self, task: &TaskName) -> Option<RunRecord> {
-        self.newest(task, 1, LAST_RUN_WITHIN).await.into_iter().next()
+    /// The newest run of a task that is there, for who can do without it.
+    pub async fn last_of(&self, task: &TaskName) -> Newest {
+        self.newest(task, 1, LAST_RUN_WITHIN).await
     }
 
-    /// The newest runs of a task, as far as somebody tells of them in time.
-    pub async fn recent(&self, task: &TaskName, count: usize) -> Vec<RunRecord> {
-        self.newest(task, count, LAST_RUN_WITHIN).await
+    /// The newest runs of a task, for who needs to know.
+    pub async fn recent(&self, task: &TaskName, count: usize) -> Newest {
+        self.newest(task, count, ANSWER_WITHIN).await
     }
 
-    async fn newest(&self, task: &TaskName, count: usize, within: Duration) -> Vec<RunRecord> {
+    async fn newest(&self, task: &TaskName, count: usize, within: Duration) -> Newest {
         let (namespace, name) = (task.namespace.clone(), task.name.clone());
         let filter =
             RunFilter { namespace: Some(namespace), task: Some(name), ..RunFilter::default() };
         let range = self.catalog.keys().ranges().range_of(task);
         let query = v1::query::Kind::Runs(runs_query(&filter, count, None));
-        let told = self.ask(Some(range), query, count, within).await;
-        let mut runs = merge::merged(told.accounts);
+        let told = self.ask(Some(range), query, within).await;
+        let silent = told.silent.clone();
+        let mut runs = merge::merged(told.all());
         runs.truncate(count);
-        runs
+        Newest { runs, silent }
     }
 
     /// What an attempt wrote.
@@ -192,8 +190,12 @@ impl Runs {
             follow: request.follow,
             offset: request.offset,
         };
-        let answers = self.links.ask(&agent, v1::query::Kind::Output(query));
-        let answers = answers.map_err(|_| RunError::Silent(vec![agent.to_string()]))?;
+        let query = v1::query::Kind::Output(query);
+        let answers = match request.follow {
+            true => self.links.follow(&agent, query),
+            false => in_time(&agent, self.links.ask(&agent, query)).await?,
+        };
+        let answers = answers.map_err(|error| not_asked(&agent, error))?;
         Ok(Output { agent, answers })
     }
 
@@ -205,9 +207,11 @@ impl Runs {
         }
         let agent = run.agent;
         let silent = || RunError::Silent(vec![agent.to_string()]);
-        let mut answers = self.links.cancel(&agent, run_id).map_err(|_| silent())?;
-        let part = tokio::time::timeout(ANSWER_WITHIN, answers.next()).await;
-        match part.map_err(|_| silent())? {
+        let answer = async {
+            let cancel = self.links.cancel(&agent, run_id).await;
+            Ok(cancel.map_err(|error| not_asked(&agent, error))?.next().await)
+        };
+        match in_time(&agent, answer).await?? {
             Part::Runs(runs) => feed::readable(runs).into_iter().next().ok_or_else(silent),
             Part::Failed(error) => Err(refused(&agent, error)),
             Part::Output(_) | Part::Done | Part::Lagged | Part::Gone => Err(silent()),
@@ -245,40 +249,8 @@ impl Runs {
         }))
     }
 
-    /// Asks all who may know, at once. Members without a link here cannot be asked.
-    async fn ask(
-        &self,
-        range: Option<RangeId>,
-        kind: v1::query::Kind,
-        limit: usize,
-        within: Duration,
-    ) -> Told {
-        let knowing = self.links.knowing(range);
-        let linked: BTreeSet<AgentName> =
-            self.links.all().into_iter().map(|info| info.agent).collect();
-        let unlinked = self.catalog.look(|state| {
-            let known = state.members.keys().filter(|agent| !linked.contains(*agent));
-            known.map(ToString::to_string).collect::<Vec<String>>()
-        });
-        let asked = knowing.into_iter().map(|agent| {
-            let answers = self.links.ask(&agent, kind.clone());
-            async move {
-                let Ok(answers) = answers else { return (agent, None) };
-                let told = tokio::time::timeout(within, collect(answers)).await;
-                (agent, told.ok().flatten())
-            }
-        });
-        let mut told = Told { accounts: Vec::new(), full: false, silent: unlinked };
-        for (agent, accounts) in join_all(asked).await {
-            match accounts {
-                Some(accounts) => {
-                    told.full |= accounts.len() >= limit;
-                    told.accounts.extend(accounts);
-                }
-                None => told.silent.push(agent.to_string()),
-            }
-        }
-        told
+    async fn ask(&self, range: Option<RangeId>, kind: v1::query::Kind, within: Duration) -> Told {
+        asking::ask(&self.catalog, &self.links, range, kind, within).await
     }
 
     fn range_of(&self, filter: &RunFilter) -> Option<RangeId> {
@@ -294,31 +266,9 @@ impl Runs {
     }
 }
 
-/// All runs of one agent's answer; `None`: it was not whole.
-async fn collect(mut answers: Answers) -> Option<Vec<RunRecord>> {
-    let mut accounts = Vec::new();
-    loop {
-        match answers.next().await {
-            Part::Runs(runs) if accounts.len() + runs.len() <= RUNS_MAX => {
-                accounts.extend(feed::readable(runs));
-            }
-            Part::Done => return Some(accounts),
-            // It knows nothing of it, which is an answer.
-            Part::Failed(error) if error.code == "not_found" => return Some(accounts),
-            Part::Failed(error) => {
-                tracing::warn!(code = error.code, detail = error.detail, "a query was refused");
-                return None;
-            }
-            Part::Runs(_) | Part::Output(_) | Part::Lagged | Part::Gone => return None,
-        }
-    }
-}
-
-fn refused(agent: &AgentName, error: v1::Error) -> RunError {
-    match error.code.as_str() {
-        "not_found" => RunError::NotFound(error.detail),
-        _ => RunError::Refused { agent: agent.to_string(), detail: error.detail },
-    }
+async fn in_time<T>(agent: &AgentName, answer: impl Future<Output = T>) -> Result<T, RunError> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+    answer.map_err(|_| RunError::Silent(vec![agent.to_string()]))
 }
 
 fn runs_query(filter: &RunFilter, limit: usize, before: Option<&Place>) -> v1::RunsQuery {

@@ -110,6 +110,7 @@ impl Tasks {
         }
         let recent = self.runs.recent(name, RECENT_RUNS).await;
         recent
+            .runs
             .into_iter()
             .find(|run| match run.id.run {
                 RunKey::Manual(before) => requests::same_request(before, ulid),

@@ -36,6 +36,12 @@ struct Told {
     stopped: u32,
     /// Questions are heard and not answered.
     silent: bool,
+    /// Questions are kept, to be answered when it lets go.
+    holding: bool,
+    held: Vec<v1::Query>,
+    held_most: usize,
+    /// The code with which cancels are refused.
+    refuses_cancels: Option<&'static str>,
 }
 
 pub struct Agent {
@@ -156,6 +162,36 @@ impl Agent {
         self.told.lock().unwrap().silent = true;
     }
 
+    pub fn speaks_again(&self) {
+        self.told.lock().unwrap().silent = false;
+    }
+
+    /// Keeps questions from now on, until it lets go of them.
+    pub fn holds(&self) {
+        self.told.lock().unwrap().holding = true;
+    }
+
+    /// How many questions it holds now, and the most that it ever held.
+    pub fn held(&self) -> (usize, usize) {
+        let told = self.told.lock().unwrap();
+        (told.held.len(), told.held_most)
+    }
+
+    pub async fn lets_go(&self) {
+        let held = {
+            let mut told = self.told.lock().unwrap();
+            told.holding = false;
+            std::mem::take(&mut told.held)
+        };
+        for query in held {
+            answer(&self.told, &self.up, &self.output, Down::Query(query)).await;
+        }
+    }
+
+    pub fn refuses_cancels(&self, code: &'static str) {
+        self.told.lock().unwrap().refuses_cancels = Some(code);
+    }
+
     pub fn writes(&self, text: &str) {
         self.output.send_modify(|output| output.extend_from_slice(text.as_bytes()));
     }
@@ -224,6 +260,10 @@ async fn answer(
         Down::Interest(interest) => told.lock().unwrap().interest = interest.kind,
         Down::StopQuery(_) => told.lock().unwrap().stopped += 1,
         Down::CancelRun(cancel) => {
+            let refusal = told.lock().unwrap().refuses_cancels;
+            if let Some(code) = refusal {
+                return send_error(up, cancel.query_id, code).await;
+            }
             let run = {
                 let mut told = told.lock().unwrap();
                 told.cancelled.push(cancel.run_id.clone());
@@ -232,8 +272,16 @@ async fn answer(
             send_runs(up, cancel.query_id, run.into_iter().collect()).await;
         }
         Down::Query(query) => {
-            if told.lock().unwrap().silent {
-                return;
+            {
+                let mut told = told.lock().unwrap();
+                if told.silent {
+                    return;
+                }
+                if told.holding {
+                    told.held.push(query);
+                    told.held_most = told.held_most.max(told.held.len());
+                    return;
+                }
             }
             match query.kind.unwrap() {
                 Kind::Runs(wanted) => {

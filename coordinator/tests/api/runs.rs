@@ -1,7 +1,7 @@
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tocktower_cluster::keys::Key;
-use tocktower_core::ids::AgentName;
+use tocktower_core::ids::{AgentName, PoolName, TaskName};
 use tocktower_core::run::RunState;
 use tocktower_proto::convert::encode_record;
 use tocktower_proto::store;
@@ -125,6 +125,91 @@ async fn a_one_shot_that_has_ended_is_answered_from_history() {
 }
 
 #[tokio::test]
+async fn an_agent_that_keeps_silent_is_not_taken_for_one_that_knows_nothing() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let mut once = run("default/once", 1_000, 10, "web-1", RunState::Succeeded);
+    once.request = Some(7);
+    agent.knows(once);
+    agent.falls_silent();
+    let nothing = api.get(&at("once")).await;
+    assert_eq!(nothing.header("retry-after"), "1");
+    nothing.problem(503, "agents_silent");
+    agent.speaks_again();
+    assert_eq!(api.get(&at("once")).await.ok()["state"], "finished");
+    api.get(&at("never")).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_run_asked_for_is_not_called_queued_while_its_holder_is_silent() {
+    let cluster = Cluster::new();
+    let api = cluster.coordinator("c1").await;
+    let agent = Agent::dial(&api, "web-1").await;
+    api.create(&task("a")).await.ok();
+    let pool = PoolName::parse("default").unwrap();
+    let range = cluster.keys().ranges().range_of(&TaskName::parse("default/a").unwrap());
+    let claim = cluster.keys().build(&Key::Claim(pool, range));
+    let record = store::ClaimRecord { agent: "web-1".to_owned(), ..Default::default() };
+    cluster.put(claim, encode_record(&record)).await;
+    let path = format!("{}/trigger", at("a"));
+    let asked = api.post(&path, &json!({})).await.ok();
+    let id = asked["run_id"].as_str().unwrap().split_once('@').unwrap().1;
+    let path = format!("{}/runs/{id}", at("a"));
+    let waits = until("the claim is known", async || {
+        let reply = api.get(&path).await;
+        reply.status.is_success().then_some(reply.body)
+    })
+    .await;
+    assert_eq!(waits["state"], "queued");
+    agent.falls_silent();
+    api.get(&path).await.problem(503, "agents_silent");
+}
+
+#[tokio::test]
+async fn questions_wait_for_their_turn_and_none_is_refused() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let mut once = run("default/once", 1_000, 10, "web-1", RunState::Succeeded);
+    once.request = Some(7);
+    agent.knows(once);
+    agent.holds();
+    let path = at("once");
+    let asked = futures::future::join_all((0..200).map(|_| api.get(&path)));
+    let let_go = async {
+        until("the agent has its hands full", async || (agent.held().0 >= 24).then_some(())).await;
+        agent.lets_go().await;
+    };
+    let (replies, ()) = tokio::join!(asked, let_go);
+    for reply in replies {
+        assert_eq!(reply.ok()["state"], "finished");
+    }
+    // An agent takes 32 at a time and refuses the rest.
+    assert!(agent.held().1 <= 32, "{:?}", agent.held());
+}
+
+#[tokio::test]
+async fn followers_of_output_stand_in_nobodys_way() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    api.create(&task("a")).await.ok();
+    let running = run("default/a", 1_000, 10, "web-1", RunState::Running);
+    let part = run_id(&running).split_once('@').unwrap().1.to_owned();
+    agent.knows(running);
+    agent.writes("first");
+    let path = api.url(&format!("{}/runs/{part}/output?follow=true", at("a")));
+    let mut followers = Vec::new();
+    for _ in 0..40 {
+        let follower = api.client.get(&path).send().await.unwrap();
+        assert!(follower.status().is_success());
+        followers.push(follower);
+    }
+    assert_eq!(api.get(&at("a")).await.ok()["last_run"]["state"], "running");
+    let cancelled = api.post(&format!("{}/runs/{part}/cancel", at("a")), &json!({})).await;
+    assert_eq!(cancelled.status.as_u16(), 202);
+    drop(followers);
+}
+
+#[tokio::test]
 async fn output_is_read_and_followed() {
     let api = api().await;
     let agent = Agent::dial(&api, "web-1").await;
@@ -166,4 +251,20 @@ async fn a_run_is_cancelled_by_its_holder_and_not_twice() {
     assert_eq!(cancelled.ok()["run_id"], run_id(&running));
     assert_eq!(agent.cancelled(), [run_id(&running)]);
     api.post(&paths[1], &json!({})).await.problem(409, "already_ended");
+}
+
+#[tokio::test]
+async fn an_agent_that_has_too_much_to_do_is_asked_again_later() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let running = run("default/a", 1_000, 10, "web-1", RunState::Running);
+    let part = run_id(&running).split_once('@').unwrap().1.to_owned();
+    agent.knows(running);
+    let path = format!("{}/runs/{part}/cancel", at("a"));
+    agent.refuses_cancels("rate_limited");
+    let refused = api.post(&path, &json!({})).await;
+    assert_eq!(refused.header("retry-after"), "1");
+    refused.problem(429, "rate_limited");
+    agent.refuses_cancels("store_unavailable");
+    api.post(&path, &json!({})).await.problem(503, "agents_silent");
 }
