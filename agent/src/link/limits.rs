@@ -76,6 +76,8 @@ pub(super) const PAGE_RUNS_MAX: usize = 1_000;
 /// Runs of one answer, and of one that names no limit.
 pub(super) const ANSWER_RUNS_MAX: usize = 10_000;
 pub(super) const ANSWER_RUNS_DEFAULT: usize = 100;
+/// Runs of one query that names them.
+pub(super) const NAMED_RUNS_MAX: usize = 1_000;
 /// A run that is not found may just have ended: it is looked for once more after this.
 pub(super) const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// Data of one chunk of output.

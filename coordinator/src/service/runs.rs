@@ -283,6 +283,7 @@ fn runs_query(filter: &RunFilter, limit: usize, before: Option<&Place>) -> v1::R
             instant_ms: instant.millis(),
             run_id: run_id.clone(),
         }),
+        ..v1::RunsQuery::default()
     }
 }
 
