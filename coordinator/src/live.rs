@@ -87,9 +87,7 @@ impl Live {
             return Message::Snapshot(self.page().await);
         }
         let catalog = &self.app.catalog;
-        let labels_of = |task: &TaskName| {
-            catalog.look(|state| state.tasks.get(task).map(|stored| stored.glance().labels))
-        };
+        let labels_of = |task: &TaskName| catalog.look(|state| state.labels_of(task));
         match self.follower.next(&labels_of).await {
             Next::Changes(changes) => Message::Changes(changes),
             Next::Lagged { missed } => {
@@ -203,10 +201,7 @@ impl Live {
             }
         }
         let carries = |run: &RunRecord| {
-            let labels = self
-                .app
-                .catalog
-                .look(|state| state.tasks.get(&run.id.task).map(|stored| stored.glance().labels));
+            let labels = self.app.catalog.look(|state| state.labels_of(&run.id.task));
             filter.labels.is_empty() || labels.is_some_and(|labels| filter.carries(&labels))
         };
         (page.runs.into_iter().filter(carries).collect(), page.next_cursor)

@@ -8,6 +8,7 @@
 //! over an await, and the owner is the only writer but for one case: a service that has written a
 //! task puts the new version in early, so that whoever got the answer finds it.
 
+mod departed;
 mod keeper;
 mod owner;
 mod state;
@@ -136,7 +137,7 @@ impl Catalog {
         let key = keys.build(&Key::Task(pool.clone(), name.clone()));
         let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
         if self.standing().delivered < at {
-            state.delete(keys, &key, at, &mut Vec::new());
+            state.delete(keys, clock::mono(), &key, at, &mut Vec::new());
         }
     }
 

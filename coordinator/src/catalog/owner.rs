@@ -213,7 +213,10 @@ impl Owner {
 
     fn listed(&mut self, revision: Revision) {
         if let Some(fresh) = self.fresh.take() {
-            self.catalog.change(|state| *state = fresh);
+            self.catalog.change(|state| {
+                let departed = std::mem::take(&mut state.departed);
+                *state = State { departed, ..fresh };
+            });
             self.feed.changed(vec![What::LeftOut { missed: 0 }]);
         }
         // A linearizable list is a proof of its own (W1): nothing written before it is missing.

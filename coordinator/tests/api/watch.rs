@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tocktower_cluster::keys::Key;
+use tocktower_core::ids::{PoolName, TaskName};
 use tocktower_core::run::RunState;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -107,6 +109,26 @@ async fn a_filter_is_minded_and_can_be_changed() {
     assert_eq!(paths(&error["error"]), ["kinds"]);
     socket.say(&json!({"type": "filter", "tsk": "b"})).await;
     assert_eq!(paths(&socket.next().await["error"]), ["tsk"]);
+}
+
+#[tokio::test]
+async fn who_follows_by_label_sees_the_end_of_a_one_shot_whose_key_has_gone() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let mut labelled = task("once");
+    labelled["labels"] = json!({"team": "db"});
+    api.create(&labelled).await.ok();
+    let mut socket = open(&api, "?label=team=db&kinds=run").await;
+    socket.snapshot().await;
+    let (pool, name) = ("default", "default/once");
+    let key = Key::Task(PoolName::parse(pool).unwrap(), TaskName::parse(name).unwrap());
+    crate::harness::delete(&api, api.running.app().catalog.keys().build(&key)).await;
+    until("the key has gone", async || {
+        (api.get(&at("once")).await.status.as_u16() == 404).then_some(())
+    })
+    .await;
+    agent.reports(&[run(name, 1_000, 10, "web-1", RunState::Succeeded)]).await;
+    assert_eq!(socket.next().await["run"]["state"], "succeeded");
 }
 
 #[tokio::test]
