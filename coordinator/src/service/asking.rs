@@ -6,11 +6,11 @@
 //! *down*: history that lies with it alone cannot be read, perhaps for ever, so it is named in
 //! lists, but what has to be decided is decided without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tocktower_core::ids::{AgentName, RangeId};
+use tocktower_core::ids::{AgentName, PoolName, RangeId};
 use tocktower_core::run::RunRecord;
 use tocktower_proto::v1;
 
@@ -44,31 +44,44 @@ impl Told {
     }
 }
 
-/// Asks all who may know runs of the range, or of any range, at once.
+/// Whose runs are asked for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Whose<'a> {
+    pub range: Option<RangeId>,
+    /// Where their task is known to be: agents of other pools without a link are not missed.
+    pub pool: Option<&'a PoolName>,
+}
+
+/// Asks all who may know such runs, at once.
 pub(super) async fn ask(
     catalog: &Catalog,
     links: &Links,
-    range: Option<RangeId>,
+    whose: Whose<'_>,
     kind: v1::query::Kind,
     within: Duration,
 ) -> Told {
-    let questions = links.knowing(range).into_iter().map(|agent| (agent, kind.clone())).collect();
+    let questions =
+        links.knowing(whose.range).into_iter().map(|agent| (agent, kind.clone())).collect();
     let mut told = ask_each(links, questions, within).await;
-    let linked = |agent: &AgentName| links.one(agent).is_some();
+    let linked: BTreeSet<AgentName> = links.all().into_iter().map(|info| info.agent).collect();
+    let in_pool = |pool: &str| whose.pool.is_none_or(|asked| asked.as_str() == pool);
     let (silent, down) = catalog.look(|state| {
-        let known = state.members.keys().chain(state.agents.keys());
-        let mut unlinked: Vec<&AgentName> = known.filter(|agent| !linked(agent)).collect();
-        unlinked.sort();
-        unlinked.dedup();
-        let split = unlinked.into_iter().partition(|agent| state.members.contains_key(*agent));
-        let (silent, down): (Vec<&AgentName>, Vec<&AgentName>) = split;
-        let names = |agents: Vec<&AgentName>| agents.into_iter().map(ToString::to_string).collect();
-        let names: [Vec<String>; 2] = [names(silent), names(down)];
-        names.into()
+        let members = state.members.iter().filter(|(_, member)| in_pool(&member.record.pool));
+        let silent = members.map(|(agent, _)| agent).filter(|agent| !linked.contains(*agent));
+        let agents = state
+            .agents
+            .iter()
+            .filter(|(agent, record)| in_pool(&record.pool) && !state.members.contains_key(*agent));
+        let down = agents.map(|(agent, _)| agent).filter(|agent| !linked.contains(*agent));
+        (names(silent), names(down))
     });
     told.silent.splice(0..0, silent);
     told.down = down;
     told
+}
+
+fn names<'a>(agents: impl Iterator<Item = &'a AgentName>) -> Vec<String> {
+    agents.map(ToString::to_string).collect()
 }
 
 /// Asks each of these agents its own question, all at once.

@@ -150,6 +150,11 @@ pub enum TaskError {
     Unreadable { name: TaskName, error: String },
     #[error("agents that may know of it do not answer: {}", .0.join(", "))]
     Silent(Vec<String>),
+    #[error(
+        "whether this trigger was sent before cannot be told; send it again later, or without an \
+         Idempotency-Key"
+    )]
+    Unrecognized(#[source] RunError),
     #[error("more creates are waiting than this coordinator takes in; try again")]
     Busy,
     #[error("agents of the pool lag in writing to the shared state; creates are slowed down")]
@@ -222,6 +227,7 @@ impl Fault for TaskError {
             TaskError::Busy | TaskError::Pressed => Code::RateLimited,
             TaskError::NotReady => Code::NotReady,
             TaskError::Silent(_) => Code::AgentsSilent,
+            TaskError::Unrecognized(error) => error.code(),
             TaskError::OutcomeUnknown => Code::OutcomeUnknown,
             TaskError::Store(error) if error.retryable() => Code::StoreUnavailable,
             TaskError::Store(PortError::TooLarge) => Code::TooLarge,
@@ -251,6 +257,8 @@ pub enum RunError {
     Silent(Vec<String>),
     #[error("agent {0} has as many questions of this kind as it takes; try again")]
     Busy(String),
+    #[error("the task has more runs in this time than are looked through")]
+    TooMany,
     #[error("agent {agent} refuses: {detail}")]
     Refused { agent: String, detail: String },
     #[error("this coordinator has not read the shared state yet")]
@@ -270,7 +278,7 @@ impl Fault for RunError {
             RunError::NotFound(_) => Code::NotFound,
             RunError::Over(_) => Code::AlreadyEnded,
             RunError::Silent(_) | RunError::Waits(_) => Code::AgentsSilent,
-            RunError::Busy(_) => Code::RateLimited,
+            RunError::Busy(_) | RunError::TooMany => Code::RateLimited,
             RunError::Refused { .. } => Code::Internal,
             RunError::NotReady => Code::NotReady,
         }

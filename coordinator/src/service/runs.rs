@@ -10,20 +10,26 @@ use std::time::Duration;
 
 use tocktower_core::ids::{AgentName, Name, Namespace, RangeId, RunId, RunKey, TaskName};
 use tocktower_core::run::{RunRecord, RunState};
+use tocktower_core::task::Task;
 use tocktower_core::time::Instant;
 use tocktower_proto::convert::{RunName, format_run_id, parse_run_id, run_state_proto};
 use tocktower_proto::v1;
 
-use super::asking::{self, ANSWER_WITHIN, Told, not_asked, refused};
+use super::asking::{self, ANSWER_WITHIN, Told, Whose, not_asked, refused};
 use super::cursor;
 use super::error::RunError;
 use super::merge::{self, Place};
+use super::requests;
 use crate::catalog::Catalog;
 use crate::feed::{self, Feed, Filter, Follower};
 use crate::links::{Answers, Links, Part};
 
 /// How long the newest run of a task that is shown may take.
 const LAST_RUN_WITHIN: Duration = Duration::from_secs(1);
+/// Runs of one page, and pages, in which a request is looked for. Agents that know of `ulid_end`
+/// send the one run; older ones send all, and are asked no further than this.
+const REQUEST_PAGE: usize = 1_000;
+const REQUEST_PAGES_MAX: usize = 10;
 /// A ulid begins with its time, 48 bits of milliseconds.
 const ULID_TIME_SHIFT: u32 = 80;
 
@@ -171,6 +177,50 @@ impl Runs {
         Newest { runs, silent }
     }
 
+    /// The run of a task since `since` that the request of `ulid` asked for.
+    pub async fn of_request(
+        &self,
+        task: &Task,
+        ulid: u128,
+        since: Instant,
+    ) -> Result<Option<RunId>, RunError> {
+        let name = &task.spec.name;
+        let filter = RunFilter {
+            namespace: Some(name.namespace.clone()),
+            task: Some(name.name.clone()),
+            since: Some(since),
+            ..RunFilter::default()
+        };
+        let range = Some(self.catalog.keys().ranges().range_of(name));
+        let whose = Whose { range, pool: Some(&task.spec.pool) };
+        let mut before = None;
+        for _ in 0..REQUEST_PAGES_MAX {
+            let query = v1::query::Kind::Runs(v1::RunsQuery {
+                ulid_end: requests::ulid_end(ulid).to_vec(),
+                ..runs_query(&filter, REQUEST_PAGE, before.as_ref())
+            });
+            let told = asking::ask(&self.catalog, &self.links, whose, query, ANSWER_WITHIN).await;
+            let (full, silent) = (told.full(REQUEST_PAGE), told.silent.clone());
+            let mut runs = merge::merged(told.all());
+            runs.truncate(REQUEST_PAGE);
+            before = runs.last().map(merge::place);
+            let same = |run: &RunRecord| match run.id.run {
+                RunKey::Manual(other) => requests::same_request(other, ulid),
+                RunKey::Instant(_) => false,
+            };
+            if let Some(run) = runs.into_iter().find(same) {
+                return Ok(Some(run.id));
+            }
+            if !silent.is_empty() {
+                return Err(RunError::Silent(silent));
+            }
+            if !full {
+                return Ok(None);
+            }
+        }
+        Err(RunError::TooMany)
+    }
+
     /// What an attempt wrote.
     pub async fn output(&self, request: &OutputRequest) -> Result<Output, RunError> {
         let run = self.one(&request.run_id).await?;
@@ -250,7 +300,8 @@ impl Runs {
     }
 
     async fn ask(&self, range: Option<RangeId>, kind: v1::query::Kind, within: Duration) -> Told {
-        asking::ask(&self.catalog, &self.links, range, kind, within).await
+        let whose = Whose { range, pool: None };
+        asking::ask(&self.catalog, &self.links, whose, kind, within).await
     }
 
     fn range_of(&self, filter: &RunFilter) -> Option<RangeId> {
