@@ -42,6 +42,11 @@ impl Told {
     pub fn all(self) -> impl Iterator<Item = RunRecord> {
         self.accounts.into_values().flatten()
     }
+
+    /// All whose history may be missing from the answer.
+    pub fn missing(&self) -> Vec<String> {
+        self.silent.iter().chain(&self.down).cloned().collect()
+    }
 }
 
 /// Whose runs are asked for.

@@ -249,6 +249,13 @@ pub enum RunError {
     BadRequest(Vec<FieldError>),
     #[error("there is no run {0}")]
     NotFound(String),
+    #[error(
+        "there is no run {run_id} with the agents that are up; down, and may know of it: {}",
+        .down.join(", ")
+    )]
+    NotFoundNow { run_id: String, down: Vec<String> },
+    #[error("the run {run_id} has no attempt {attempt}")]
+    NoAttempt { run_id: String, attempt: u32 },
     #[error("the run is over: {0}")]
     Over(RunState),
     #[error("{0} waits until an agent holds its range")]
@@ -259,6 +266,8 @@ pub enum RunError {
     Busy(String),
     #[error("the task has more runs in this time than are looked through")]
     TooMany,
+    #[error("this coordinator has as many live feeds as it takes")]
+    TooManyFeeds,
     #[error("agent {agent} refuses: {detail}")]
     Refused { agent: String, detail: String },
     #[error("this coordinator has not read the shared state yet")]
@@ -275,10 +284,12 @@ impl Fault for RunError {
     fn code(&self) -> Code {
         match self {
             RunError::BadRequest(_) => Code::InvalidRequest,
-            RunError::NotFound(_) => Code::NotFound,
+            RunError::NotFound(_) | RunError::NotFoundNow { .. } | RunError::NoAttempt { .. } => {
+                Code::NotFound
+            }
             RunError::Over(_) => Code::AlreadyEnded,
             RunError::Silent(_) | RunError::Waits(_) => Code::AgentsSilent,
-            RunError::Busy(_) | RunError::TooMany => Code::RateLimited,
+            RunError::Busy(_) | RunError::TooMany | RunError::TooManyFeeds => Code::RateLimited,
             RunError::Refused { .. } => Code::Internal,
             RunError::NotReady => Code::NotReady,
         }

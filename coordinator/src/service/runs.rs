@@ -6,6 +6,7 @@
 //! in the answer, so that a partial list is never taken for a whole one; and where nothing was
 //! found while somebody kept silent, that is what is said, and not that there is nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tocktower_core::ids::{AgentName, Name, Namespace, RangeId, RunId, RunKey, TaskName};
@@ -24,8 +25,8 @@ use crate::catalog::Catalog;
 use crate::feed::{self, Feed, Filter, Follower};
 use crate::links::{Answers, Links, Part};
 
-/// How long the newest run of a task that is shown may take.
-const LAST_RUN_WITHIN: Duration = Duration::from_secs(1);
+/// What the reason of a run that repeats another begins with; its id follows.
+const DUPLICATE_OF: &str = "duplicate_of ";
 /// Runs of one page, and pages, in which a request is looked for. Agents that know of `ulid_end`
 /// send the one run; older ones send all, and are asked no further than this.
 const REQUEST_PAGE: usize = 1_000;
@@ -57,7 +58,7 @@ pub struct RunPage {
     /// The newest first.
     pub runs: Vec<RunRecord>,
     pub next_cursor: Option<String>,
-    /// Agents that may know more and did not answer in time.
+    /// Agents that may know more and did not answer in time, or are down.
     pub silent: Vec<String>,
 }
 
@@ -98,12 +99,11 @@ impl Output {
     }
 }
 
-/// The newest runs of a task, as far as somebody told of them.
+/// The newest run of a task, as far as somebody told of it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Newest {
-    /// The newest first.
-    pub runs: Vec<RunRecord>,
-    /// Agents that may know newer ones and did not answer in time.
+    pub run: Option<RunRecord>,
+    /// Agents that may know a newer one and did not answer in time.
     pub silent: Vec<String>,
 }
 
@@ -128,12 +128,51 @@ impl Runs {
         let range = self.range_of(filter);
         let query = runs_query(filter, limit, before.as_ref());
         let told = self.ask(range, v1::query::Kind::Runs(query), ANSWER_WITHIN).await;
-        let (full, silent) = (told.full(limit), told.silent.clone());
-        let mut runs = merge::merged(told.all());
+        let (full, mut silent) = (told.full(limit), told.missing());
+        let known = told.accounts;
+        let mut runs = merge::merged(known.values().flatten().cloned());
         let more = full || runs.len() > limit;
         runs.truncate(limit);
+        // The place up to which agents have told, whatever becomes of the runs below.
         let next_cursor = runs.last().filter(|_| more).map(write_cursor);
+        if !filter.states.is_empty() {
+            let told = self.others_on(&known, &runs).await;
+            for agent in &told.silent {
+                if !silent.contains(agent) {
+                    silent.push(agent.clone());
+                }
+            }
+            let asked: BTreeSet<RunId> = runs.iter().map(|run| run.id.clone()).collect();
+            let others = told.all().filter(|run| asked.contains(&run.id));
+            runs = merge::merged(runs.into_iter().chain(others));
+            runs.retain(|run| filter.states.contains(&run.state));
+        }
         Ok(RunPage { runs, next_cursor, silent })
+    }
+
+    /// What each agent knows of runs that others have told of. Agents look at their own accounts
+    /// when a state is asked for: one that lost a run may have it as running, and the one that took
+    /// it over, where it has ended, says nothing.
+    async fn others_on(
+        &self,
+        known: &BTreeMap<AgentName, Vec<RunRecord>>,
+        runs: &[RunRecord],
+    ) -> Told {
+        let ranges = self.catalog.keys().ranges();
+        let question = |(agent, accounts): (&AgentName, &Vec<RunRecord>)| {
+            let told: BTreeSet<&RunId> = accounts.iter().map(|run| &run.id).collect();
+            let info = self.links.one(agent)?;
+            let others = runs
+                .iter()
+                .map(|run| &run.id)
+                .filter(|id| !told.contains(id) && info.may_know(ranges.range_of(&id.task)));
+            let run_ids: Vec<String> = others.map(format_run_id).collect();
+            let limit = u32::try_from(run_ids.len()).ok().filter(|count| *count > 0)?;
+            let query = v1::RunsQuery { run_ids, limit, ..v1::RunsQuery::default() };
+            Some((agent.clone(), v1::query::Kind::Runs(query)))
+        };
+        let questions = known.iter().filter_map(question).collect();
+        asking::ask_each(&self.links, questions, ANSWER_WITHIN).await
     }
 
     /// One run, as all who know of it tell.
@@ -143,7 +182,7 @@ impl Runs {
         let range = self.catalog.keys().ranges().range_of(&task);
         let query = v1::RunQuery { run_id: run_id.to_owned() };
         let told = self.ask(Some(range), v1::query::Kind::Run(query), ANSWER_WITHIN).await;
-        let silent = told.silent.clone();
+        let (silent, down) = (told.silent.clone(), told.down.clone());
         if let Some(run) = merge::merged(told.all()).into_iter().next() {
             return Ok(run);
         }
@@ -151,30 +190,39 @@ impl Runs {
         if !silent.is_empty() {
             return Err(RunError::Silent(silent));
         }
-        self.waiting(&task, name).unwrap_or_else(|| Err(RunError::NotFound(run_id.to_owned())))
+        let run_id = run_id.to_owned();
+        let nowhere = match down.is_empty() {
+            true => RunError::NotFound(run_id),
+            false => RunError::NotFoundNow { run_id, down },
+        };
+        self.waiting(&task, name).unwrap_or(Err(nowhere))
     }
 
-    /// The newest run of a task that is there, for who can do without it.
-    pub async fn last_of(&self, task: &TaskName) -> Newest {
-        self.newest(task, 1, LAST_RUN_WITHIN).await
-    }
-
-    /// The newest runs of a task, for who needs to know.
-    pub async fn recent(&self, task: &TaskName, count: usize) -> Newest {
-        self.newest(task, count, ANSWER_WITHIN).await
-    }
-
-    async fn newest(&self, task: &TaskName, count: usize, within: Duration) -> Newest {
+    /// The newest run of a task, as far as somebody tells of it within this time.
+    pub async fn last_of(&self, task: &TaskName, within: Duration) -> Newest {
         let (namespace, name) = (task.namespace.clone(), task.name.clone());
         let filter =
             RunFilter { namespace: Some(namespace), task: Some(name), ..RunFilter::default() };
         let range = self.catalog.keys().ranges().range_of(task);
-        let query = v1::query::Kind::Runs(runs_query(&filter, count, None));
+        let query = v1::query::Kind::Runs(runs_query(&filter, 1, None));
         let told = self.ask(Some(range), query, within).await;
         let silent = told.silent.clone();
-        let mut runs = merge::merged(told.all());
-        runs.truncate(count);
-        Newest { runs, silent }
+        let run = match merge::merged(told.all()).into_iter().next() {
+            Some(run) => Some(self.first_of(run).await),
+            None => None,
+        };
+        Newest { run, silent }
+    }
+
+    /// A create that was sent again after its one-shot had run left a run that did nothing. It
+    /// names the one that did, which is what the task has to show.
+    async fn first_of(&self, run: RunRecord) -> RunRecord {
+        let named = run.reason.as_deref().and_then(|reason| reason.strip_prefix(DUPLICATE_OF));
+        let Some(run_id) = named.filter(|_| run.state == RunState::Skipped) else { return run };
+        match self.one(run_id).await {
+            Ok(first) if first.id.task == run.id.task => first,
+            Ok(_) | Err(_) => run,
+        }
     }
 
     /// The run of a task since `since` that the request of `ulid` asked for.
@@ -228,6 +276,12 @@ impl Runs {
             0 => run.attempts.last(),
             number => run.attempts.iter().find(|known| known.attempt.number == number),
         };
+        // Who follows may wait for an attempt that is yet to begin.
+        let may_come = request.follow && !run.state.is_end();
+        if attempt.is_none() && request.attempt > 0 && !may_come {
+            let (run_id, attempt) = (request.run_id.clone(), request.attempt);
+            return Err(RunError::NoAttempt { run_id, attempt });
+        }
         let agent = attempt.map_or(run.agent.clone(), |attempt| attempt.agent.clone());
         let stream = match request.stream {
             Stream::Stdout => v1::OutputStream::Stdout,

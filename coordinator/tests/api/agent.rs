@@ -151,6 +151,11 @@ impl Agent {
         Ok(Agent { name, up, told, output, listening })
     }
 
+    /// Of runs that it has not been told of before.
+    pub fn knows_all(&self, runs: impl IntoIterator<Item = RunRecord>) {
+        self.told.lock().unwrap().runs.extend(runs);
+    }
+
     pub fn knows(&self, run: RunRecord) {
         let mut told = self.told.lock().unwrap();
         told.runs.retain(|known| known.id != run.id);
@@ -318,11 +323,12 @@ fn matching(runs: &[RunRecord], wanted: &v1::RunsQuery) -> Vec<RunRecord> {
             && (wanted.states.is_empty() || wanted.states.contains(&state))
             && wanted.since_ms.is_none_or(|since| run.instant.millis() >= since)
             && wanted.until_ms.is_none_or(|until| run.instant.millis() < until)
+            && (wanted.run_ids.is_empty() || wanted.run_ids.contains(&format_run_id(&run.id)))
     };
     let place = |run: &RunRecord| (run.instant.millis(), format_run_id(&run.id));
     let before = wanted.before.as_ref().map(|b| (b.instant_ms, b.run_id.clone()));
     let mut found: Vec<RunRecord> = runs.iter().filter(named).cloned().collect();
-    found.sort_by_key(|run| std::cmp::Reverse(place(run)));
+    found.sort_by_cached_key(|run| std::cmp::Reverse(place(run)));
     found.retain(|run| before.as_ref().is_none_or(|before| place(run) < *before));
     found.truncate(wanted.limit.try_into().unwrap());
     found

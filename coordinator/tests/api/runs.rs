@@ -52,6 +52,27 @@ async fn runs_of_two_agents_become_one_list() {
 }
 
 #[tokio::test]
+async fn a_run_that_was_taken_over_is_listed_by_its_state_there() {
+    let api = api().await;
+    let (old, new) = (Agent::dial(&api, "old").await, Agent::dial(&api, "new").await);
+    old.knows(run("default/a", 1_000, 10, "old", RunState::Running));
+    // Taken over, and ended there.
+    old.knows(run("default/a", 2_000, 10, "old", RunState::Running));
+    new.knows(run("default/a", 2_000, 20, "new", RunState::Succeeded));
+    let running = api.get("/v1/runs?state=running").await.ok();
+    assert_eq!(instants(&running), ["1970-01-01T00:00:01Z"]);
+    let succeeded = api.get("/v1/runs?state=succeeded").await.ok();
+    assert_eq!(instants(&succeeded), ["1970-01-01T00:00:02Z"]);
+    assert_eq!(succeeded["items"][0]["attempts"].as_array().unwrap().len(), 2);
+    // A page on which nothing is left goes on where it ended.
+    let first = api.get("/v1/runs?state=running&limit=1").await.ok();
+    assert_eq!(instants(&first), [""; 0]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = api.get(&format!("/v1/runs?state=running&limit=1&cursor={cursor}")).await.ok();
+    assert_eq!(instants(&second), ["1970-01-01T00:00:01Z"]);
+}
+
+#[tokio::test]
 async fn pages_of_runs_go_on_where_the_last_one_ended() {
     let api = api().await;
     let (one, two) = (Agent::dial(&api, "one").await, Agent::dial(&api, "two").await);
@@ -81,20 +102,41 @@ async fn agents_that_do_not_answer_are_named() {
     let member = cluster.keys().build(&Key::Member(AgentName::parse("cut-off").unwrap()));
     let record = store::SessionRecord { pool: "default".to_owned(), ..Default::default() };
     cluster.put(member, encode_record(&record)).await;
+    let down = cluster.keys().build(&Key::Agent(AgentName::parse("down").unwrap()));
+    let record = store::AgentRecord { pool: "default".to_owned(), ..Default::default() };
+    cluster.put(down, encode_record(&record)).await;
     let (good, silent) = (Agent::dial(&api, "good").await, Agent::dial(&api, "silent").await);
     good.knows(run("default/a", 1_000, 10, "good", RunState::Succeeded));
     silent.falls_silent();
-    let page = until("the member is known", async || {
+    let page = until("they are known", async || {
         let page = api.get("/v1/runs").await.ok();
-        (page["incomplete"].as_array()?.len() == 2).then_some(page)
+        (page["incomplete"].as_array()?.len() == 3).then_some(page)
     })
     .await;
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
-    assert_eq!(page["incomplete"], json!(["cut-off", "silent"]));
+    assert_eq!(page["incomplete"], json!(["cut-off", "silent", "down"]));
     let unknown = api.get(&format!("{}/runs/5000-7", at("a"))).await;
     unknown.problem(503, "agents_silent");
     until("the question was taken back", async || (silent.stopped_queries() >= 1).then_some(()))
         .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_down_is_named_and_holds_nothing_up() {
+    let cluster = Cluster::new();
+    let api = cluster.coordinator("c1").await;
+    let _agent = Agent::dial(&api, "good").await;
+    let down = cluster.keys().build(&Key::Agent(AgentName::parse("down").unwrap()));
+    cluster.put(down, encode_record(&store::AgentRecord::default())).await;
+    let path = format!("{}/runs/5000-7", at("a"));
+    let detail = until("it is known", async || {
+        let problem = api.get(&path).await.problem(404, "not_found");
+        let detail = problem["detail"].as_str().unwrap().to_owned();
+        detail.ends_with("may know of it: down").then_some(detail)
+    })
+    .await;
+    assert!(detail.contains("default/a@5000-7"), "{detail}");
+    api.get(&at("a")).await.problem(404, "not_found");
 }
 
 #[tokio::test]
@@ -119,6 +161,13 @@ async fn a_one_shot_that_has_ended_is_answered_from_history() {
     let shown = api.get(&at("once")).await.ok();
     assert_eq!((&shown["state"], &shown["name"]), (&json!("finished"), &json!("once")));
     assert_eq!(shown["last_run"]["state"], "succeeded");
+    // The create was sent again after that, and did nothing.
+    let mut again = run("default/once", 5_000, 20, "web-1", RunState::Skipped);
+    again.request = Some(7);
+    again.reason = Some("duplicate_of default/once@1000-7".to_owned());
+    agent.knows(again);
+    let shown = api.get(&at("once")).await.ok();
+    assert_eq!(shown["last_run"]["run_id"], "default/once@1000-7");
     // A recurring task that was deleted is gone, whatever history says.
     agent.knows(run("default/gone", 1_000, 10, "web-1", RunState::Succeeded));
     api.get(&at("gone")).await.problem(404, "not_found");
@@ -220,6 +269,8 @@ async fn output_is_read_and_followed() {
     let path = format!("{}/runs/{part}/output", at("a"));
     assert_eq!(api.get(&path).await.body, "first\n");
     assert_eq!(api.get(&format!("{path}?offset=2")).await.body, "rst\n");
+    api.get(&format!("{path}?attempt=9")).await.problem(404, "not_found");
+    assert_eq!(api.get(&format!("{path}?attempt=1")).await.body, "first\n");
     let wrong = api.get(&format!("{path}?stream=stdin")).await.problem(400, "invalid_request");
     assert_eq!(paths(&wrong), ["stream"]);
 

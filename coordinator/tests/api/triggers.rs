@@ -126,10 +126,10 @@ async fn a_retried_trigger_is_found_behind_more_runs_than_a_page_holds() {
     let agent = Agent::dial(&api, "web-1").await;
     let first = trigger(&api, "a", Some("key"), "").await;
     let ulid = waiting(&api, "a")[0];
-    for newer in 1..=1_500 {
+    agent.knows_all((1..=1_500).map(|newer| {
         let at = asked_at(ulid) + newer;
-        agent.knows(run("default/a", at, 10, "web-1", RunState::Succeeded));
-    }
+        run("default/a", at, 10, "web-1", RunState::Succeeded)
+    }));
     has_run(&api, &agent, ulid).await;
     let again = trigger(&api, "a", Some("key"), "").await;
     assert_eq!(again["run_id"], first["run_id"]);
