@@ -302,8 +302,10 @@ impl RunService for Fake {
         use v1::watch_runs_response::Message;
         let mut state = self.0.lock().unwrap();
         state.watches += 1;
-        let page =
-            |id: &str, last| Message::Snapshot(v1::RunSnapshot { runs: vec![run(id)], last });
+        let page = |id: &str, last| {
+            let runs = vec![run(id)];
+            Message::Snapshot(v1::RunSnapshot { runs, last, ..v1::RunSnapshot::default() })
+        };
         let change = Message::Event(v1::RunChange { seq: 1, run: Some(run("c")) });
         let all = [page("a", false), page("b", true), change];
         let sent = if state.watches == 1 { 1 } else { all.len() };

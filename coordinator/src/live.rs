@@ -4,6 +4,9 @@
 //! The feed is followed from before the snapshot is taken, so a change in between comes twice, once
 //! in the snapshot and once as an event, and never not at all. Every message carries the whole of
 //! what it is about, so that twice does no harm.
+//!
+//! Agents do not know labels. So runs by label are picked here from pages of all runs, as many as
+//! it takes within a bound; where a bound cuts a snapshot short, its last page says so.
 
 use std::sync::Arc;
 
@@ -18,8 +21,12 @@ use crate::service::{AgentView, RunFilter, Shown, TaskFilter};
 const PAGE: usize = 500;
 /// The newest runs are part of a snapshot, ended or not.
 const NEWEST_RUNS: usize = 100;
+/// Pages in which those are looked for, where the filter names labels.
+const NEWEST_PAGES_MAX: usize = 20;
 /// Pages of open runs in one snapshot.
 const OPEN_PAGES_MAX: usize = 20;
+/// Open live feeds of one coordinator, of each transport.
+pub const FEEDS_MAX: i64 = 10_000;
 const OPEN: [RunState; 3] = [RunState::Queued, RunState::Running, RunState::WaitingRetry];
 
 /// A page of a snapshot.
@@ -28,8 +35,10 @@ pub struct Page {
     pub tasks: Vec<Shown>,
     pub runs: Vec<RunRecord>,
     pub agents: Vec<AgentView>,
-    /// Agents that may know more runs and did not answer.
+    /// Agents that may know more runs and did not answer. In the last page.
     pub silent: Vec<String>,
+    /// There are more runs than a snapshot holds. In the last page.
+    pub cut: bool,
     /// No further page follows.
     pub last: bool,
 }
@@ -46,15 +55,17 @@ pub enum Message {
     Closed,
 }
 
-/// What comes next of a snapshot.
+/// What comes next of a snapshot. `pages` were read before.
 #[derive(Debug)]
 enum Stage {
     Tasks { cursor: Option<String> },
-    NewestRuns,
+    NewestRuns { cursor: Option<String>, pages: usize, found: usize },
     OpenRuns { cursor: Option<String>, pages: usize },
     Agents,
     Following,
 }
+
+const NEWEST: Stage = Stage::NewestRuns { cursor: None, pages: 0, found: 0 };
 
 pub struct Live {
     app: App,
@@ -62,12 +73,14 @@ pub struct Live {
     stage: Stage,
     /// A page that is being made; kept while `next` is dropped and called again.
     silent: Vec<String>,
+    cut: bool,
 }
 
 impl Live {
     pub fn new(app: App, filter: Filter) -> Live {
         let follower = app.runs.follow(filter);
-        Live { app, follower, stage: Stage::Tasks { cursor: None }, silent: Vec::new() }
+        let stage = Stage::Tasks { cursor: None };
+        Live { app, follower, stage, silent: Vec::new(), cut: false }
     }
 
     /// Begins again, with another filter.
@@ -79,6 +92,7 @@ impl Live {
     fn again(&mut self) {
         self.stage = Stage::Tasks { cursor: None };
         self.silent.clear();
+        self.cut = false;
     }
 
     /// Waits for the next message. May be dropped while it waits; nothing is lost.
@@ -87,9 +101,7 @@ impl Live {
             return Message::Snapshot(self.page().await);
         }
         let catalog = &self.app.catalog;
-        let labels_of = |task: &TaskName| {
-            catalog.look(|state| state.tasks.get(task).map(|stored| stored.glance().labels))
-        };
+        let labels_of = |task: &TaskName| catalog.look(|state| state.labels_of(task));
         match self.follower.next(&labels_of).await {
             Next::Changes(changes) => Message::Changes(changes),
             Next::Lagged { missed } => {
@@ -106,9 +118,11 @@ impl Live {
             let kinds = self.follower.filter().kinds;
             let page = match &self.stage {
                 Stage::Tasks { cursor } if kinds.task => self.tasks(cursor.clone()).await,
-                Stage::Tasks { .. } => self.step(Stage::NewestRuns),
-                Stage::NewestRuns if kinds.run => self.newest_runs().await,
-                Stage::NewestRuns => self.step(Stage::Agents),
+                Stage::Tasks { .. } => self.step(NEWEST),
+                Stage::NewestRuns { cursor, pages, found } if kinds.run => {
+                    self.newest_runs(cursor.clone(), *pages, *found).await
+                }
+                Stage::NewestRuns { .. } => self.step(Stage::Agents),
                 Stage::OpenRuns { cursor, pages } => self.open_runs(cursor.clone(), *pages).await,
                 Stage::Agents | Stage::Following => {
                     let agents = match kinds.agent {
@@ -121,7 +135,8 @@ impl Live {
                     };
                     self.stage = Stage::Following;
                     let silent = std::mem::take(&mut self.silent);
-                    return Page { agents, silent, last: true, ..Page::default() };
+                    let cut = std::mem::take(&mut self.cut);
+                    return Page { agents, silent, cut, last: true, ..Page::default() };
                 }
             };
             if !page.tasks.is_empty() || !page.runs.is_empty() {
@@ -141,7 +156,7 @@ impl Live {
             let name = TaskName { namespace, name };
             let read = self.app.tasks.get(&name).await;
             let tasks = read.map(|read| vec![read.value]).unwrap_or_default();
-            return Page { tasks, ..self.step(Stage::NewestRuns) };
+            return Page { tasks, ..self.step(NEWEST) };
         }
         let wanted = TaskFilter {
             namespace: filter.namespace.clone(),
@@ -149,11 +164,11 @@ impl Live {
             ..TaskFilter::default()
         };
         let Ok(read) = self.app.tasks.list(&wanted, PAGE, cursor.as_deref()).await else {
-            return self.step(Stage::NewestRuns);
+            return self.step(NEWEST);
         };
         self.stage = match read.value.next_cursor {
             Some(cursor) => Stage::Tasks { cursor: Some(cursor) },
-            None => Stage::NewestRuns,
+            None => NEWEST,
         };
         let named = |shown: &Shown| match (&filter.task, shown) {
             (None, _) => true,
@@ -164,14 +179,25 @@ impl Live {
         Page { tasks: read.value.items.into_iter().filter(named).collect(), ..Page::default() }
     }
 
-    async fn newest_runs(&mut self) -> Page {
-        let page = self.runs(&[], NEWEST_RUNS, None).await;
-        self.stage = match page.1 {
+    async fn newest_runs(&mut self, cursor: Option<String>, pages: usize, found: usize) -> Page {
+        let by_label = !self.follower.filter().labels.is_empty();
+        let limit = if by_label { PAGE } else { NEWEST_RUNS };
+        let (mut runs, next) = self.runs(&[], limit, cursor.as_deref()).await;
+        let more = next.is_some() || found + runs.len() > NEWEST_RUNS;
+        runs.truncate(NEWEST_RUNS.saturating_sub(found));
+        let (found, pages) = (found + runs.len(), pages + 1);
+        self.stage = match next {
+            Some(next) if by_label && found < NEWEST_RUNS && pages < NEWEST_PAGES_MAX => {
+                Stage::NewestRuns { cursor: Some(next), pages, found }
+            }
             // There are more than these: the open ones among them are of interest.
-            Some(_) => Stage::OpenRuns { cursor: None, pages: 0 },
-            None => Stage::Agents,
+            Some(_) | None if more => {
+                self.cut |= by_label && found < NEWEST_RUNS;
+                Stage::OpenRuns { cursor: None, pages: 0 }
+            }
+            Some(_) | None => Stage::Agents,
         };
-        Page { runs: page.0, ..Page::default() }
+        Page { runs, ..Page::default() }
     }
 
     async fn open_runs(&mut self, cursor: Option<String>, pages: usize) -> Page {
@@ -180,7 +206,10 @@ impl Live {
             Some(next) if pages < OPEN_PAGES_MAX => {
                 Stage::OpenRuns { cursor: Some(next), pages: pages + 1 }
             }
-            Some(_) | None => Stage::Agents,
+            next => {
+                self.cut |= next.is_some();
+                Stage::Agents
+            }
         };
         Page { runs, ..Page::default() }
     }
@@ -206,12 +235,11 @@ impl Live {
                 self.silent.push(agent);
             }
         }
+        let catalog = &self.app.catalog;
+        let labels_of = |task: &TaskName| catalog.look(|state| state.labels_of(task));
         let carries = |run: &RunRecord| {
-            let labels = self
-                .app
-                .catalog
-                .look(|state| state.tasks.get(&run.id.task).map(|stored| stored.glance().labels));
-            filter.labels.is_empty() || labels.is_some_and(|labels| filter.carries(&labels))
+            filter.labels.is_empty()
+                || labels_of(&run.id.task).is_some_and(|labels| filter.carries(&labels))
         };
         (page.runs.into_iter().filter(carries).collect(), page.next_cursor)
     }

@@ -55,8 +55,11 @@ pub(super) const BATCH_WITHIN: Duration = Duration::from_millis(50);
 /// Filters of one interest; beyond that everything is delivered, which costs less.
 pub(super) const FILTERS_MAX: usize = 256;
 
-/// Queries of one link that are under way.
+/// Queries of one link that are under way, without those that follow output.
 pub(super) const QUERIES_MAX: usize = 32;
+/// Followers of output on one link. They stay for as long as a run does, mostly waiting, so that
+/// short queries must not have to wait for their places.
+pub(super) const FOLLOWERS_MAX: usize = 256;
 /// Refusals that wait to be sent; the link is not read on while there are as many.
 pub(super) const REFUSALS_MAX: usize = 64;
 /// Answers of one link that wait to be sent; their askers wait.
@@ -73,6 +76,8 @@ pub(super) const PAGE_RUNS_MAX: usize = 1_000;
 /// Runs of one answer, and of one that names no limit.
 pub(super) const ANSWER_RUNS_MAX: usize = 10_000;
 pub(super) const ANSWER_RUNS_DEFAULT: usize = 100;
+/// Runs of one query that names them.
+pub(super) const NAMED_RUNS_MAX: usize = 1_000;
 /// A run that is not found may just have ended: it is looked for once more after this.
 pub(super) const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// Data of one chunk of output.

@@ -10,6 +10,7 @@
 //! what a watch that skips events has kept from it.
 
 mod compare;
+mod departed;
 mod keeper;
 mod owner;
 mod state;
@@ -153,7 +154,7 @@ impl Catalog {
         let key = keys.build(&Key::Task(pool.clone(), name.clone()));
         let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
         if self.standing().delivered < at {
-            state.delete(keys, &key, at, &mut Vec::new());
+            state.delete(keys, clock::mono(), &key, at, &mut Vec::new());
         }
     }
 

@@ -220,7 +220,8 @@ impl Owner {
         let again = fresh.is_some();
         self.catalog.change(|state| {
             if let Some(fresh) = fresh {
-                *state = fresh;
+                let departed = std::mem::take(&mut state.departed);
+                *state = State { departed, ..fresh };
             }
             // Under the lock, so that an early version is never put in behind the list.
             self.catalog.stand(|standing| {

@@ -20,6 +20,7 @@ use tocktower_core::time::{Instant, Mono};
 use tocktower_proto::convert::{DecodeError, StoredTask, decode_record};
 use tocktower_proto::store;
 
+use super::departed::Departed;
 use super::tasks::{Glance, Tasks};
 use crate::feed::What;
 
@@ -63,6 +64,7 @@ pub struct Beat {
 pub struct State {
     pub epoch: Epoch,
     pub tasks: Tasks,
+    pub departed: Departed,
     pub members: BTreeMap<AgentName, Member>,
     pub agents: BTreeMap<AgentName, store::AgentRecord>,
     pub coordinators: BTreeMap<CoordinatorId, store::CoordinatorRecord>,
@@ -91,7 +93,7 @@ impl State {
         match event {
             Event::Put(item) => self.put(keys, now, item, changes),
             Event::Delete { key, mod_revision } => {
-                self.delete(keys, key, *mod_revision, changes);
+                self.delete(keys, now, key, *mod_revision, changes);
             }
         }
     }
@@ -187,12 +189,21 @@ impl State {
         }
     }
 
-    pub fn delete(&mut self, keys: &Keys, key: &[u8], at: Revision, changes: &mut Vec<What>) {
+    pub fn delete(
+        &mut self,
+        keys: &Keys,
+        now: Mono,
+        key: &[u8],
+        at: Revision,
+        changes: &mut Vec<What>,
+    ) {
         match keys.parse(key) {
             Some(Key::Task(pool, name)) => {
                 let labels = self.tasks.get(&name).map(|stored| stored.glance().labels);
+                let labels = labels.unwrap_or_default();
                 self.tasks.remove(&pool, keys.ranges().range_of(&name), &name, at);
-                changes.push(What::Task { name, labels: labels.unwrap_or_default() });
+                self.departed.went(name.clone(), labels.clone(), now);
+                changes.push(What::Task { name, labels });
             }
             Some(Key::Member(agent)) => {
                 self.members.remove(&agent);
@@ -225,6 +236,14 @@ impl State {
             Some(Key::Beat) => self.shared_beat = None,
             Some(Key::Compact) => self.compact = None,
             Some(Key::Cluster | Key::Elsewhere(_) | Key::Settle(..)) | None => {}
+        }
+    }
+
+    /// Labels of a task, also of one that has just gone.
+    pub fn labels_of(&self, task: &TaskName) -> Option<BTreeMap<String, String>> {
+        match self.tasks.get(task) {
+            Some(stored) => Some(stored.glance().labels),
+            None => self.departed.get(task).cloned(),
         }
     }
 

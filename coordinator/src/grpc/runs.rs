@@ -17,10 +17,10 @@ use tonic::{Request, Response, Status};
 use super::status::refused;
 use super::values;
 use crate::feed::{Filter, Kinds, What};
-use crate::live::{Live, Message};
+use crate::live::{FEEDS_MAX, Live, Message, Page};
 use crate::metrics::Watcher;
 use crate::rest::App;
-use crate::service::{OutputRequest, RunFilter, Stream as OutputStream};
+use crate::service::{OutputRequest, RunError, RunFilter, Stream as OutputStream};
 
 pub struct RunApi {
     app: App,
@@ -126,9 +126,13 @@ impl RunService for RunApi {
             labels: request.labels,
         };
         let app = self.app.clone();
+        if app.metrics.open(Watcher::Grpc) >= FEEDS_MAX {
+            return Err(refused(RunError::TooManyFeeds));
+        }
+        let watching = app.metrics.watching(Watcher::Grpc);
         let mut live = Live::new(app.clone(), filter);
         let messages = async_stream::stream! {
-            let _watching = app.metrics.watching(Watcher::Grpc);
+            let _watching = watching;
             let mut stop = app.stop.clone();
             let mut seq = 0;
             loop {
@@ -156,7 +160,8 @@ fn watched(message: Message, seq: &mut u64) -> Vec<Watched> {
     match message {
         Message::Snapshot(page) => {
             let runs = page.runs.iter().map(run_proto).collect();
-            vec![Watched::Snapshot(v1::RunSnapshot { runs, last: page.last })]
+            let Page { last, silent: silent_agents, cut, .. } = page;
+            vec![Watched::Snapshot(v1::RunSnapshot { runs, last, silent_agents, cut })]
         }
         Message::Changes(changes) => {
             let mut events = Vec::with_capacity(changes.len());

@@ -21,7 +21,7 @@ use tonic::Streaming;
 
 use super::clocks::Measured;
 use super::server::Outbox;
-use super::{LinkInfo, Links, Order, Part};
+use super::{Asker, LinkInfo, Links, Order, Part};
 use crate::clock;
 use crate::stop::Stop;
 
@@ -33,8 +33,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 const LATENESS_PARTS: usize = 60;
 /// A histogram of one second is some hundred bytes.
 const HISTOGRAM_BYTES_MAX: usize = 64 * 1_024;
-/// Queries of one link that are not answered yet.
-const QUERIES_MAX: usize = 4_096;
+/// An agent that refuses queries is told of once in this time.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(30);
 /// Watchers hear of an agent's statistics once in this many.
 const STATS_TOLD: u64 = 5;
 
@@ -68,12 +68,44 @@ impl Lateness {
     }
 }
 
+/// Refusals of an agent: the first is logged, and then how many there were, now and then.
+#[derive(Default)]
+struct Refusals {
+    told: Option<Mono>,
+    untold: u64,
+}
+
+impl Refusals {
+    fn one(&mut self, agent: &AgentName, error: &v1::Error) {
+        // That it knows nothing is an answer like any other.
+        if error.code == "not_found" {
+            return;
+        }
+        self.untold += 1;
+        if let Some(count) = self.due(clock::mono()) {
+            let (code, detail) = (&error.code, &error.detail);
+            tracing::warn!(%agent, code, detail, count, "an agent refuses queries");
+        }
+    }
+
+    /// How many there were since it was told, if it is to be told again.
+    fn due(&mut self, now: Mono) -> Option<u64> {
+        let due = self.told.is_none_or(|told| now.since(told) >= REFUSALS_TOLD_EVERY);
+        due.then(|| {
+            self.told = Some(now);
+            std::mem::take(&mut self.untold)
+        })
+    }
+}
+
 struct Link {
     links: Links,
     agent: AgentName,
     info: watch::Sender<LinkInfo>,
     outbox: Outbox,
-    queries: HashMap<u64, mpsc::Sender<Part>>,
+    /// As many as there are turns.
+    queries: HashMap<u64, Asker>,
+    refusals: Refusals,
     probes: u64,
     clock: Measured,
     stats_seen: u64,
@@ -120,6 +152,7 @@ pub(super) async fn run(
         info,
         outbox,
         queries: HashMap::new(),
+        refusals: Refusals::default(),
         probes: 0,
         clock: Measured::new(Arc::clone(&links.clocks)),
         stats_seen: 0,
@@ -187,31 +220,17 @@ impl Link {
 
     fn order(&mut self, order: Order) -> Result<(), End> {
         match order {
-            Order::Ask { id, kind, answers } => {
-                if self.remember(id, answers) {
-                    return self.send(Down::Query(v1::Query { query_id: id, kind: Some(kind) }));
-                }
-                Ok(())
+            Order::Ask { id, kind, asker } => {
+                self.queries.insert(id, asker);
+                self.send(Down::Query(v1::Query { query_id: id, kind: Some(kind) }))
             }
-            Order::Cancel { id, run_id, answers } => {
-                if self.remember(id, answers) {
-                    return self.send(Down::CancelRun(v1::CancelRun { run_id, query_id: id }));
-                }
-                Ok(())
+            Order::Cancel { id, run_id, asker } => {
+                self.queries.insert(id, asker);
+                self.send(Down::CancelRun(v1::CancelRun { run_id, query_id: id }))
             }
             Order::Stop { id } => self.stop_query(id),
             Order::Replaced => Err(End::Replaced),
         }
-    }
-
-    /// `false`: too many are open. The asker sees its answers end.
-    fn remember(&mut self, id: u64, answers: mpsc::Sender<Part>) -> bool {
-        if self.queries.len() >= QUERIES_MAX {
-            tracing::warn!(agent = %self.agent, "too many queries are open on a link");
-            return false;
-        }
-        self.queries.insert(id, answers);
-        true
     }
 
     fn stop_query(&mut self, id: u64) -> Result<(), End> {
@@ -223,11 +242,14 @@ impl Link {
 
     fn answer(&mut self, answer: v1::QueryAnswer) -> Result<(), End> {
         let id = answer.query_id;
-        let Some(asker) = self.queries.get(&id) else { return Ok(()) };
+        let Some(Asker { answers: asker, .. }) = self.queries.get(&id) else { return Ok(()) };
         let part = match answer.kind {
             Some(v1::query_answer::Kind::Runs(runs)) => Some(Part::Runs(runs.runs)),
             Some(v1::query_answer::Kind::Output(chunk)) => Some(Part::Output(chunk)),
-            Some(v1::query_answer::Kind::Error(error)) => Some(Part::Failed(error)),
+            Some(v1::query_answer::Kind::Error(error)) => {
+                self.refusals.one(&self.agent, &error);
+                Some(Part::Failed(error))
+            }
             None => None,
         };
         // Two places are kept, for the end and for the word that something was left out.
@@ -249,8 +271,12 @@ impl Link {
         if clock::mono().since(self.heard) > SILENCE_MAX {
             return Err(End::Silent);
         }
-        let gone: Vec<u64> =
-            self.queries.iter().filter(|(_, asker)| asker.is_closed()).map(|(id, _)| *id).collect();
+        let gone: Vec<u64> = self
+            .queries
+            .iter()
+            .filter(|(_, asker)| asker.answers.is_closed())
+            .map(|(id, _)| *id)
+            .collect();
         for id in gone {
             self.stop_query(id)?;
         }
@@ -289,5 +315,21 @@ impl Link {
         if self.stats_seen % STATS_TOLD == 1 {
             self.links.feed.agent_changed(&self.agent);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_refusals_in_half_a_minute_are_two_lines() {
+        let mut refusals = Refusals::default();
+        let start = Mono::default();
+        let told = (0..1_000).filter_map(|n| {
+            refusals.untold += 1;
+            refusals.due(start.plus(Duration::from_millis(n * 31)))
+        });
+        assert_eq!(told.collect::<Vec<u64>>(), [1, 968]);
     }
 }

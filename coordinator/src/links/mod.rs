@@ -6,13 +6,16 @@
 //! bounded: an agent that does not read is let go (it dials again), an asker that does not read its
 //! answers is told so.
 //!
-//! Contract: `ask` and `cancel` never wait for the agent; the answers come through [`Answers`],
-//! which ends with `Done`, an error, or `Gone`. Dropping it tells the agent to stop.
+//! Contract: `ask` and `cancel` wait for a turn (`turns`), which may take as long as the agent
+//! does, so callers bring a deadline; `follow` gets a place at once or none. The answers come
+//! through [`Answers`], which ends with `Done`, an error, or `Gone`. Dropping it tells the agent to
+//! stop.
 
 mod clocks;
 mod interest;
 mod link;
 mod server;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +35,7 @@ pub use server::LinkServer;
 use clocks::Clocks;
 
 use crate::feed::Feed;
+use turns::{Turn, Turns};
 
 /// Agents linked to one coordinator.
 const LINKS_MAX: usize = 20_000;
@@ -89,16 +93,22 @@ pub enum LinkError {
     Full,
 }
 
+/// Who waits for an answer, and the turn that it holds until then.
+struct Asker {
+    answers: mpsc::Sender<Part>,
+    _turn: Turn,
+}
+
 enum Order {
     Ask {
         id: u64,
         kind: v1::query::Kind,
-        answers: mpsc::Sender<Part>,
+        asker: Asker,
     },
     Cancel {
         id: u64,
         run_id: String,
-        answers: mpsc::Sender<Part>,
+        asker: Asker,
     },
     Stop {
         id: u64,
@@ -112,6 +122,7 @@ struct Handle {
     number: u64,
     orders: mpsc::Sender<Order>,
     info: watch::Receiver<LinkInfo>,
+    turns: Turns,
 }
 
 /// The answers to one question.
@@ -196,24 +207,45 @@ impl Links {
         table.iter().filter(|(_, handle)| knows(handle)).map(|(agent, _)| agent.clone()).collect()
     }
 
-    pub fn ask(&self, agent: &AgentName, kind: v1::query::Kind) -> Result<Answers, LinkError> {
-        self.order(agent, |id, answers| Order::Ask { id, kind, answers })
+    /// Asks when it is this question's turn.
+    pub async fn ask(
+        &self,
+        agent: &AgentName,
+        kind: v1::query::Kind,
+    ) -> Result<Answers, LinkError> {
+        let handle = self.handle(agent)?;
+        let turn = handle.turns.short().await?;
+        self.order(handle, turn, |id, asker| Order::Ask { id, kind, asker })
     }
 
-    pub fn cancel(&self, agent: &AgentName, run_id: &str) -> Result<Answers, LinkError> {
+    /// Asks for what goes on until the asker has enough of it.
+    pub fn follow(&self, agent: &AgentName, kind: v1::query::Kind) -> Result<Answers, LinkError> {
+        let handle = self.handle(agent)?;
+        let turn = handle.turns.follower()?;
+        self.order(handle, turn, |id, asker| Order::Ask { id, kind, asker })
+    }
+
+    pub async fn cancel(&self, agent: &AgentName, run_id: &str) -> Result<Answers, LinkError> {
+        let handle = self.handle(agent)?;
+        let turn = handle.turns.short().await?;
         let run_id = run_id.to_owned();
-        self.order(agent, |id, answers| Order::Cancel { id, run_id, answers })
+        self.order(handle, turn, |id, asker| Order::Cancel { id, run_id, asker })
+    }
+
+    fn handle(&self, agent: &AgentName) -> Result<Handle, LinkError> {
+        self.table().get(agent).cloned().ok_or(LinkError::NotLinked)
     }
 
     fn order(
         &self,
-        agent: &AgentName,
-        order: impl FnOnce(u64, mpsc::Sender<Part>) -> Order,
+        handle: Handle,
+        turn: Turn,
+        order: impl FnOnce(u64, Asker) -> Order,
     ) -> Result<Answers, LinkError> {
-        let handle = self.table().get(agent).cloned().ok_or(LinkError::NotLinked)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (answers, parts) = mpsc::channel(ANSWER_PARTS);
-        handle.orders.try_send(order(id, answers)).map_err(|error| match error {
+        let asker = Asker { answers, _turn: turn };
+        handle.orders.try_send(order(id, asker)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LinkError::Full,
             mpsc::error::TrySendError::Closed(_) => LinkError::NotLinked,
         })?;
@@ -225,7 +257,7 @@ impl Links {
         let agent = info.borrow().agent.clone();
         let (orders, inbox) = mpsc::channel(ORDERS);
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let handle = Handle { number, orders, info: info.subscribe() };
+        let handle = Handle { number, orders, info: info.subscribe(), turns: Turns::new() };
         let mut table = self.table();
         if table.len() >= LINKS_MAX && !table.contains_key(&agent) {
             return None;

@@ -96,7 +96,10 @@ fn filter(query: &Query<'_>) -> Result<RunFilter, Failure> {
 #[utoipa::path(
     get, path = "/v1/namespaces/{namespace}/tasks/{name}/runs/{run}", tag = "runs",
     params(("namespace" = String, Path,), ("name" = String, Path,), ("run" = String, Path,)),
-    responses((status = 200, body = json::Run), (status = 404, body = json::Problem))
+    responses(
+        (status = 200, body = json::Run), (status = 404, body = json::Problem),
+        (status = 503, body = json::Problem, description = "`agents_silent`: one may know it"),
+    )
 )]
 pub async fn get(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;

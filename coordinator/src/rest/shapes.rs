@@ -130,7 +130,7 @@ pub struct Runs {
     /// The newest first.
     pub items: Vec<json::Run>,
     pub next_cursor: Option<String>,
-    /// Agents that may know more and did not answer in time.
+    /// Agents that may know more and did not answer in time, or are down.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub incomplete: Vec<String>,
 }

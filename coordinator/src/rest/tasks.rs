@@ -99,6 +99,7 @@ pub async fn put(State(app): State<App>, call: Call) -> Answer {
     responses(
         (status = 200, body = TaskShown), (status = 304, description = "Not changed"),
         (status = 404, body = json::Problem, description = "`not_found`"),
+        (status = 503, body = json::Problem, description = "`agents_silent`: it may have ended"),
     )
 )]
 pub async fn get(State(app): State<App>, call: Call) -> Answer {

@@ -153,6 +153,13 @@ pub enum TaskError {
     BatchTooLong { given: usize, max: usize },
     #[error("the record of {name} cannot be read ({error}); it can be deleted")]
     Unreadable { name: TaskName, error: String },
+    #[error("agents that may know of it do not answer: {}", .0.join(", "))]
+    Silent(Vec<String>),
+    #[error(
+        "whether this trigger was sent before cannot be told; send it again later, or without an \
+         Idempotency-Key"
+    )]
+    Unrecognized(#[source] RunError),
     #[error("more creates are waiting than this coordinator takes in; try again")]
     Busy,
     #[error("agents of the pool lag in writing to the shared state; creates are slowed down")]
@@ -241,6 +248,8 @@ impl Fault for TaskError {
             }
             TaskError::Busy | TaskError::Pressed => Code::RateLimited,
             TaskError::NotReady => Code::NotReady,
+            TaskError::Silent(_) => Code::AgentsSilent,
+            TaskError::Unrecognized(error) => error.code(),
             TaskError::OutcomeUnknown => Code::OutcomeUnknown,
             TaskError::Store(error) if error.retryable() => Code::StoreUnavailable,
             TaskError::Store(PortError::TooLarge) => Code::TooLarge,
@@ -262,12 +271,25 @@ pub enum RunError {
     BadRequest(Vec<FieldError>),
     #[error("there is no run {0}")]
     NotFound(String),
+    #[error(
+        "there is no run {run_id} with the agents that are up; down, and may know of it: {}",
+        .down.join(", ")
+    )]
+    NotFoundNow { run_id: String, down: Vec<String> },
+    #[error("the run {run_id} has no attempt {attempt}")]
+    NoAttempt { run_id: String, attempt: u32 },
     #[error("the run is over: {0}")]
     Over(RunState),
     #[error("{0} waits until an agent holds its range")]
     Waits(String),
     #[error("agents that may know of it do not answer: {}", .0.join(", "))]
     Silent(Vec<String>),
+    #[error("agent {0} has as many questions of this kind as it takes; try again")]
+    Busy(String),
+    #[error("the task has more runs in this time than are looked through")]
+    TooMany,
+    #[error("this coordinator has as many live feeds as it takes")]
+    TooManyFeeds,
     #[error("agent {agent} refuses: {detail}")]
     Refused { agent: String, detail: String },
     #[error("this coordinator has not read the shared state yet")]
@@ -284,9 +306,12 @@ impl Fault for RunError {
     fn code(&self) -> Code {
         match self {
             RunError::BadRequest(_) => Code::InvalidRequest,
-            RunError::NotFound(_) => Code::NotFound,
+            RunError::NotFound(_) | RunError::NotFoundNow { .. } | RunError::NoAttempt { .. } => {
+                Code::NotFound
+            }
             RunError::Over(_) => Code::AlreadyEnded,
             RunError::Silent(_) | RunError::Waits(_) => Code::AgentsSilent,
+            RunError::Busy(_) | RunError::TooMany | RunError::TooManyFeeds => Code::RateLimited,
             RunError::Refused { .. } => Code::Internal,
             RunError::NotReady => Code::NotReady,
         }

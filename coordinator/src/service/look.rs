@@ -10,18 +10,23 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::time::Duration;
 
-use tocktower_core::ids::{Namespace, TaskName};
+use tocktower_core::ids::{Namespace, RunKey, TaskName};
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
 use tocktower_proto::convert::{TaskState, TaskStatus};
 
+use super::asking::ANSWER_WITHIN;
 use super::cursor;
 use super::error::TaskError;
 use super::tasks::Tasks;
 use crate::catalog::{Glance, Stored, Unreadable};
 use crate::clock;
 
+/// How long the newest run of a task that is shown may take. Of one that has ended it is all there
+/// is, and worth the whole time that agents have for a question.
+const LAST_RUN_WITHIN: Duration = Duration::from_secs(1);
 /// Tasks in one look at the catalog.
 const LOOK_TASKS: usize = 1_000;
 /// Items of one page.
@@ -91,7 +96,7 @@ impl Tasks {
         let stale = self.catalog.stale();
         let value = match self.known(name) {
             Ok(Some(task)) => {
-                let last_run = self.runs.last_of(name).await;
+                let last_run = self.runs.last_of(name, LAST_RUN_WITHIN).await.run;
                 let status = TaskStatus { last_run, ..TaskStatus::at(&task, clock::wall()) };
                 Shown::Task(Box::new(task), Box::new(status))
             }
@@ -115,15 +120,17 @@ impl Tasks {
     }
 
     /// What history says of a name that no task has. Only the run of a one-shot carries a request,
-    /// so a recurring task that was deleted is not taken for one that has ended.
+    /// so a recurring task that was deleted is not taken for one that has ended. While somebody is
+    /// silent who may know, that there is none is not known either.
     async fn ended(&self, name: &TaskName) -> Result<Shown, TaskError> {
-        let run = self.runs.last_of(name).await;
-        let run = run.filter(|run| run.request.is_some() && run.state.is_end());
+        let newest = self.runs.last_of(name, ANSWER_WITHIN).await;
+        let run = newest.run.filter(|run| run.request.is_some() && run.state.is_end());
         match run {
-            Some(run) if matches!(run.id.run, tocktower_core::ids::RunKey::Instant(_)) => {
+            Some(run) if matches!(run.id.run, RunKey::Instant(_)) => {
                 Ok(Shown::Ended { name: name.clone(), run: Box::new(run) })
             }
-            Some(_) | None => Err(TaskError::NotFound(name.clone())),
+            Some(_) | None if newest.silent.is_empty() => Err(TaskError::NotFound(name.clone())),
+            Some(_) | None => Err(TaskError::Silent(newest.silent)),
         }
     }
 

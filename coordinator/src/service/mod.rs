@@ -4,6 +4,7 @@
 //! knows nothing of HTTP, JSON or protobuf messages, so that a rule cannot hold in one transport
 //! and not in another.
 
+mod asking;
 pub mod cursor;
 mod edits;
 pub mod error;

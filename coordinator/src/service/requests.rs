@@ -9,8 +9,8 @@ use tocktower_core::hash::hash_parts_wide;
 use tocktower_core::time::Wall;
 use ulid::Ulid;
 
-/// Bits of a ulid that are not its time.
-const ULID_RANDOM_BITS: u32 = 80;
+/// Bytes of a ulid that are not its time.
+const ULID_END_BYTES: usize = 10;
 
 /// 16 bytes of the hash of (key, index in the batch).
 pub fn request(key: &str, index: usize) -> u128 {
@@ -43,8 +43,13 @@ pub fn ulid(request: Option<u128>, now: Wall) -> u128 {
 
 /// Whether two ulids may be of one request: a retry comes later, so its time differs.
 pub fn same_request(ulid: u128, other: u128) -> bool {
-    let low = |ulid: u128| ulid & ((1 << ULID_RANDOM_BITS) - 1);
-    low(ulid) == low(other)
+    ulid_end(ulid) == ulid_end(other)
+}
+
+/// What all ulids of one request have in common: the bytes behind the time.
+pub fn ulid_end(ulid: u128) -> [u8; ULID_END_BYTES] {
+    let [_, _, _, _, _, _, end @ ..] = ulid.to_be_bytes();
+    end
 }
 
 #[cfg(test)]

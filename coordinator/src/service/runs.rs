@@ -1,35 +1,38 @@
 //! Runs: what agents know of them, asked over their links and merged.
 //!
 //! No coordinator keeps history: it lies with the agents that held the range, each of which says
-//! which ranges it has history of. A question goes to those, all at once, with a time limit; their
-//! accounts are merged (`merge`). Who may know more and did not answer is named in the answer, so
-//! that a partial list is never taken for a whole one.
+//! which ranges it has history of. A question goes to those, all at once, with a time limit
+//! (`asking`); their accounts are merged (`merge`). Who may know more and did not answer is named
+//! in the answer, so that a partial list is never taken for a whole one; and where nothing was
+//! found while somebody kept silent, that is what is said, and not that there is nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::future::join_all;
 use tocktower_core::ids::{AgentName, Name, Namespace, RangeId, RunId, RunKey, TaskName};
 use tocktower_core::run::{RunRecord, RunState};
+use tocktower_core::task::Task;
 use tocktower_core::time::Instant;
 use tocktower_proto::convert::{RunName, format_run_id, parse_run_id, run_state_proto};
 use tocktower_proto::v1;
 
+use super::asking::{self, ANSWER_WITHIN, Told, Whose, not_asked, refused};
 use super::cursor;
 use super::error::RunError;
 use super::merge::{self, Place};
+use super::requests;
 use crate::catalog::Catalog;
 use crate::feed::{self, Feed, Filter, Follower};
 use crate::links::{Answers, Links, Part};
 
-/// How long agents have for a question.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How long the newest run of a task that is shown may take.
-const LAST_RUN_WITHIN: Duration = Duration::from_secs(1);
+/// What the reason of a run that repeats another begins with; its id follows.
+const DUPLICATE_OF: &str = "duplicate_of ";
+/// Runs of one page, and pages, in which a request is looked for. Agents that know of `ulid_end`
+/// send the one run; older ones send all, and are asked no further than this.
+const REQUEST_PAGE: usize = 1_000;
+const REQUEST_PAGES_MAX: usize = 10;
 /// A ulid begins with its time, 48 bits of milliseconds.
 const ULID_TIME_SHIFT: u32 = 80;
-/// Runs that one agent may send for one question.
-const RUNS_MAX: usize = 10_000;
 
 /// The run service. Cheap to clone.
 #[derive(Clone)]
@@ -55,7 +58,7 @@ pub struct RunPage {
     /// The newest first.
     pub runs: Vec<RunRecord>,
     pub next_cursor: Option<String>,
-    /// Agents that may know more and did not answer in time.
+    /// Agents that may know more and did not answer in time, or are down.
     pub silent: Vec<String>,
 }
 
@@ -96,12 +99,12 @@ impl Output {
     }
 }
 
-/// What came of asking several agents.
-struct Told {
-    accounts: Vec<RunRecord>,
-    /// One of them sent as many as it was asked for.
-    full: bool,
-    silent: Vec<String>,
+/// The newest run of a task, as far as somebody told of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Newest {
+    pub run: Option<RunRecord>,
+    /// Agents that may know a newer one and did not answer in time.
+    pub silent: Vec<String>,
 }
 
 impl Runs {
@@ -124,12 +127,52 @@ impl Runs {
         let before = cursor.map(read_cursor).transpose()?;
         let range = self.range_of(filter);
         let query = runs_query(filter, limit, before.as_ref());
-        let told = self.ask(range, v1::query::Kind::Runs(query), limit, ANSWER_WITHIN).await;
-        let mut runs = merge::merged(told.accounts);
-        let more = told.full || runs.len() > limit;
+        let told = self.ask(range, v1::query::Kind::Runs(query), ANSWER_WITHIN).await;
+        let (full, mut silent) = (told.full(limit), told.missing());
+        let known = told.accounts;
+        let mut runs = merge::merged(known.values().flatten().cloned());
+        let more = full || runs.len() > limit;
         runs.truncate(limit);
+        // The place up to which agents have told, whatever becomes of the runs below.
         let next_cursor = runs.last().filter(|_| more).map(write_cursor);
-        Ok(RunPage { runs, next_cursor, silent: told.silent })
+        if !filter.states.is_empty() {
+            let told = self.others_on(&known, &runs).await;
+            for agent in &told.silent {
+                if !silent.contains(agent) {
+                    silent.push(agent.clone());
+                }
+            }
+            let asked: BTreeSet<RunId> = runs.iter().map(|run| run.id.clone()).collect();
+            let others = told.all().filter(|run| asked.contains(&run.id));
+            runs = merge::merged(runs.into_iter().chain(others));
+            runs.retain(|run| filter.states.contains(&run.state));
+        }
+        Ok(RunPage { runs, next_cursor, silent })
+    }
+
+    /// What each agent knows of runs that others have told of. Agents look at their own accounts
+    /// when a state is asked for: one that lost a run may have it as running, and the one that took
+    /// it over, where it has ended, says nothing.
+    async fn others_on(
+        &self,
+        known: &BTreeMap<AgentName, Vec<RunRecord>>,
+        runs: &[RunRecord],
+    ) -> Told {
+        let ranges = self.catalog.keys().ranges();
+        let question = |(agent, accounts): (&AgentName, &Vec<RunRecord>)| {
+            let told: BTreeSet<&RunId> = accounts.iter().map(|run| &run.id).collect();
+            let info = self.links.one(agent)?;
+            let others = runs
+                .iter()
+                .map(|run| &run.id)
+                .filter(|id| !told.contains(id) && info.may_know(ranges.range_of(&id.task)));
+            let run_ids: Vec<String> = others.map(format_run_id).collect();
+            let limit = u32::try_from(run_ids.len()).ok().filter(|count| *count > 0)?;
+            let query = v1::RunsQuery { run_ids, limit, ..v1::RunsQuery::default() };
+            Some((agent.clone(), v1::query::Kind::Runs(query)))
+        };
+        let questions = known.iter().filter_map(question).collect();
+        asking::ask_each(&self.links, questions, ANSWER_WITHIN).await
     }
 
     /// One run, as all who know of it tell.
@@ -138,39 +181,92 @@ impl Runs {
         let (task, name) = parse(run_id)?;
         let range = self.catalog.keys().ranges().range_of(&task);
         let query = v1::RunQuery { run_id: run_id.to_owned() };
-        let told = self.ask(Some(range), v1::query::Kind::Run(query), 1, ANSWER_WITHIN).await;
-        if let Some(run) = merge::merged(told.accounts).into_iter().next() {
+        let told = self.ask(Some(range), v1::query::Kind::Run(query), ANSWER_WITHIN).await;
+        let (silent, down) = (told.silent.clone(), told.down.clone());
+        if let Some(run) = merge::merged(told.all()).into_iter().next() {
             return Ok(run);
         }
-        if let Some(waiting) = self.waiting(&task, name) {
-            return waiting;
+        // Who is silent may know more of it than that it was asked for.
+        if !silent.is_empty() {
+            return Err(RunError::Silent(silent));
         }
-        match told.silent.is_empty() {
-            true => Err(RunError::NotFound(run_id.to_owned())),
-            false => Err(RunError::Silent(told.silent)),
-        }
+        let run_id = run_id.to_owned();
+        let nowhere = match down.is_empty() {
+            true => RunError::NotFound(run_id),
+            false => RunError::NotFoundNow { run_id, down },
+        };
+        self.waiting(&task, name).unwrap_or(Err(nowhere))
     }
 
-    /// The newest run of a task, if somebody tells of one in time.
-    pub async fn last_of(&self, task: &TaskName) -> Option<RunRecord> {
-        self.newest(task, 1, LAST_RUN_WITHIN).await.into_iter().next()
-    }
-
-    /// The newest runs of a task, as far as somebody tells of them in time.
-    pub async fn recent(&self, task: &TaskName, count: usize) -> Vec<RunRecord> {
-        self.newest(task, count, LAST_RUN_WITHIN).await
-    }
-
-    async fn newest(&self, task: &TaskName, count: usize, within: Duration) -> Vec<RunRecord> {
+    /// The newest run of a task, as far as somebody tells of it within this time.
+    pub async fn last_of(&self, task: &TaskName, within: Duration) -> Newest {
         let (namespace, name) = (task.namespace.clone(), task.name.clone());
         let filter =
             RunFilter { namespace: Some(namespace), task: Some(name), ..RunFilter::default() };
         let range = self.catalog.keys().ranges().range_of(task);
-        let query = v1::query::Kind::Runs(runs_query(&filter, count, None));
-        let told = self.ask(Some(range), query, count, within).await;
-        let mut runs = merge::merged(told.accounts);
-        runs.truncate(count);
-        runs
+        let query = v1::query::Kind::Runs(runs_query(&filter, 1, None));
+        let told = self.ask(Some(range), query, within).await;
+        let silent = told.silent.clone();
+        let run = match merge::merged(told.all()).into_iter().next() {
+            Some(run) => Some(self.first_of(run).await),
+            None => None,
+        };
+        Newest { run, silent }
+    }
+
+    /// A create that was sent again after its one-shot had run left a run that did nothing. It
+    /// names the one that did, which is what the task has to show.
+    async fn first_of(&self, run: RunRecord) -> RunRecord {
+        let named = run.reason.as_deref().and_then(|reason| reason.strip_prefix(DUPLICATE_OF));
+        let Some(run_id) = named.filter(|_| run.state == RunState::Skipped) else { return run };
+        match self.one(run_id).await {
+            Ok(first) if first.id.task == run.id.task => first,
+            Ok(_) | Err(_) => run,
+        }
+    }
+
+    /// The run of a task since `since` that the request of `ulid` asked for.
+    pub async fn of_request(
+        &self,
+        task: &Task,
+        ulid: u128,
+        since: Instant,
+    ) -> Result<Option<RunId>, RunError> {
+        let name = &task.spec.name;
+        let filter = RunFilter {
+            namespace: Some(name.namespace.clone()),
+            task: Some(name.name.clone()),
+            since: Some(since),
+            ..RunFilter::default()
+        };
+        let range = Some(self.catalog.keys().ranges().range_of(name));
+        let whose = Whose { range, pool: Some(&task.spec.pool) };
+        let mut before = None;
+        for _ in 0..REQUEST_PAGES_MAX {
+            let query = v1::query::Kind::Runs(v1::RunsQuery {
+                ulid_end: requests::ulid_end(ulid).to_vec(),
+                ..runs_query(&filter, REQUEST_PAGE, before.as_ref())
+            });
+            let told = asking::ask(&self.catalog, &self.links, whose, query, ANSWER_WITHIN).await;
+            let (full, silent) = (told.full(REQUEST_PAGE), told.silent.clone());
+            let mut runs = merge::merged(told.all());
+            runs.truncate(REQUEST_PAGE);
+            before = runs.last().map(merge::place);
+            let same = |run: &RunRecord| match run.id.run {
+                RunKey::Manual(other) => requests::same_request(other, ulid),
+                RunKey::Instant(_) => false,
+            };
+            if let Some(run) = runs.into_iter().find(same) {
+                return Ok(Some(run.id));
+            }
+            if !silent.is_empty() {
+                return Err(RunError::Silent(silent));
+            }
+            if !full {
+                return Ok(None);
+            }
+        }
+        Err(RunError::TooMany)
     }
 
     /// What an attempt wrote.
@@ -180,6 +276,12 @@ impl Runs {
             0 => run.attempts.last(),
             number => run.attempts.iter().find(|known| known.attempt.number == number),
         };
+        // Who follows may wait for an attempt that is yet to begin.
+        let may_come = request.follow && !run.state.is_end();
+        if attempt.is_none() && request.attempt > 0 && !may_come {
+            let (run_id, attempt) = (request.run_id.clone(), request.attempt);
+            return Err(RunError::NoAttempt { run_id, attempt });
+        }
         let agent = attempt.map_or(run.agent.clone(), |attempt| attempt.agent.clone());
         let stream = match request.stream {
             Stream::Stdout => v1::OutputStream::Stdout,
@@ -192,8 +294,12 @@ impl Runs {
             follow: request.follow,
             offset: request.offset,
         };
-        let answers = self.links.ask(&agent, v1::query::Kind::Output(query));
-        let answers = answers.map_err(|_| RunError::Silent(vec![agent.to_string()]))?;
+        let query = v1::query::Kind::Output(query);
+        let answers = match request.follow {
+            true => self.links.follow(&agent, query),
+            false => in_time(&agent, self.links.ask(&agent, query)).await?,
+        };
+        let answers = answers.map_err(|error| not_asked(&agent, error))?;
         Ok(Output { agent, answers })
     }
 
@@ -205,9 +311,11 @@ impl Runs {
         }
         let agent = run.agent;
         let silent = || RunError::Silent(vec![agent.to_string()]);
-        let mut answers = self.links.cancel(&agent, run_id).map_err(|_| silent())?;
-        let part = tokio::time::timeout(ANSWER_WITHIN, answers.next()).await;
-        match part.map_err(|_| silent())? {
+        let answer = async {
+            let cancel = self.links.cancel(&agent, run_id).await;
+            Ok(cancel.map_err(|error| not_asked(&agent, error))?.next().await)
+        };
+        match in_time(&agent, answer).await?? {
             Part::Runs(runs) => feed::readable(runs).into_iter().next().ok_or_else(silent),
             Part::Failed(error) => Err(refused(&agent, error)),
             Part::Output(_) | Part::Done | Part::Lagged | Part::Gone => Err(silent()),
@@ -245,40 +353,9 @@ impl Runs {
         }))
     }
 
-    /// Asks all who may know, at once. Members without a link here cannot be asked.
-    async fn ask(
-        &self,
-        range: Option<RangeId>,
-        kind: v1::query::Kind,
-        limit: usize,
-        within: Duration,
-    ) -> Told {
-        let knowing = self.links.knowing(range);
-        let linked: BTreeSet<AgentName> =
-            self.links.all().into_iter().map(|info| info.agent).collect();
-        let unlinked = self.catalog.look(|state| {
-            let known = state.members.keys().filter(|agent| !linked.contains(*agent));
-            known.map(ToString::to_string).collect::<Vec<String>>()
-        });
-        let asked = knowing.into_iter().map(|agent| {
-            let answers = self.links.ask(&agent, kind.clone());
-            async move {
-                let Ok(answers) = answers else { return (agent, None) };
-                let told = tokio::time::timeout(within, collect(answers)).await;
-                (agent, told.ok().flatten())
-            }
-        });
-        let mut told = Told { accounts: Vec::new(), full: false, silent: unlinked };
-        for (agent, accounts) in join_all(asked).await {
-            match accounts {
-                Some(accounts) => {
-                    told.full |= accounts.len() >= limit;
-                    told.accounts.extend(accounts);
-                }
-                None => told.silent.push(agent.to_string()),
-            }
-        }
-        told
+    async fn ask(&self, range: Option<RangeId>, kind: v1::query::Kind, within: Duration) -> Told {
+        let whose = Whose { range, pool: None };
+        asking::ask(&self.catalog, &self.links, whose, kind, within).await
     }
 
     fn range_of(&self, filter: &RunFilter) -> Option<RangeId> {
@@ -294,31 +371,9 @@ impl Runs {
     }
 }
 
-/// All runs of one agent's answer; `None`: it was not whole.
-async fn collect(mut answers: Answers) -> Option<Vec<RunRecord>> {
-    let mut accounts = Vec::new();
-    loop {
-        match answers.next().await {
-            Part::Runs(runs) if accounts.len() + runs.len() <= RUNS_MAX => {
-                accounts.extend(feed::readable(runs));
-            }
-            Part::Done => return Some(accounts),
-            // It knows nothing of it, which is an answer.
-            Part::Failed(error) if error.code == "not_found" => return Some(accounts),
-            Part::Failed(error) => {
-                tracing::warn!(code = error.code, detail = error.detail, "a query was refused");
-                return None;
-            }
-            Part::Runs(_) | Part::Output(_) | Part::Lagged | Part::Gone => return None,
-        }
-    }
-}
-
-fn refused(agent: &AgentName, error: v1::Error) -> RunError {
-    match error.code.as_str() {
-        "not_found" => RunError::NotFound(error.detail),
-        _ => RunError::Refused { agent: agent.to_string(), detail: error.detail },
-    }
+async fn in_time<T>(agent: &AgentName, answer: impl Future<Output = T>) -> Result<T, RunError> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+    answer.map_err(|_| RunError::Silent(vec![agent.to_string()]))
 }
 
 fn runs_query(filter: &RunFilter, limit: usize, before: Option<&Place>) -> v1::RunsQuery {
@@ -333,6 +388,7 @@ fn runs_query(filter: &RunFilter, limit: usize, before: Option<&Place>) -> v1::R
             instant_ms: instant.millis(),
             run_id: run_id.clone(),
         }),
+        ..v1::RunsQuery::default()
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A trigger is a key of its own, put beside the incarnation of the task that was meant. Sent again
 //! with the same `Idempotency-Key` it is one trigger: the lower bits of its ulid come from the key,
-//! so a retry finds the first in the catalog while it waits, or in the history once it has run.
-//! Two that are sent at the same moment through two coordinators carry the same request, by which
-//! the holder of the range knows the second.
+//! so a retry finds the first in the catalog while it waits, or in the history once it has run, for
+//! as long as a request is known again. If an agent is silent that may know of it, the retry is
+//! refused, since nobody can tell it from a new one. What is not caught are two of one key that are
+//! sent at the same moment through two coordinators: each looks before the other's is there, their
+//! ulids differ by the time, and both run. A retry comes after an answer was lost, which is later.
 //!
 //! With `wait` the answer comes when the run has ended: by the live feed, and by asking now and
 //! then, since a feed may have begun a moment too late.
@@ -14,7 +16,8 @@ use std::time::Duration;
 use tocktower_cluster::port::PortError;
 use tocktower_cluster::records::Trigger;
 use tocktower_cluster::triggers::{self as trigger_ops, Asked};
-use tocktower_core::ids::{RunId, RunKey, TaskName};
+use tocktower_core::ids::{RunId, TaskName};
+use tocktower_core::limits;
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
 use tocktower_proto::convert::format_run_id;
@@ -30,8 +33,9 @@ use crate::feed::{Filter, Follower, Kinds, Next, What};
 pub const WAIT_MAX: Duration = Duration::from_secs(300);
 /// How often a run that is waited for is asked about.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// Newest runs of a task in which a retried trigger is looked for.
-const RECENT_RUNS: usize = 100;
+/// How far back a retried trigger is looked for: runs carry the time of the coordinator that took
+/// the trigger in, whose clock may be behind this one.
+const LOOK_BACK: Duration = Duration::from_secs(limits::REQUEST_KEPT.as_secs() + 60);
 /// The task may be edited between look and write this often.
 const ROUNDS_MAX: usize = 3;
 
@@ -73,7 +77,7 @@ impl Tasks {
         let mut task = self.newest(name).await?;
         let ulid = requests::ulid(request, clock::wall());
         if request.is_some()
-            && let Some(id) = self.asked_before(&task, ulid).await
+            && let Some(id) = self.asked_before(&task, ulid).await?
         {
             return Ok(id);
         }
@@ -101,21 +105,16 @@ impl Tasks {
         Err(TaskError::Contended)
     }
 
-    /// The run that the same request asked for before.
-    async fn asked_before(&self, task: &Task, ulid: u128) -> Option<RunId> {
-        let name = &task.spec.name;
-        let waiting = self.catalog.look(|state| state.triggers_of(name));
+    /// The run that the same request asked for before. The catalog is looked at first: a run is in
+    /// the history before its key goes.
+    async fn asked_before(&self, task: &Task, ulid: u128) -> Result<Option<RunId>, TaskError> {
+        let waiting = self.catalog.look(|state| state.triggers_of(&task.spec.name));
         if let Some(first) = waiting.into_iter().find(|w| requests::same_request(*w, ulid)) {
-            return Some(trigger_ops::run_id(task, first));
+            return Ok(Some(trigger_ops::run_id(task, first)));
         }
-        let recent = self.runs.recent(name, RECENT_RUNS).await;
-        recent
-            .into_iter()
-            .find(|run| match run.id.run {
-                RunKey::Manual(before) => requests::same_request(before, ulid),
-                RunKey::Instant(_) => false,
-            })
-            .map(|run| run.id)
+        let since = clock::wall().minus(LOOK_BACK).instant();
+        let found = self.runs.of_request(task, ulid, since).await;
+        found.map_err(TaskError::Unrecognized)
     }
 
     async fn ended_within(

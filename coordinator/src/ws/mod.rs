@@ -17,23 +17,22 @@ use tocktower_proto::json;
 use tokio::time::{Instant, timeout};
 
 use crate::feed::Filter;
-use crate::live::{Live, Message};
+use crate::live::{FEEDS_MAX, Live, Message};
 use crate::metrics::Watcher;
 use crate::rest::{Answer, App, Call, Failure};
-use crate::service::Code;
+use crate::service::{Code, RunError};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// A socket that has said nothing for this long, not even a pong, is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A socket that does not take what is sent for this long is let go.
 const SEND_WITHIN: Duration = Duration::from_secs(30);
-/// Open sockets of one coordinator.
-const SOCKETS_MAX: i64 = 10_000;
 /// What a client may say in one message: a filter.
 const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
 
 /// The live feed: a snapshot in pages, then events; `lagged` and a fresh snapshot when the reader
-/// was too slow. `{"type":"filter",…}` changes the filter.
+/// was too slow. The last page says which agents were not heard (`incomplete`) and whether there
+/// are more runs than it holds (`cut`). `{"type":"filter",…}` changes the filter.
 #[utoipa::path(
     get, path = "/v1/watch", tag = "runs",
     params(
@@ -55,9 +54,8 @@ pub async fn watch(
         let detail = format!("this path is a WebSocket: {}", error.body_text());
         Failure::new(Code::InvalidRequest, detail)
     })?;
-    if app.metrics.open(Watcher::WebSocket) >= SOCKETS_MAX {
-        let detail = "this coordinator has as many live feeds as it takes";
-        return Err(Failure::new(Code::RateLimited, detail));
+    if app.metrics.open(Watcher::WebSocket) >= FEEDS_MAX {
+        return Err(Failure::from(RunError::TooManyFeeds));
     }
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| Box::pin(serve(app, socket, filter))))

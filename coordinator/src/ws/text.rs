@@ -27,6 +27,9 @@ pub fn snapshot(page: Page) -> String {
     if !page.silent.is_empty() {
         message["incomplete"] = json!(page.silent);
     }
+    if page.cut {
+        message["cut"] = json!(true);
+    }
     message.to_string()
 }
 

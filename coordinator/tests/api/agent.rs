@@ -36,6 +36,12 @@ struct Told {
     stopped: u32,
     /// Questions are heard and not answered.
     silent: bool,
+    /// Questions are kept, to be answered when it lets go.
+    holding: bool,
+    held: Vec<v1::Query>,
+    held_most: usize,
+    /// The code with which cancels are refused.
+    refuses_cancels: Option<&'static str>,
 }
 
 pub struct Agent {
@@ -145,6 +151,11 @@ impl Agent {
         Ok(Agent { name, up, told, output, listening })
     }
 
+    /// Of runs that it has not been told of before.
+    pub fn knows_all(&self, runs: impl IntoIterator<Item = RunRecord>) {
+        self.told.lock().unwrap().runs.extend(runs);
+    }
+
     pub fn knows(&self, run: RunRecord) {
         let mut told = self.told.lock().unwrap();
         told.runs.retain(|known| known.id != run.id);
@@ -154,6 +165,36 @@ impl Agent {
     /// Answers no questions from now on.
     pub fn falls_silent(&self) {
         self.told.lock().unwrap().silent = true;
+    }
+
+    pub fn speaks_again(&self) {
+        self.told.lock().unwrap().silent = false;
+    }
+
+    /// Keeps questions from now on, until it lets go of them.
+    pub fn holds(&self) {
+        self.told.lock().unwrap().holding = true;
+    }
+
+    /// How many questions it holds now, and the most that it ever held.
+    pub fn held(&self) -> (usize, usize) {
+        let told = self.told.lock().unwrap();
+        (told.held.len(), told.held_most)
+    }
+
+    pub async fn lets_go(&self) {
+        let held = {
+            let mut told = self.told.lock().unwrap();
+            told.holding = false;
+            std::mem::take(&mut told.held)
+        };
+        for query in held {
+            answer(&self.told, &self.up, &self.output, Down::Query(query)).await;
+        }
+    }
+
+    pub fn refuses_cancels(&self, code: &'static str) {
+        self.told.lock().unwrap().refuses_cancels = Some(code);
     }
 
     pub fn writes(&self, text: &str) {
@@ -224,6 +265,10 @@ async fn answer(
         Down::Interest(interest) => told.lock().unwrap().interest = interest.kind,
         Down::StopQuery(_) => told.lock().unwrap().stopped += 1,
         Down::CancelRun(cancel) => {
+            let refusal = told.lock().unwrap().refuses_cancels;
+            if let Some(code) = refusal {
+                return send_error(up, cancel.query_id, code).await;
+            }
             let run = {
                 let mut told = told.lock().unwrap();
                 told.cancelled.push(cancel.run_id.clone());
@@ -232,8 +277,16 @@ async fn answer(
             send_runs(up, cancel.query_id, run.into_iter().collect()).await;
         }
         Down::Query(query) => {
-            if told.lock().unwrap().silent {
-                return;
+            {
+                let mut told = told.lock().unwrap();
+                if told.silent {
+                    return;
+                }
+                if told.holding {
+                    told.held.push(query);
+                    told.held_most = told.held_most.max(told.held.len());
+                    return;
+                }
             }
             match query.kind.unwrap() {
                 Kind::Runs(wanted) => {
@@ -270,11 +323,12 @@ fn matching(runs: &[RunRecord], wanted: &v1::RunsQuery) -> Vec<RunRecord> {
             && (wanted.states.is_empty() || wanted.states.contains(&state))
             && wanted.since_ms.is_none_or(|since| run.instant.millis() >= since)
             && wanted.until_ms.is_none_or(|until| run.instant.millis() < until)
+            && (wanted.run_ids.is_empty() || wanted.run_ids.contains(&format_run_id(&run.id)))
     };
     let place = |run: &RunRecord| (run.instant.millis(), format_run_id(&run.id));
     let before = wanted.before.as_ref().map(|b| (b.instant_ms, b.run_id.clone()));
     let mut found: Vec<RunRecord> = runs.iter().filter(named).cloned().collect();
-    found.sort_by_key(|run| std::cmp::Reverse(place(run)));
+    found.sort_by_cached_key(|run| std::cmp::Reverse(place(run)));
     found.retain(|run| before.as_ref().is_none_or(|before| place(run) < *before));
     found.truncate(wanted.limit.try_into().unwrap());
     found

@@ -207,6 +207,26 @@ async fn runs_are_watched() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_lacks_an_agents_runs_names_it() {
+    use v1::watch_runs_response::Message;
+    let api = api().await;
+    let (good, silent) = (Agent::dial(&api, "good").await, Agent::dial(&api, "silent").await);
+    good.knows(run("default/a", 1_000, 10, "good", RunState::Running));
+    silent.falls_silent();
+    let mut runs = RunServiceClient::new(channel(&api).await);
+    let stream = runs.watch_runs(v1::WatchRunsRequest::default()).await;
+    let mut stream = stream.unwrap().into_inner();
+    let last = loop {
+        let message = stream.message().await.unwrap().unwrap().message.unwrap();
+        let Message::Snapshot(page) = message else { panic!("{message:?}") };
+        if page.last {
+            break page;
+        }
+    };
+    assert_eq!((last.silent_agents, last.cut), (vec!["silent".to_owned()], false));
+}
+
+#[tokio::test]
 async fn reflection_and_health_answer() {
     let api = api().await;
     let mut reflection = ServerReflectionClient::new(channel(&api).await);

@@ -1,7 +1,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tocktower_core::ids::{Fence, Incarnation, Revision, RunId, RunKey, TaskName};
-use tocktower_core::run::RunState;
+use tocktower_core::run::{RunRecord, RunState};
 use tocktower_proto::convert::{RunName, parse_run_id};
 
 use crate::agent::{Agent, run};
@@ -83,6 +83,28 @@ async fn a_trigger_that_is_waited_for_is_answered_with_its_end() {
     assert_eq!(name, RunName::Manual(ulid));
 }
 
+/// The trigger has run on this agent, and its key is gone, as it is when a holder has settled it.
+async fn has_run(api: &Api, agent: &Agent, ulid: u128) {
+    agent.knows(triggered(ulid));
+    let app = api.running.app();
+    let pool = tocktower_core::ids::PoolName::parse("default").unwrap();
+    let name = TaskName::parse("default/a").unwrap();
+    let key = tocktower_cluster::keys::Key::Trigger(pool, name, ulid);
+    let key = app.catalog.keys().build(&key);
+    crate::harness::delete(api, key).await;
+    until("it is settled", async || waiting(api, "a").is_empty().then_some(())).await;
+}
+
+fn asked_at(ulid: u128) -> i64 {
+    i64::try_from(ulid >> 80).unwrap()
+}
+
+fn triggered(ulid: u128) -> RunRecord {
+    let mut run = run("default/a", asked_at(ulid), 10, "web-1", RunState::Succeeded);
+    run.id.run = RunKey::Manual(ulid);
+    run
+}
+
 #[tokio::test]
 async fn a_retried_trigger_finds_the_run_that_has_ended() {
     let api = api().await;
@@ -90,19 +112,48 @@ async fn a_retried_trigger_finds_the_run_that_has_ended() {
     let agent = Agent::dial(&api, "web-1").await;
     let first = trigger(&api, "a", Some("key"), "").await;
     let ulid = waiting(&api, "a")[0];
-    let mut run = run("default/a", 1_000, 10, "web-1", RunState::Succeeded);
-    run.id.run = RunKey::Manual(ulid);
-    agent.knows(run);
-    // Its key is gone, as it is when a holder has settled it.
-    let app = api.running.app();
-    let pool = tocktower_core::ids::PoolName::parse("default").unwrap();
-    let name = TaskName::parse("default/a").unwrap();
-    let key = tocktower_cluster::keys::Key::Trigger(pool, name, ulid);
-    let key = app.catalog.keys().build(&key);
-    crate::harness::delete(&api, key).await;
-    until("it is settled", async || waiting(&api, "a").is_empty().then_some(())).await;
+    has_run(&api, &agent, ulid).await;
     let again = trigger(&api, "a", Some("key"), "").await;
     assert_eq!(again["run_id"], first["run_id"]);
     assert_eq!(again["run"]["state"], "succeeded");
     assert!(waiting(&api, "a").is_empty());
+}
+
+#[tokio::test]
+async fn a_retried_trigger_is_found_behind_more_runs_than_a_page_holds() {
+    let api = api().await;
+    api.create(&task("a")).await.ok();
+    let agent = Agent::dial(&api, "web-1").await;
+    let first = trigger(&api, "a", Some("key"), "").await;
+    let ulid = waiting(&api, "a")[0];
+    agent.knows_all((1..=1_500).map(|newer| {
+        let at = asked_at(ulid) + newer;
+        run("default/a", at, 10, "web-1", RunState::Succeeded)
+    }));
+    has_run(&api, &agent, ulid).await;
+    let again = trigger(&api, "a", Some("key"), "").await;
+    assert_eq!(again["run_id"], first["run_id"]);
+    assert!(waiting(&api, "a").is_empty());
+}
+
+#[tokio::test]
+async fn a_trigger_that_may_be_a_retry_waits_for_agents_that_are_silent() {
+    let api = api().await;
+    api.create(&task("a")).await.ok();
+    let agent = Agent::dial(&api, "web-1").await;
+    let first = trigger(&api, "a", Some("key"), "").await;
+    let ulid = waiting(&api, "a")[0];
+    has_run(&api, &agent, ulid).await;
+    agent.falls_silent();
+    let path = format!("{}/trigger", at("a"));
+    let again = api.request(Method::POST, &path).header("idempotency-key", "key");
+    let refused = api.send(again).await;
+    assert_eq!(refused.header("retry-after"), "1");
+    refused.problem(503, "agents_silent");
+    assert!(waiting(&api, "a").is_empty());
+    // Nobody has to know one that is no retry.
+    trigger(&api, "a", None, "").await;
+    assert_eq!(waiting(&api, "a").len(), 1);
+    agent.speaks_again();
+    assert_eq!(trigger(&api, "a", Some("key"), "").await["run_id"], first["run_id"]);
 }

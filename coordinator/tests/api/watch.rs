@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tocktower_cluster::keys::Key;
+use tocktower_core::ids::{PoolName, TaskName};
 use tocktower_core::run::RunState;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -107,6 +109,59 @@ async fn a_filter_is_minded_and_can_be_changed() {
     assert_eq!(paths(&error["error"]), ["kinds"]);
     socket.say(&json!({"type": "filter", "tsk": "b"})).await;
     assert_eq!(paths(&socket.next().await["error"]), ["tsk"]);
+}
+
+#[tokio::test]
+async fn who_follows_by_label_sees_the_end_of_a_one_shot_whose_key_has_gone() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let mut labelled = task("once");
+    labelled["labels"] = json!({"team": "db"});
+    api.create(&labelled).await.ok();
+    let mut socket = open(&api, "?label=team=db&kinds=run").await;
+    socket.snapshot().await;
+    let (pool, name) = ("default", "default/once");
+    let key = Key::Task(PoolName::parse(pool).unwrap(), TaskName::parse(name).unwrap());
+    crate::harness::delete(&api, api.running.app().catalog.keys().build(&key)).await;
+    until("the key has gone", async || {
+        (api.get(&at("once")).await.status.as_u16() == 404).then_some(())
+    })
+    .await;
+    agent.reports(&[run(name, 1_000, 10, "web-1", RunState::Succeeded)]).await;
+    assert_eq!(socket.next().await["run"]["state"], "succeeded");
+}
+
+fn runs_in(pages: &[Value]) -> Vec<&str> {
+    let runs = pages.iter().flat_map(|page| page["runs"].as_array().unwrap());
+    runs.map(|run| run["task"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_snapshot_by_label_looks_beyond_the_newest_runs_of_all() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let mut labelled = task("rare");
+    labelled["labels"] = json!({"team": "db"});
+    api.create(&labelled).await.ok();
+    agent.knows(run("default/rare", 1_000, 10, "web-1", RunState::Succeeded));
+    let often = |n: i64| run("default/often", 2_000 + n, 10, "web-1", RunState::Succeeded);
+    agent.knows_all((0..1_200).map(often));
+    let mut socket = open(&api, "?label=team=db&kinds=run").await;
+    let pages = socket.snapshot().await;
+    assert_eq!(runs_in(&pages), ["rare"]);
+    assert_eq!(pages.last().unwrap()["cut"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_does_not_hold_all_open_runs_says_so() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let open_run = |n: i64| run("default/a", n, 10, "web-1", RunState::Running);
+    agent.knows_all((0..11_000).map(open_run));
+    let mut socket = open(&api, "?kinds=run").await;
+    let pages = socket.snapshot().await;
+    assert!(runs_in(&pages).len() >= 10_000);
+    assert_eq!(pages.last().unwrap()["cut"], true);
 }
 
 #[tokio::test]

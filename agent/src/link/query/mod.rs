@@ -1,9 +1,10 @@
 //! Questions of one coordinator, each a task of its own.
 //!
-//! What may go on at a time is bounded: queries of a link, reads of the disk over all links, the
-//! time the loop has. An answer is sent in parts that the receiver can take; a task whose parts
-//! nobody takes waits, holding up only itself. Every query ends with an answer marked `done`, but
-//! for one that the asker stopped, of which nothing more is said.
+//! What may go on at a time is bounded: queries of a link (those that follow output, which stay for
+//! long, apart from the others), reads of the disk over all links, the time the loop has. An answer
+//! is sent in parts that the receiver can take; a task whose parts nobody takes waits, holding up
+//! only itself. Every query ends with an answer marked `done`, but for one that the asker stopped,
+//! of which nothing more is said.
 
 mod output;
 mod runs;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::limits::{ANSWERS_MAX, LOOP_WITHIN, QUERIES_MAX, SECOND_LOOK};
+use super::limits::{ANSWERS_MAX, FOLLOWERS_MAX, LOOP_WITHIN, QUERIES_MAX, SECOND_LOOK};
 use super::metrics::{LinkMetrics, Raised};
 use super::{History, HistoryError, LinkCommand, Shared};
 
@@ -43,6 +44,24 @@ impl Asked {
             None => Asked::Unknown,
         }
     }
+
+    /// How many of its kind a link may have under way, and whether it is a follower.
+    fn bound(&self) -> (usize, bool) {
+        match self {
+            Asked::Output(query) if query.follow => (FOLLOWERS_MAX, true),
+            Asked::Runs(_)
+            | Asked::Run(_)
+            | Asked::Output(_)
+            | Asked::Cancel(_)
+            | Asked::Unknown => (QUERIES_MAX, false),
+        }
+    }
+}
+
+/// A query whose last answer was not taken yet.
+struct Open {
+    task: AbortHandle,
+    follows: bool,
 }
 
 /// Why a query has no answer. The text is for the person who asked.
@@ -54,8 +73,8 @@ enum QueryError {
     Invalid(String),
     #[error("too many runs to look through in time; ask for a task or a shorter time")]
     TooBroad,
-    #[error("the agent has {QUERIES_MAX} queries of this coordinator under way")]
-    TooMany,
+    #[error("the agent has {0} such queries of this coordinator under way, as many as it takes")]
+    TooMany(usize),
     #[error("the agent's loop did not answer in time")]
     LoopBusy,
     #[error(transparent)]
@@ -70,7 +89,7 @@ impl QueryError {
             QueryError::NotFound(_) => "not_found",
             QueryError::Invalid(_) => "invalid_query",
             QueryError::TooBroad => "too_broad",
-            QueryError::TooMany => "rate_limited",
+            QueryError::TooMany(_) => "rate_limited",
             QueryError::LoopBusy | QueryError::History(_) => "store_unavailable",
             QueryError::Internal(_) => "internal",
         }
@@ -88,7 +107,7 @@ pub(super) struct Queries {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
     /// Until their last answer was taken.
-    open: HashMap<u64, AbortHandle>,
+    open: HashMap<u64, Open>,
     /// Never closed: a sender stays here.
     answers: mpsc::Sender<v1::QueryAnswer>,
     inbox: mpsc::Receiver<v1::QueryAnswer>,
@@ -108,18 +127,20 @@ impl Queries {
             tracing::warn!(query = id, "a query's number was used twice; the second is left out");
             return Ok(());
         }
-        if self.open.len() >= QUERIES_MAX {
+        let (most, follows) = asked.bound();
+        if self.open.values().filter(|open| open.follows == follows).count() >= most {
             LinkMetrics::one(&metrics.queries_refused);
-            return Err(QueryError::TooMany.answer(id));
+            return Err(QueryError::TooMany(most).answer(id));
         }
         let asker = Asker { shared: Arc::clone(&self.shared), id, answers: self.answers.clone() };
-        self.open.insert(id, self.tasks.spawn(asker.serve(asked)));
+        let task = self.tasks.spawn(asker.serve(asked));
+        self.open.insert(id, Open { task, follows });
         Ok(())
     }
 
     pub(super) fn stop(&mut self, id: u64) {
-        if let Some(task) = self.open.remove(&id) {
-            task.abort();
+        if let Some(open) = self.open.remove(&id) {
+            open.task.abort();
         }
     }
 
@@ -152,7 +173,7 @@ impl Queries {
     /// A task that panicked still owes an answer.
     fn lost(&self, ended: Result<(), JoinError>) -> Option<v1::QueryAnswer> {
         let error = ended.err().filter(JoinError::is_panic)?;
-        let (id, _) = self.open.iter().find(|(_, task)| task.id() == error.id())?;
+        let (id, _) = self.open.iter().find(|(_, open)| open.task.id() == error.id())?;
         tracing::error!(query = id, %error, "a query panicked");
         LinkMetrics::one(&self.shared.metrics.queries_failed);
         Some(QueryError::Internal(error).answer(*id))

@@ -9,21 +9,21 @@
 //! Open runs are asked for before the history is read. The other way round, a run that ends in
 //! between would be in neither.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant as Clock;
 
 use prost::Message;
-use tocktower_core::ids::{Fence, Name, Namespace, TaskName};
+use tocktower_core::ids::{Fence, Name, Namespace, RunId, RunKey, TaskName};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::time::Instant;
 use tocktower_proto::convert::{format_run_id, run_proto, run_state_from_proto};
 use tocktower_proto::v1;
 use tocktower_proto::v1::query_answer::Kind;
 
-use super::{Asker, QueryError};
+use super::{Asker, QueryError, parse};
 use crate::link::limits::{
-    ANSWER_RUNS_DEFAULT, ANSWER_RUNS_MAX, BATCH_BYTES_MAX, BATCH_RUNS_MAX, PAGE_RUNS_MAX,
-    PAGE_RUNS_MIN, READ_WITHIN,
+    ANSWER_RUNS_DEFAULT, ANSWER_RUNS_MAX, BATCH_BYTES_MAX, BATCH_RUNS_MAX, NAMED_RUNS_MAX,
+    PAGE_RUNS_MAX, PAGE_RUNS_MIN, READ_WITHIN,
 };
 use crate::link::{History, HistoryError, HistoryRuns, LinkCommand};
 
@@ -40,6 +40,9 @@ pub(super) fn rank(run: &RunRecord) -> (Fence, bool, usize) {
     (run.fence, run.state.is_end(), run.attempts.len())
 }
 
+/// Bytes at the end of a ulid that are not its time.
+const ULID_END_BYTES: usize = 10;
+
 /// Which runs, checked.
 struct Filter {
     namespace: Option<Namespace>,
@@ -49,6 +52,10 @@ struct Filter {
     until: Option<Instant>,
     limit: usize,
     before: Option<Place>,
+    /// The end of a ulid: only manual runs with it.
+    ulid_end: Option<[u8; ULID_END_BYTES]>,
+    /// Only these; all, if there are none.
+    named: BTreeSet<RunId>,
 }
 
 impl Filter {
@@ -64,6 +71,14 @@ impl Filter {
             0 => ANSWER_RUNS_DEFAULT,
             limit => limit.min(ANSWER_RUNS_MAX),
         };
+        let ulid_end = (!query.ulid_end.is_empty()).then(|| query.ulid_end.as_slice().try_into());
+        if query.run_ids.len() > NAMED_RUNS_MAX {
+            let given = query.run_ids.len();
+            return Err(QueryError::Invalid(format!(
+                "{given} runs are named; at most {NAMED_RUNS_MAX} are allowed"
+            )));
+        }
+        let named = query.run_ids.iter().map(|run_id| parse(run_id));
         Ok(Filter {
             namespace: namespace.transpose().map_err(invalid)?,
             task: task.transpose().map_err(invalid)?,
@@ -74,6 +89,8 @@ impl Filter {
             before: query
                 .before
                 .map(|before| (Instant::from_millis(before.instant_ms), before.run_id)),
+            ulid_end: ulid_end.transpose().map_err(invalid)?,
+            named: named.collect::<Result<_, _>>()?,
         })
     }
 
@@ -88,6 +105,11 @@ impl Filter {
             && self.before.as_ref().is_none_or(|before| {
                 run.instant <= before.0 && (run.instant < before.0 || place(run) < *before)
             })
+            && self.ulid_end.is_none_or(|end| match run.id.run {
+                RunKey::Manual(ulid) => ulid.to_be_bytes().ends_with(&end),
+                RunKey::Instant(_) => false,
+            })
+            && (self.named.is_empty() || self.named.contains(&run.id))
     }
 
     fn state(&self, state: RunState) -> bool {
@@ -117,8 +139,12 @@ impl Asker {
         let open = self.ask_loop(LinkCommand::OpenRuns).await?;
         let (rows, filter) = self
             .read(move |history| {
-                let rows = rows(history, &filter, Clock::now() + READ_WITHIN)?;
-                Ok((rows, filter))
+                let until = Clock::now() + READ_WITHIN;
+                let rows = match filter.named.is_empty() {
+                    true => rows(history, &filter, until),
+                    false => named(history, &filter, until),
+                };
+                Ok((rows?, filter))
             })
             .await?;
         let rows = rows.ok_or(QueryError::TooBroad)?;
@@ -186,6 +212,22 @@ fn rows(
             return Ok(None);
         }
     }
+}
+
+/// The rows of the runs that are named; `None`: not read in time.
+fn named(
+    history: &dyn History,
+    filter: &Filter,
+    until: Clock,
+) -> Result<Option<Vec<RunRecord>>, HistoryError> {
+    let mut found = Vec::new();
+    for run in &filter.named {
+        if Clock::now() > until {
+            return Ok(None);
+        }
+        found.extend(history.accounts(run)?);
+    }
+    Ok(Some(found))
 }
 
 /// One run for each id, in order, as many as were asked for. A run whose row of history is in a

@@ -76,6 +76,59 @@ async fn pages_leave_out_nothing_and_repeat_nothing_even_within_one_instant() {
     assert!(seen.is_sorted_by(|one, other| one > other));
 }
 
+fn manual(ulid: u128, ms: i64, state: RunState) -> RunRecord {
+    let mut run = run("default/a", ms, state);
+    run.id = RunId::manual(run.id.task, ulid);
+    run
+}
+
+#[tokio::test]
+async fn the_runs_of_one_request_are_found_by_the_end_of_their_ulid() {
+    let agent = Agent::start();
+    let end: u128 = 0xabcd_ef01_2345;
+    let ulid = |ms: u128, end: u128| (ms << 80) | end;
+    agent.keep((0..40).map(|n| run("default/a", 5_000 + n, RunState::Succeeded)));
+    agent.keep([
+        manual(ulid(1_000, end), 1_000, RunState::Succeeded),
+        manual(ulid(2_000, end + 1), 2_000, RunState::Succeeded),
+    ]);
+    agent.open([manual(ulid(3_000, end), 3_000, RunState::Running)]);
+    let (_coordinator, mut peer) = agent.linked().await;
+    let ulid_end = end.to_be_bytes()[6..].to_vec();
+    peer.ask(1, Kind::Runs(v1::RunsQuery { ulid_end, ..list(10) })).await;
+    let states: Vec<_> = peer.runs(1).await.unwrap().iter().map(v1::Run::state).collect();
+    assert_eq!(states, [v1::RunState::Running, v1::RunState::Succeeded]);
+    peer.ask(2, Kind::Runs(v1::RunsQuery { ulid_end: vec![1], ..list(10) })).await;
+    assert_eq!(peer.runs(2).await.unwrap_err().code, "invalid_query");
+}
+
+#[tokio::test]
+async fn runs_that_are_named_are_told_and_no_others() {
+    let agent = Agent::start();
+    agent.keep([
+        run("default/a", 1_000, RunState::Succeeded),
+        run("default/a", 2_000, RunState::Succeeded),
+        run_under("default/b", 3_000, 5, RunState::Lost),
+    ]);
+    agent.open([
+        run_under("default/b", 3_000, 6, RunState::Running),
+        run("default/c", 4_000, RunState::Running),
+    ]);
+    let (_coordinator, mut peer) = agent.linked().await;
+    let named = ["default/a@1000-7", "default/b@3000-7", "default/x@1000-7"];
+    let run_ids = named.map(str::to_owned).to_vec();
+    peer.ask(1, Kind::Runs(v1::RunsQuery { run_ids, ..list(10) })).await;
+    let runs = peer.runs(1).await.unwrap();
+    assert_eq!(ids(&runs), ["default/b@3000-7", "default/a@1000-7"]);
+    assert_eq!(runs[0].state(), v1::RunState::Running, "the account that counts");
+    let run_ids = vec!["nonsense".to_owned()];
+    peer.ask(2, Kind::Runs(v1::RunsQuery { run_ids, ..list(10) })).await;
+    assert_eq!(peer.runs(2).await.unwrap_err().code, "invalid_query");
+    let run_ids = vec!["default/a@1000-7".to_owned(); limits::NAMED_RUNS_MAX + 1];
+    peer.ask(3, Kind::Runs(v1::RunsQuery { run_ids, ..list(10) })).await;
+    assert_eq!(peer.runs(3).await.unwrap_err().code, "invalid_query");
+}
+
 #[tokio::test]
 async fn one_run_is_told_in_all_its_accounts() {
     let agent = Agent::start();
@@ -138,6 +191,26 @@ async fn too_many_queries_are_refused_and_stopped_ones_make_room() {
     assert!(peer.runs(1_001).await.unwrap().is_empty(), "and of the others nothing is said");
     until("an end", || agent.count(|metrics| &metrics.queries_open) == 0).await;
     assert_eq!(agent.count(|metrics| &metrics.queries_refused), 1);
+}
+
+#[tokio::test]
+async fn followers_of_output_leave_room_for_short_queries() {
+    let agent = Agent::start();
+    agent.open([run("default/a", 1_000, RunState::Queued)]);
+    let (_coordinator, mut peer) = agent.linked().await;
+    let follow = Kind::Output(v1::OutputQuery {
+        run_id: "default/a@1000-7".to_owned(),
+        follow: true,
+        ..v1::OutputQuery::default()
+    });
+    let more = u64::try_from(limits::QUERIES_MAX).unwrap() + 8;
+    for id in 1..=more {
+        peer.ask(id, follow.clone()).await;
+    }
+    peer.ask(1_000, Kind::Runs(list(1))).await;
+    assert_eq!(peer.runs(1_000).await.unwrap().len(), 1);
+    assert_eq!(agent.count(|metrics| &metrics.queries_open), more, "they go on");
+    assert_eq!(agent.count(|metrics| &metrics.queries_refused), 0);
 }
 
 #[tokio::test]
