@@ -69,7 +69,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
     let http_allow_link_local =
         reader.value("http-allow-link-local", link_local, "false", values::truth);
     let history = history(reader, args);
-    let disk_reserve = reader.optional("disk-reserve", &args.disk_reserve, values::size);
+    let disk_reserve = reader.optional("disk-reserve", &args.disk_reserve, values::size(0));
     let prefix = reader.value("prefix", &args.prefix, "/tocktower/v1/", values::prefix);
     let insecure = reader.value("insecure", &args.insecure, "false", values::truth);
     if etcd.is_empty() && !reader.refused("etcd") {
