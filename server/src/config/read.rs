@@ -170,7 +170,9 @@ impl Reader {
         };
         match read(text) {
             Ok(value) => {
-                let bare = text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok();
+                // As TOML writes numbers: an agent may be named 007, which is none of them.
+                let number = text.parse::<i64>().is_ok_and(|number| number.to_string() == *text);
+                let bare = number || text.parse::<bool>().is_ok();
                 let shown = if bare { text.clone() } else { quoted(text) };
                 self.note(key, &shown, given.source.clone());
                 Some(value)

@@ -197,7 +197,8 @@ fn dev_keeps_its_data_where_the_user_keeps_data() {
 fn what_is_in_effect_can_be_read_back_as_a_file() {
     let first = nothing()
         .env("TOCKTOWER_WEIGHT", "30")
-        .load("tocktower agent --name a --etcd http://127.0.0.1:2379,http://127.0.0.1:2381")
+        .env("TOCKTOWER_MAX_RUNNING", "010")
+        .load("tocktower agent --name 007 --etcd http://127.0.0.1:2379,http://127.0.0.1:2381")
         .unwrap_or_else(|problems| panic!("{problems}"));
     let again = nothing()
         .file(&first.effective)
