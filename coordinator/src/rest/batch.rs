@@ -134,7 +134,10 @@ async fn lines(tasks: Tasks, key: Option<String>, body: Body) -> Answer {
             items = match all_lines(&tasks, key.as_deref(), &piece, index).await {
                 Ok(items) => items,
                 Err(error) => {
-                    let item = |_| shapes::batch_item(None, Err(error.clone()));
+                    let item = |line: &Result<BytesMut, TaskError>| {
+                        let name = line.as_ref().ok().and_then(|line| name_in(line));
+                        shapes::batch_item(name, Err(error.clone()))
+                    };
                     piece.iter().map(item).collect()
                 }
             };
@@ -145,6 +148,11 @@ async fn lines(tasks: Tasks, key: Option<String>, body: Body) -> Answer {
     let response: Response =
         ([(header::CONTENT_TYPE, kind)], Body::from_stream(results)).into_response();
     Ok(response)
+}
+
+/// The name that a line gives its task.
+fn name_in(line: &[u8]) -> Option<String> {
+    json::parse("the line", line).ok()?.get("name")?.as_str().map(str::to_owned)
 }
 
 fn text_of(items: &[BatchItem], first: bool) -> Bytes {
