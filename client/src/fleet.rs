@@ -8,49 +8,55 @@ use tocktower_proto::v1;
 
 use crate::client::{Client, fleet};
 use crate::error::Error;
+use crate::read::Read;
 
 pub use v1::{Agent, Pool, Range};
 
 impl Client {
     /// The agents of a pool; left out: of every pool.
-    pub async fn agents(&self, pool: Option<&str>) -> Result<Vec<Agent>, Error> {
+    pub async fn agents(&self, pool: Option<&str>) -> Result<Read<Vec<Agent>>, Error> {
         let message = v1::ListAgentsRequest { pool: pool.unwrap_or_default().to_owned() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { fleet(channel).list_agents(request).await }
         });
-        Ok(answer.await?.agents)
+        let answer = answer.await?;
+        Ok(Read { value: answer.agents, stale: answer.stale })
     }
 
     /// One agent.
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn agent(&self, name: &str) -> Result<Agent, Error> {
+    pub async fn agent(&self, name: &str) -> Result<Read<Agent>, Error> {
         let message = v1::GetAgentRequest { name: name.to_owned() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { fleet(channel).get_agent(request).await }
         });
-        answer.await?.agent.ok_or(Error::Incomplete("agent"))
+        let answer = answer.await?;
+        let value = answer.agent.ok_or(Error::Incomplete("agent"))?;
+        Ok(Read { value, stale: answer.stale })
     }
 
     /// Every pool.
-    pub async fn pools(&self) -> Result<Vec<Pool>, Error> {
+    pub async fn pools(&self) -> Result<Read<Vec<Pool>>, Error> {
         let answer = self.read(|channel| {
             let request = self.request(v1::ListPoolsRequest {});
             async move { fleet(channel).list_pools(request).await }
         });
-        Ok(answer.await?.pools)
+        let answer = answer.await?;
+        Ok(Read { value: answer.pools, stale: answer.stale })
     }
 
     /// The ranges of a pool; left out: of every pool.
-    pub async fn ranges(&self, pool: Option<&str>) -> Result<Vec<Range>, Error> {
+    pub async fn ranges(&self, pool: Option<&str>) -> Result<Read<Vec<Range>>, Error> {
         let message = v1::ListRangesRequest { pool: pool.unwrap_or_default().to_owned() };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());
             async move { fleet(channel).list_ranges(request).await }
         });
-        Ok(answer.await?.ranges)
+        let answer = answer.await?;
+        Ok(Read { value: answer.ranges, stale: answer.stale })
     }
 }

@@ -318,7 +318,7 @@ impl Client {
         name: &str,
         count: u32,
         after: Option<SystemTime>,
-    ) -> Result<Preview, Error> {
+    ) -> Result<Read<Preview>, Error> {
         let message = v1::UpcomingRequest {
             namespace: namespace.into(),
             name: name.into(),
@@ -329,8 +329,8 @@ impl Client {
             let request = self.request(message.clone());
             async move { tasks(channel).upcoming(request).await }
         });
-        let v1::UpcomingResponse { instants, description, warnings, .. } = answer.await?;
-        Ok(Preview { instants, description, warnings })
+        let v1::UpcomingResponse { instants, description, warnings, stale } = answer.await?;
+        Ok(Read { value: Preview { instants, description, warnings }, stale })
     }
 
     /// The next instants of schedules that belong to no task yet. `H` spreads by the name of

@@ -4,8 +4,9 @@
 //! JSON forms have everything, and so has the view of a single agent, which is printed as YAML for
 //! people, too: a table of one row with twenty columns helps nobody.
 
-use tocktower_client::json;
+use tocktower_client::{Read, json};
 
+use super::warn_if_stale;
 use crate::args::fleet::{AgentCommand, PoolCommand, RangeCommand};
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -16,15 +17,17 @@ pub async fn agent(command: AgentCommand, context: &mut Context<'_>) -> anyhow::
     let clock = context.clock.clone();
     match command {
         AgentCommand::List(args) => {
-            let agents = client.agents(args.pool.as_deref()).await?;
+            let Read { value: agents, stale } = client.agents(args.pool.as_deref()).await?;
+            warn_if_stale(context.printer, stale);
             let items = agents.iter().map(json::agent).collect();
-            let shown = json::AgentList { items, next_cursor: None, stale: false };
+            let shown = json::AgentList { items, next_cursor: None, stale };
             context
                 .printer
                 .answer(&shown, |printer| printer.table(&table::agents(&agents, &clock)))?;
         }
         AgentCommand::Get { agent } => {
-            let agent = client.agent(&agent).await?;
+            let Read { value: agent, stale } = client.agent(&agent).await?;
+            warn_if_stale(context.printer, stale);
             let shown = json::agent(&agent);
             context.printer.answer(&shown, |printer| {
                 let text = serde_yaml_ng::to_string(&shown).map_err(std::io::Error::other)?;
@@ -37,18 +40,20 @@ pub async fn agent(command: AgentCommand, context: &mut Context<'_>) -> anyhow::
 
 pub async fn pool(command: PoolCommand, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let PoolCommand::List = command;
-    let pools = context.client()?.pools().await?;
+    let Read { value: pools, stale } = context.client()?.pools().await?;
+    warn_if_stale(context.printer, stale);
     let items = pools.iter().map(json::pool).collect();
-    let shown = json::PoolList { items, next_cursor: None, stale: false };
+    let shown = json::PoolList { items, next_cursor: None, stale };
     context.printer.answer(&shown, |printer| printer.table(&table::pools(&pools)))?;
     Ok(Outcome::Done)
 }
 
 pub async fn range(command: RangeCommand, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let RangeCommand::List(args) = command;
-    let ranges = context.client()?.ranges(args.pool.as_deref()).await?;
+    let Read { value: ranges, stale } = context.client()?.ranges(args.pool.as_deref()).await?;
+    warn_if_stale(context.printer, stale);
     let items = ranges.iter().map(json::range).collect();
-    let shown = json::RangeList { items, next_cursor: None, stale: false };
+    let shown = json::RangeList { items, next_cursor: None, stale };
     let clock = context.clock.clone();
     context.printer.answer(&shown, |printer| printer.table(&table::ranges(&ranges, &clock)))?;
     Ok(Outcome::Done)

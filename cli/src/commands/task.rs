@@ -150,7 +150,9 @@ async fn trigger(args: Trigger, context: &mut Context<'_>) -> anyhow::Result<Out
 async fn upcoming(args: Upcoming, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let (namespace, name) = context.task_name(&args.task);
     let after = args.after.map(sdk_time);
-    let preview = context.client()?.upcoming(&namespace, &name, args.count, after).await?;
+    let read = context.client()?.upcoming(&namespace, &name, args.count, after).await?;
+    warn_if_stale(context.printer, read.stale);
+    let preview = read.value;
     warn(context.printer, &preview.warnings);
     let clock = context.clock.clone();
     context.printer.answer(&json::preview(&preview), |printer| {

@@ -74,7 +74,10 @@ impl Agent {
         }
         // What waits to be decided may still have to be told from what was.
         if self.ranges.values().all(|range| range.parked.is_empty()) {
-            self.desk.near.sweep(self.desk.now.mono);
+            let ranges = &self.ranges;
+            self.desk.near.sweep(self.desk.now.mono, |range| {
+                ranges.get(&range).map_or(Instant::MIN, |range| range.writer.marks.through)
+            });
         }
     }
 
@@ -106,7 +109,7 @@ impl Agent {
 
 impl Range {
     fn decide_and_turn(&mut self, desk: &mut Desk) {
-        if self.fence().is_some() && self.may_start(desk) {
+        if self.fence().is_some() && self.may_decide(desk) {
             self.decide(desk);
             self.take_turns(desk);
         }
@@ -280,35 +283,19 @@ impl Range {
         timed.timetable.next_after(until)
     }
 
-    /// The instants of a series after `first`, up to `last`: their task was paused.
-    pub(super) fn end_series(
-        &self,
-        desk: &mut Desk,
-        task: &Arc<Task>,
-        first: Instant,
-        last: Instant,
-    ) {
-        let timed = Timed::new(task.clone());
-        let count = timed.timetable.count_between(first, last, limits::SPAN_COUNT_MAX);
-        if let Some(next) = timed.timetable.next_after(first).filter(|_| count > 0) {
-            let span = Span { until: last, count };
-            self.record_span(desk, task, next, span, RunState::Skipped, "paused");
-        }
-    }
-
-    /// Instants of a new version from `first` to `through` that must not start any more.
-    pub(super) fn end_edited_late(
+    /// Instants of a version from `first` to `through` that must not start any more, and why.
+    pub(super) fn skip_instants(
         &self,
         desk: &mut Desk,
         timed: &Timed,
-        first: Instant,
-        through: Instant,
+        (first, through): (Instant, Instant),
+        reason: &str,
     ) {
         let before = first.minus(MILLISECOND);
         let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
         if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
             let (task, span) = (timed.task.clone(), Span { until: through, count });
-            self.record_span(desk, &task, first, span, RunState::Skipped, "edited_late");
+            self.record_span(desk, &task, first, span, RunState::Skipped, reason);
         }
     }
 

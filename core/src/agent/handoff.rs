@@ -1,16 +1,22 @@
 //! Handing a range on, and leaving. Stop starting, write a final ledger that lists everything and
 //! delete the claim in the same transaction; what runs goes on here and is settled when it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{Effect, Notice, SettleKey};
 use crate::agent::ledgering::AHEAD_WAIT;
+use crate::agent::near::NearTask;
+use crate::agent::open::OpenRun;
 use crate::agent::range::{Hold, LeftRun, Phase, Range};
 use crate::agent::runs::settled_end;
+use crate::agent::take::run_id;
 use crate::ids::Revision;
 use crate::ledger::{EntryState, Ledger};
+use crate::run::life::Stage;
+use crate::task::Task;
 
 /// Ranges that are handed off at the same time.
 const AT_ONCE: usize = 16;
@@ -50,6 +56,7 @@ impl Agent {
                 && range.ahead_of_others(&self.desk) <= AHEAD_WAIT
                 && (self.desk.clock.verified() || self.desk.clock.off_since().is_some());
             if (elsewhere || leaving) && ready {
+                range.open_superseded(&mut self.desk);
                 range.hold = Hold::Leaving { fence, since: now };
                 places -= 1;
             }
@@ -97,6 +104,37 @@ impl Agent {
 }
 
 impl Range {
+    /// Instants of a schedule that an edit has replaced, whose due is still to come (jitter): the
+    /// next holder knows the new schedule alone, so they are handed on by name.
+    fn open_superseded(&mut self, desk: &mut Desk) {
+        for near in desk.near.take_superseded(self.id) {
+            let Some((_, first)) = near.queued else { continue };
+            let until = near.until.unwrap_or(first);
+            let task = self.present(desk, &near);
+            if task.spec.paused {
+                self.skip_instants(desk, &near.timed, (first, until), "paused");
+                continue;
+            }
+            let before = first.minus(Duration::from_millis(1));
+            let instants = near.timed.timetable.instants_after(before);
+            for instant in instants.take_while(|at| *at <= until).take(self.room()) {
+                let mut run = OpenRun::new(task.clone(), instant, near.timed.due(instant));
+                run.stage = Stage::Behind;
+                self.turns = true;
+                self.open.entry(run_id(&task, instant)).or_insert(run);
+            }
+        }
+    }
+
+    /// The present version of the task of a superseded one, which says how its instants run.
+    fn present(&self, desk: &Desk, near: &NearTask) -> Arc<Task> {
+        let old = &near.timed.task;
+        let number = desk.near.named(self.id, &old.spec.name);
+        let present = number.and_then(|number| desk.near.get(number));
+        let present = present.map(|near| &near.timed.task);
+        present.filter(|task| task.incarnation == old.incarnation).unwrap_or(old).clone()
+    }
+
     /// The final ledger is answered.
     pub(super) fn handed_off(&mut self, desk: &mut Desk, ledger: &Ledger, at: Revision) {
         self.left_at = at;

@@ -268,7 +268,11 @@ impl Range {
             true => WriteKind::Final { seen, ledger, taken },
         };
         desk.store(StoreOp::LedgerNumber { range: self.id, number });
-        desk.store(StoreOp::Watermark { range: self.id, through: marks.through });
+        // What is behind the marks but was not read yet is still wanted: one-shots are not covered.
+        let through = marks.through.min(self.window.loaded_to);
+        if through > Instant::MIN {
+            desk.store(StoreOp::Watermark { range: self.id, through });
+        }
         desk.sync_wanted = true;
         let prepared = Prepared { kind, dropped };
         self.writer.phase = Phase::Syncing { batch: desk.batch(), prepared };

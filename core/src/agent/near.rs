@@ -97,6 +97,25 @@ impl NearTasks {
         self.tasks.insert(number, task);
     }
 
+    /// Notes up to where a version's instants are decided, with or without an entry of its own.
+    pub fn remember(
+        &mut self,
+        number: TaskNumber,
+        timed: &Arc<Timed>,
+        range: RangeId,
+        decided: Instant,
+        touched: Mono,
+    ) {
+        if !self.tasks.contains_key(&number) {
+            let (timed, queued, until) = (timed.clone(), None, None);
+            let decided = None;
+            self.insert(number, NearTask { timed, range, queued, decided, until, touched });
+        }
+        if let Some(task) = self.tasks.get_mut(&number) {
+            task.decided = task.decided.max(Some(decided));
+        }
+    }
+
     /// Forgets a version. Its entry, if it has one, is stale from now on.
     pub fn remove(&mut self, number: TaskNumber) -> Option<NearTask> {
         let task = self.tasks.remove(&number)?;
@@ -121,6 +140,13 @@ impl NearTasks {
             self.names.remove(&key);
             self.superseded.entry(key).or_default().push(number);
         }
+    }
+
+    /// Takes out the versions of a range that were superseded and still owe instants.
+    pub fn take_superseded(&mut self, range: RangeId) -> Vec<NearTask> {
+        let of = self.superseded.iter().filter(|((at, _), _)| *at == range);
+        let numbers: Vec<TaskNumber> = of.flat_map(|(_, numbers)| numbers).copied().collect();
+        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
     /// Forgets a task with all its versions: it was deleted.
@@ -150,12 +176,14 @@ impl NearTasks {
         decided
     }
 
-    /// Forgets what has no entry and was not touched lately.
-    pub fn sweep(&mut self, now: Mono) {
+    /// Forgets what has no entry and was not touched lately. What no ledger has `covered` yet is
+    /// kept, however long that takes while clocks disagree: nobody else remembers that it started.
+    pub fn sweep(&mut self, now: Mono, covered: impl Fn(RangeId) -> Instant) {
         let stale: Vec<TaskNumber> = self
             .tasks
             .iter()
             .filter(|(_, task)| task.queued.is_none() && now.since(task.touched) > REMEMBERED)
+            .filter(|(_, task)| task.decided.is_none_or(|at| at <= covered(task.range)))
             .map(|(number, _)| *number)
             .collect();
         for number in stale {

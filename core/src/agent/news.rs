@@ -3,11 +3,13 @@
 //! range is held.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
 use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
+use crate::agent::near::Timed;
 use crate::agent::range::{Hold, Range, Written};
 use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
 use crate::ledger::Marks;
@@ -222,7 +224,8 @@ impl Range {
             _ => self.end_run(desk, id, RunState::Skipped, Some("paused")),
         }
         if let (Some(last), RunKey::Instant(first)) = (rest, id.run) {
-            self.end_series(desk, task, first, last);
+            let rest = (first.plus(Duration::from_millis(1)), last);
+            self.skip_instants(desk, &Timed::new(task.clone()), rest, "paused");
         }
     }
 

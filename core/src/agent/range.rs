@@ -298,14 +298,19 @@ impl Range {
         self.copy = Copy { stamp, ..Copy::default() };
     }
 
-    /// Whether a run of this range may start now (L0, L1).
+    /// Whether a run of this range may start now.
     pub fn may_start(&self, desk: &Desk) -> bool {
+        desk.disk_free && self.may_decide(desk)
+    }
+
+    /// Whether what is due becomes runs now (L0, L1). An agent without room on its disk goes on
+    /// with that, so that whoever takes the range over finds them listed.
+    pub fn may_decide(&self, desk: &Desk) -> bool {
         let held = matches!(self.hold, Hold::Held { .. });
         held && self.window.scanned
             && self.copy.listed
             && (self.writer.answered.is_some() || !desk.config.rules.first_ledger)
             && desk.clock.verified()
-            && desk.disk_free
             && self.licence(desk) > desk.now.mono
     }
 

@@ -28,6 +28,8 @@ const EDITED_LATE_MAX: usize = 1_000;
 /// Tasks in one page of a scan.
 const SCAN_PAGE: usize = 1_000;
 
+const EDITED_LATE: &str = "edited_late";
+
 impl Agent {
     pub(super) fn take_ranges(&mut self) {
         let desk = &mut self.desk;
@@ -263,7 +265,7 @@ impl Range {
             && task.spec.one_shot_at().is_none();
         if edited && effective < base.through {
             let first = effective.plus(Duration::from_millis(1));
-            self.end_edited_late(desk, &timed, first, base.through);
+            self.skip_instants(desk, &timed, (first, base.through), EDITED_LATE);
         }
         if let Some((instant, due)) = self.first_undecided(&timed) {
             self.cut_series(&timed.task, instant);
@@ -322,6 +324,7 @@ impl Range {
             }
         }
         let timed = Arc::new(Timed::new(task));
+        let known = decided.as_ref().map(|(at, _)| *at);
         let one_shot = timed.task.spec.one_shot_at().is_some();
         let first = if one_shot || !self.window.scanned {
             self.first_undecided(&timed)
@@ -331,6 +334,11 @@ impl Range {
         };
         if let Some((instant, due)) = first {
             self.queue_instant(desk, number, &timed, instant, due);
+        }
+        // What was decided stays decided, however many versions follow.
+        if let Some(at) = known.filter(|at| *at > self.writer.marks.through) {
+            let touched = desk.now.mono;
+            desk.near.remember(number, &timed, self.id, at, touched);
         }
     }
 
@@ -356,7 +364,7 @@ impl Range {
         let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
         let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
         for instant in late {
-            self.end_edited_late(desk, timed, instant, instant);
+            self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
         }
         effective.max(until)
     }
