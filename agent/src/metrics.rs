@@ -70,10 +70,10 @@ impl Lateness {
     #[cfg(test)]
     pub fn counted(&self) -> u64 {
         let mut registry = Registry::default();
-        registry.register("late", "Lateness", self.0.clone());
+        registry.register_with_unit("lateness", "Lateness", Unit::Seconds, self.0.clone());
         let mut text = String::new();
         encode(&mut text, &registry).expect("text takes all");
-        let count = text.lines().find_map(|line| line.strip_prefix("late_count "));
+        let count = text.lines().find_map(|line| line.strip_prefix("lateness_seconds_count "));
         count.and_then(|count| count.parse().ok()).expect("a histogram counts")
     }
 }
