@@ -48,6 +48,8 @@ pub const TXN_BYTES_MAX: usize = 1_000_000;
 pub const LEDGER_RANGES_MAX: usize = 48;
 /// Compares and operations of one range within a ledger transaction.
 pub const LEDGER_OPS_MAX: usize = 64;
+/// Triggers of one task that wait to run: they are deleted with it in one transaction.
+pub const TRIGGERS_WAITING_MAX: usize = 100;
 /// Keys of ended one-shots and triggers that one transaction deletes.
 pub const DELETES_MAX: usize = 100;
 /// Operations etcd allows along the path of nested transactions.
@@ -101,6 +103,7 @@ const _: () = assert!(BATCH_FIELDS_MAX > JSON_VALUES_MAX && BATCH_MISTAKES_MAX >
 const _: () = assert!(COMMIT_CREATES_MAX < ETCD_OPS_MAX);
 const _: () = assert!(LEDGER_RANGES_MAX + LEDGER_OPS_MAX <= ETCD_OPS_MAX);
 const _: () = assert!(DELETES_MAX < ETCD_OPS_MAX);
+const _: () = assert!(TRIGGERS_WAITING_MAX <= DELETES_MAX);
 const _: () = assert!(LEDGER_ENTRIES_RUNS_MAX < LEDGER_ENTRIES_MAX);
 const _: () = assert!(LEDGER_BYTES_MAX < TXN_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < TXN_BYTES_MAX);

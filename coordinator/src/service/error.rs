@@ -12,6 +12,7 @@ use tocktower_cluster::port::PortError;
 use tocktower_cluster::tasks::{AnswerError, TooLarge};
 use tocktower_cluster::triggers::PayloadTooLarge;
 use tocktower_core::ids::{NameError, Revision, TaskName};
+use tocktower_core::limits;
 use tocktower_core::run::RunState;
 use tocktower_core::task::{EditError, FieldError};
 use tocktower_core::time::Instant;
@@ -162,6 +163,12 @@ pub enum TaskError {
     Unrecognized(#[source] RunError),
     #[error("more creates are waiting than this coordinator takes in; try again")]
     Busy,
+    #[error(
+        "{} runs of the task that were asked for by hand wait already: try again when some of them \
+         have run, or cancel them",
+        limits::TRIGGERS_WAITING_MAX
+    )]
+    ManyTriggers,
     #[error("agents of the pool lag in writing to the shared state; creates are slowed down")]
     Pressed,
     #[error("this coordinator has not read the shared state yet")]
@@ -246,7 +253,7 @@ impl Fault for TaskError {
             TaskError::Unreadable { .. } | TaskError::Answer(AnswerError::Unreadable(_)) => {
                 Code::Unreadable
             }
-            TaskError::Busy | TaskError::Pressed => Code::RateLimited,
+            TaskError::Busy | TaskError::Pressed | TaskError::ManyTriggers => Code::RateLimited,
             TaskError::NotReady => Code::NotReady,
             TaskError::Silent(_) => Code::AgentsSilent,
             TaskError::Unrecognized(error) => error.code(),

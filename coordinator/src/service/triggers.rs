@@ -81,6 +81,10 @@ impl Tasks {
         {
             return Ok(id);
         }
+        let waiting = self.catalog.look(|state| state.triggers_of(name).len());
+        if waiting >= limits::TRIGGERS_WAITING_MAX {
+            return Err(TaskError::ManyTriggers);
+        }
         for _ in 0..ROUNDS_MAX {
             let payload = payload.clone();
             let trigger = Trigger { payload, created_at: clock::wall(), request };

@@ -1,6 +1,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tocktower_core::ids::{Fence, Incarnation, Revision, RunId, RunKey, TaskName};
+use tocktower_core::limits;
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_proto::convert::{RunName, parse_run_id};
 
@@ -37,6 +38,19 @@ async fn a_trigger_that_is_sent_again_is_one() {
     // Deleted with its task.
     api.delete(&at("a")).await;
     until("they are gone", async || waiting(&api, "a").is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn only_so_many_triggers_of_a_task_wait_and_a_retry_finds_its_own_all_the_same() {
+    let api = api().await;
+    api.create(&task("a")).await.ok();
+    let first = trigger(&api, "a", Some("key"), "").await["run_id"].clone();
+    for _ in 1..limits::TRIGGERS_WAITING_MAX {
+        trigger(&api, "a", None, "").await;
+    }
+    let path = format!("{}/trigger", at("a"));
+    api.post(&path, &json!({})).await.problem(429, "rate_limited");
+    assert_eq!(trigger(&api, "a", Some("key"), "").await["run_id"], first);
 }
 
 #[tokio::test]

@@ -284,7 +284,7 @@ impl Range {
 
     /// The key behind a run is gone: an ended one is settled, what has not started never starts,
     /// what runs ends by itself.
-    fn run_key_gone(&mut self, desk: &mut Desk, id: &RunId) {
+    pub(super) fn run_key_gone(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get_mut(id) else { return };
         run.key = None;
         run.catch_up_last = None;

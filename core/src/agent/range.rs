@@ -228,6 +228,8 @@ pub(crate) struct Range {
     /// Names that changed while a read of the store was under way.
     pub fresh: BTreeMap<TaskName, Revision>,
     pub left: BTreeMap<SettleKey, LeftRun>,
+    /// Runs taken back that go on here; whether their task is still there the scan will tell.
+    pub taken_back: BTreeSet<RunId>,
     /// The revision of my final ledger: one before it does not know yet what was left.
     pub left_at: Revision,
     pub full: bool,
@@ -266,6 +268,7 @@ impl Range {
             },
             fresh: BTreeMap::new(),
             left: BTreeMap::new(),
+            taken_back: BTreeSet::new(),
             left_at: Revision(0),
             full: false,
             turns: false,

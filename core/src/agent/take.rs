@@ -127,6 +127,7 @@ impl Range {
             && let Some(LeftRun::Running(mine)) = self.left.remove(&key)
         {
             *run = OpenRun { key: run.key.take(), listed: true, ..*mine };
+            self.taken_back.insert(entry.run.clone());
         }
     }
 
@@ -221,6 +222,7 @@ impl Range {
         let one_shot = task.spec.one_shot_at().is_some();
         let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
         for id in ids.into_iter().filter(|id| id.is_of(task.incarnation)) {
+            self.taken_back.remove(&id);
             let Some(run) = self.open.get_mut(&id) else { continue };
             run.task = Some(task.clone());
             if one_shot && matches!(id.run, RunKey::Instant(_)) {
@@ -238,6 +240,11 @@ impl Range {
 
     /// Inherited runs whose task is gone, or made anew: settled, or cancelled by the delete.
     fn drop_unattached(&mut self, desk: &mut Desk) {
+        for id in std::mem::take(&mut self.taken_back) {
+            if matches!(id.run, RunKey::Instant(_)) {
+                self.run_key_gone(desk, &id);
+            }
+        }
         let gone: Vec<RunId> = self
             .open
             .iter()
