@@ -2,8 +2,8 @@
 //!
 //! Names and units follow OpenMetrics. Gauges are read when they are asked for, from the catalog
 //! and the links, so that nothing has to keep them up to date; counters and histograms are written
-//! where things happen. Labels are bounded: routes are the patterns, not the paths, and a method that
-//! nobody knows, of which a client can make any number, is `other`.
+//! where things happen. Labels are bounded: routes are the patterns, not the paths, and a method
+//! that nobody knows, of which a client can make any number, is `other`.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;

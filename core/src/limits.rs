@@ -11,8 +11,8 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Creates in one batch call.
 pub const BATCH_TASKS_MAX: usize = 10_000;
-/// Values in the JSON of one task or call, and fields of one gRPC message: a list of exit codes that
-/// fills a record has 65,536, and each value costs thirty times the two bytes that it is sent in.
+/// Values in the JSON of one task or call, and fields of one gRPC message: a list of exit codes
+/// that fills a record has 65,536, and each costs thirty times the two bytes that it is sent in.
 pub const JSON_VALUES_MAX: usize = 100_000;
 /// Fields of the message of one gRPC batch, at any depth: a hundred for each of its tasks.
 pub const BATCH_FIELDS_MAX: usize = 1_000_000;

@@ -253,7 +253,7 @@ words! {
     CatchUpPolicy { None, Latest, All }
     /// What an instant does that comes while an earlier run of its task goes on.
     Overlap { Skip, Allow, Queue, CancelRunning }
-    /// `finished`: no instant is left. `unreadable`: the record cannot be read, and `error` says why.
+    /// `finished`: no instant is left. `unreadable`: its record cannot be read.
     TaskState { Active, Paused, Finished, Unreadable }
 }
 
