@@ -175,11 +175,13 @@ async fn a_watcher_that_kept_silent_is_opened_at_another_member() {
     reader.ask_elsewhere(2, before.next());
     until_ended(&mut reader, 1).await;
     assert_eq!(reader.message().await, WatchMessage::Opened { watcher: WatcherId(2) });
-    assert_eq!(reader.story(2, after).await, ["+b=x"]);
+    // A put whose answer was lost with the old member may have come through as well.
+    let told = reader.story(2, after).await;
+    assert!(!told.is_empty() && told.iter().all(|event| event == "+b=x"), "{told:?}");
     // Others who stalled with the old member come now: the stream does not move on for each.
     reader.ask_elsewhere(3, before.next());
     assert_eq!(reader.message().await, WatchMessage::Opened { watcher: WatcherId(3) });
-    assert_eq!(reader.story(3, after).await, ["+b=x"]);
+    assert_eq!(reader.story(3, after).await, told);
     etcd.resume(0);
 }
 
