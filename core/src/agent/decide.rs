@@ -262,7 +262,12 @@ impl Range {
             run.waited_by_policy = true;
             run.catch_up = true;
             run.catch_up_last = (first < last).then_some(last);
-            self.open.insert(run_id(task, first), run);
+            // By a clock that was set back its first may be open already: the rest goes on after it.
+            if self.open.contains_key(&run_id(task, first)) {
+                self.make_up_rest(task, first, last);
+            } else {
+                self.open.insert(run_id(task, first), run);
+            }
             self.turns = true;
         }
         plan.next

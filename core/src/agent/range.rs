@@ -22,7 +22,7 @@ use crate::run::life::Stage;
 use crate::time::{Instant, Mono, Now, Wall};
 
 /// What this agent can learn no more of is called settled after this: a takeover decides at once.
-const PROVISIONAL_MAX: Duration = Duration::from_secs(60);
+const PROVISIONAL_MAX: Duration = Duration::from_secs(10);
 /// An entry of a ledger, with the longest name that a task can have.
 const ENTRY_BYTES_MAX: usize = 80 + 2 * 128;
 

@@ -349,7 +349,7 @@ impl Range {
 
     /// The instants of a series after `instant`, up to `last`, wait as an entry of their own: a
     /// ledger that lists the one that runs must list them too.
-    fn make_up_rest(&mut self, task: &Arc<Task>, instant: Instant, last: Instant) {
+    pub(super) fn make_up_rest(&mut self, task: &Arc<Task>, instant: Instant, last: Instant) {
         let timed = Timed::new(task.clone());
         let Some(next) = timed.timetable.next_after(instant).filter(|next| *next <= last) else {
             return;
