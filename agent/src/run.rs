@@ -64,6 +64,8 @@ pub struct AgentConfig {
     pub prefix: String,
     pub lease_ttl: Duration,
     pub running_max: usize,
+    /// Compact the shared state when no coordinator does; off where others share it.
+    pub compact: bool,
     pub exec: ExecConfig,
     pub retention: Retention,
     /// What has to be free on the disk, in bytes. `None`: 1 GiB, or 5 % of a small disk.
@@ -263,6 +265,7 @@ fn driver(
         process,
         first_number,
         running_max: config.running_max,
+        compact: config.compact,
         rules: Rules::ALL,
     };
     let identity = Identity {

@@ -38,6 +38,9 @@ impl Agent {
             Call::ReadSettle { range, holding, run } => {
                 self.settle_read(range, holding, &run, answer);
             }
+            Call::ReadCompact | Call::PutCompact { .. } | Call::Compact { .. } => {
+                self.compact_answered(&call, answer);
+            }
         }
     }
 
@@ -101,5 +104,6 @@ fn name_of(call: &Call) -> &'static str {
         Call::Delete(_) => "delete",
         Call::Settle | Call::ReadSettle { .. } => "settle",
         Call::CommonBeat => "beat",
+        Call::ReadCompact | Call::PutCompact { .. } | Call::Compact { .. } => "compaction",
     }
 }

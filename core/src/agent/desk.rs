@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::agent::Config;
 use crate::agent::clock::{ClockWatch, Offset, Standing};
+use crate::agent::compact::Compaction;
 use crate::agent::effect::{
     Batch, BatchNumber, CallId, Effect, KeyDelete, LoadId, LoadRequest, Notice, ShareRequest,
     StoreOp, Ticket,
@@ -14,7 +15,7 @@ use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
 use crate::agent::session::SessionWatch;
 use crate::due::wheel::Wheel;
-use crate::ids::{CoordinatorId, LedgerNumber, RangeId, RunId, Session, TaskNumber};
+use crate::ids::{CoordinatorId, LedgerNumber, RangeId, Revision, RunId, Session, TaskNumber};
 use crate::run::RunRecord;
 use crate::time::{Instant, Mono, Now, Wall};
 
@@ -61,6 +62,13 @@ pub(crate) enum Call {
         run: RunId,
     },
     CommonBeat,
+    ReadCompact,
+    PutCompact {
+        to: Revision,
+    },
+    Compact {
+        to: Revision,
+    },
 }
 
 /// A read of the store that waits for its answer.
@@ -92,6 +100,7 @@ pub(crate) struct Desk {
     pub clock: ClockWatch,
     pub session: SessionWatch,
     pub fleet: Fleet,
+    pub compaction: Compaction,
     pub wheel: Wheel,
     pub near: NearTasks,
     pub ready: Ready,
@@ -137,6 +146,7 @@ impl Desk {
             clock: ClockWatch::new(now),
             session: SessionWatch::new(),
             fleet: Fleet::new(),
+            compaction: Compaction::default(),
             wheel: Wheel::new(now.wall.instant()),
             near: NearTasks::default(),
             ready: Ready::default(),

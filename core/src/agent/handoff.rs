@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::Desk;
-use crate::agent::effect::{Effect, Notice, SettleKey};
+use crate::agent::effect::{Effect, Notice, SettleKey, StoreOp};
 use crate::agent::ledgering::AHEAD_WAIT;
 use crate::agent::near::NearTask;
 use crate::agent::open::OpenRun;
 use crate::agent::range::{Hold, LeftRun, Phase, Range};
-use crate::agent::runs::settled_end;
+use crate::agent::runs::{end_of, settled_end};
 use crate::agent::take::run_id;
 use crate::ids::Revision;
 use crate::ledger::{EntryState, Ledger};
@@ -148,8 +148,18 @@ impl Range {
                 let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };
                 // The final ledger's own sync came before this end: wait for the next.
                 desk.sync_wanted = true;
-                let (end, batch) = (settled_end(end), desk.batch());
-                self.left.insert(key, LeftRun::Ended { end, batch });
+                let (settled, batch) = (settled_end(end), desk.batch());
+                // One that was to be tried again has no record of its end yet; whether it is tried
+                // is up to the next holder.
+                if !run.ended() {
+                    let (state, reason) = end_of(end);
+                    let mut record = run.record(desk, &entry.run, entry.attempt.fence, state);
+                    record.reason = reason;
+                    desk.store(StoreOp::History(Box::new(record)));
+                    let (range, run) = (self.id, entry.run.clone());
+                    desk.store(StoreOp::CloseRun { range, run });
+                }
+                self.left.insert(key, LeftRun::Ended { end: settled, batch });
             }
         }
         desk.notice(Notice::HandedOff { range: self.id });

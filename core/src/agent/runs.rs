@@ -529,7 +529,7 @@ fn may_retry(end: &AttemptEnd) -> bool {
     matches!(end, AttemptEnd::Failed { .. } | AttemptEnd::TimedOut { .. })
 }
 
-fn end_of(end: &AttemptEnd) -> (RunState, Option<String>) {
+pub(super) fn end_of(end: &AttemptEnd) -> (RunState, Option<String>) {
     match end {
         AttemptEnd::Succeeded => (RunState::Succeeded, None),
         AttemptEnd::Failed { reason } => (RunState::Failed, Some(reason.clone())),

@@ -41,6 +41,7 @@ pub struct AgentConfig {
     /// In bytes. `None`: what the disk's size asks for.
     pub disk_reserve: Option<u64>,
     pub prefix: String,
+    pub compact: bool,
 }
 
 /// What leaves the history, whichever comes first.
@@ -71,6 +72,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
     let history = history(reader, args);
     let disk_reserve = reader.optional("disk-reserve", &args.disk_reserve, values::size(0));
     let prefix = reader.value("prefix", &args.prefix, "/tocktower/v1/", values::prefix);
+    let compact = reader.value("compact", &args.compact, "true", values::truth);
     let insecure = reader.value("insecure", &args.insecure, "false", values::truth);
     if etcd.is_empty() && !reader.refused("etcd") {
         reader.missing("etcd", "the members of etcd are needed, as http://<host>:<port>");
@@ -91,6 +93,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
         history: history?,
         disk_reserve,
         prefix: prefix?,
+        compact: compact?,
     })
 }
 
