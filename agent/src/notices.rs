@@ -46,6 +46,7 @@ pub fn log(notice: &Notice) {
             range = range.0,
             "too many runs of the range are open: new ones wait, and start late"
         ),
+        Notice::Compacted { to } => tracing::info!(revision = to.0, "compacted"),
         Notice::Refused { what, error } => {
             tracing::error!(%what, %error, "the shared state refused a request");
         }

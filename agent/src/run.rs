@@ -258,6 +258,7 @@ fn driver(
         process,
         first_number,
         running_max: config.running_max,
+        compact: false,
         rules: Rules::ALL,
     };
     let identity = Identity {

@@ -12,8 +12,8 @@ use tocktower_core::agent::effect::{
     KeyDelete, RangeWrite, RunKeyName, SettleKey, SettlePut, SettledEnd, ShareRequest, WriteKind,
 };
 use tocktower_core::agent::input::{
-    ClaimSeen, LedgerSeen, Member, RangeNews, ReadBack, ShareAnswer, SharedNews, Trigger,
-    WriteOutcome,
+    ClaimSeen, CompactSeen, LedgerSeen, Member, RangeNews, ReadBack, ShareAnswer, SharedNews,
+    Trigger, WriteOutcome,
 };
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
@@ -25,8 +25,8 @@ use tocktower_proto::convert::{
     session_record,
 };
 use tocktower_proto::store::{
-    AgentRecord, BeatRecord, ClaimRecord, CoordinatorRecord, SessionRecord, SettleOutcomeRecord,
-    SettleRecord,
+    AgentRecord, BeatRecord, ClaimRecord, CompactRecord, CoordinatorRecord, SessionRecord,
+    SettleOutcomeRecord, SettleRecord,
 };
 
 use crate::keys::{Key, Keys};
@@ -111,15 +111,19 @@ impl AgentOps {
                 Request::Txn(Txn { then: vec![Op::Get { key }], ..Txn::default() })
             }
             ShareRequest::CommonBeat { seen } => {
-                let key = self.keys.build(&Key::Beat);
                 let writer = self.identity.agent.to_string();
                 let value = encode_record(&BeatRecord { writer, count: 0 });
-                Request::Txn(Txn {
-                    when: vec![Compare::Modified { key: key.clone(), at: *seen }],
-                    then: vec![Op::Put { key, value, lease: None }],
-                    otherwise: Vec::new(),
-                })
+                put_if_still(self.keys.build(&Key::Beat), *seen, value)
             }
+            ShareRequest::ReadCompact => {
+                let key = self.keys.build(&Key::Compact);
+                Request::Txn(Txn { then: vec![Op::Get { key }], ..Txn::default() })
+            }
+            ShareRequest::PutCompact { seen, to } => {
+                let value = encode_record(&CompactRecord { revision: to.0 });
+                put_if_still(self.keys.build(&Key::Compact), *seen, value)
+            }
+            ShareRequest::Compact { to } => Request::Compact { to: *to },
         }
     }
 
@@ -230,6 +234,9 @@ impl AgentOps {
         let answer = match answer {
             Ok(answer) => answer,
             Err(PortError::NoLease) => return ShareAnswer::NoLease,
+            Err(PortError::Compacted { .. }) if matches!(request, ShareRequest::Compact { .. }) => {
+                return ShareAnswer::Overtaken;
+            }
             Err(error) if error.refused() => {
                 let retryable = error.retryable();
                 return ShareAnswer::Refused { error: error.to_string(), retryable };
@@ -284,6 +291,8 @@ impl AgentOps {
                 let settle = got(answers.first()).and_then(|item| settle_of(&item.value).ok());
                 ShareAnswer::Settle(settle.map(|(_, end)| end))
             }
+            ShareRequest::ReadCompact => compact_read(got(answers.first()), revision),
+            ShareRequest::PutCompact { .. } if !succeeded => ShareAnswer::Overtaken,
             _ => ShareAnswer::Done,
         }
     }
@@ -416,6 +425,15 @@ fn each(txns: impl Iterator<Item = Txn>) -> Request {
     Request::Txn(Txn { then: txns.map(Op::Txn).collect(), ..Txn::default() })
 }
 
+/// A put that happens only if the key is still at the revision `seen`; 0: not there.
+fn put_if_still(key: Vec<u8>, seen: Revision, value: Vec<u8>) -> Request {
+    Request::Txn(Txn {
+        when: vec![Compare::Modified { key: key.clone(), at: seen }],
+        then: vec![Op::Put { key, value, lease: None }],
+        otherwise: Vec::new(),
+    })
+}
+
 fn got(answer: Option<&OpAnswer>) -> Option<&KeyValue> {
     match answer {
         Some(OpAnswer::Got(item)) => item.as_ref(),
@@ -430,6 +448,23 @@ fn took(answer: &OpAnswer) -> bool {
 fn ledger_seen(item: &KeyValue) -> LedgerSeen {
     let ledger = ledgers::decode(&item.value).map(Arc::new).map_err(|error| error.to_string());
     LedgerSeen { ledger, revision: item.mod_revision }
+}
+
+/// A record that cannot be read is left alone: somebody newer may have written it.
+fn compact_read(item: Option<&KeyValue>, revision: Revision) -> ShareAnswer {
+    let Some(item) = item else {
+        return ShareAnswer::CompactRead { record: CompactSeen::default(), revision };
+    };
+    match decode_record::<CompactRecord>(&item.value) {
+        Ok(found) => {
+            let record = CompactSeen { to: Revision(found.revision), at: item.mod_revision };
+            ShareAnswer::CompactRead { record, revision }
+        }
+        Err(error) => {
+            let error = format!("its record cannot be read: {error}");
+            ShareAnswer::Refused { error, retryable: false }
+        }
+    }
 }
 
 fn run_id(task: TaskName, run: RunName) -> RunId {

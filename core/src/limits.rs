@@ -39,6 +39,9 @@ pub const LEDGER_RANGES_MAX: usize = 48;
 pub const LEDGER_OPS_MAX: usize = 64;
 /// Keys of ended one-shots and triggers that one transaction deletes.
 pub const DELETES_MAX: usize = 100;
+/// Revisions with their times that an agent notes to know which one is old enough to compact to;
+/// readings are a minute apart, so three are in use.
+pub const COMPACT_NOTES_MAX: usize = 8;
 /// Operations etcd allows along the path of nested transactions.
 pub const ETCD_OPS_MAX: usize = 128;
 

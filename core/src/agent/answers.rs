@@ -32,6 +32,9 @@ impl Agent {
             Call::ReadSettle { range, holding, run } => {
                 self.settle_read(range, holding, &run, answer);
             }
+            Call::ReadCompact | Call::PutCompact { .. } | Call::Compact { .. } => {
+                self.compact_answered(&call, answer);
+            }
         }
     }
 
@@ -93,5 +96,6 @@ fn name_of(call: &Call) -> &'static str {
         Call::Delete(_) => "delete",
         Call::Settle | Call::ReadSettle { .. } => "settle",
         Call::CommonBeat => "beat",
+        Call::ReadCompact | Call::PutCompact { .. } | Call::Compact { .. } => "compaction",
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::agent::Config;
 use crate::agent::clock::{ClockWatch, Seen};
+use crate::agent::compact::Compaction;
 use crate::agent::effect::{
     Batch, BatchNumber, CallId, Effect, KeyDelete, LoadId, LoadRequest, Notice, ShareRequest,
     StoreOp, Ticket,
@@ -14,7 +15,7 @@ use crate::agent::fleet::Fleet;
 use crate::agent::near::NearTasks;
 use crate::agent::session::SessionWatch;
 use crate::due::wheel::Wheel;
-use crate::ids::{LedgerNumber, RangeId, RunId, TaskNumber};
+use crate::ids::{LedgerNumber, RangeId, Revision, RunId, TaskNumber};
 use crate::run::RunRecord;
 use crate::time::{Instant, Mono, Now, Wall};
 
@@ -58,6 +59,13 @@ pub(crate) enum Call {
         run: RunId,
     },
     CommonBeat,
+    ReadCompact,
+    PutCompact {
+        to: Revision,
+    },
+    Compact {
+        to: Revision,
+    },
 }
 
 /// A read of the store that waits for its answer.
@@ -126,6 +134,7 @@ pub(crate) struct Desk {
     pub clock: ClockWatch,
     pub session: SessionWatch,
     pub fleet: Fleet,
+    pub compaction: Compaction,
     pub wheel: Wheel,
     pub near: NearTasks,
     pub ready: Ready,
@@ -165,6 +174,7 @@ impl Desk {
             clock: ClockWatch::new(now),
             session: SessionWatch::new(),
             fleet: Fleet::new(),
+            compaction: Compaction::default(),
             wheel: Wheel::new(now.wall.instant()),
             near: NearTasks::default(),
             ready: Ready::default(),

@@ -130,6 +130,17 @@ pub enum ShareRequest {
     CommonBeat {
         seen: Revision,
     },
+    /// Reads the record of the last compaction, and how far the shared state is.
+    ReadCompact,
+    /// Puts the record of the last compaction if it is still at `seen`; 0: there is none.
+    PutCompact {
+        seen: Revision,
+        to: Revision,
+    },
+    /// Forgets what was before `to`; asked for only by whoever put the record.
+    Compact {
+        to: Revision,
+    },
 }
 
 /// What one range adds to a shared transaction; compares `fence`, always.
@@ -337,6 +348,10 @@ pub enum Notice {
     },
     RangeFull {
         range: RangeId,
+    },
+    /// The shared state was compacted by this agent.
+    Compacted {
+        to: Revision,
     },
     Refused {
         what: &'static str,

@@ -84,6 +84,12 @@ pub enum ShareAnswer {
     /// Whether each key was deleted, in order.
     Deleted(Vec<bool>),
     Settle(Option<SettledEnd>),
+    CompactRead {
+        record: CompactSeen,
+        revision: Revision,
+    },
+    /// Somebody else was there first; nothing was done.
+    Overtaken,
     Done,
     /// It certainly did not happen.
     Refused {
@@ -94,6 +100,15 @@ pub enum ShareAnswer {
     Unknown {
         error: String,
     },
+}
+
+/// The record of the last compaction. Both 0: there is none yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CompactSeen {
+    /// What was compacted to.
+    pub to: Revision,
+    /// The record's own revision.
+    pub at: Revision,
 }
 
 #[derive(Clone, PartialEq, Debug)]

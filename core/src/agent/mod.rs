@@ -19,6 +19,7 @@ use crate::time::{Mono, Now, Wall};
 
 mod answers;
 mod clock;
+mod compact;
 mod decide;
 mod desk;
 pub mod effect;
@@ -57,6 +58,8 @@ pub struct Config {
     pub first_number: u64,
     /// Attempts that run at once.
     pub running_max: usize,
+    /// Whether the shared state is compacted when no coordinator does; off where others share it.
+    pub compact: bool,
     pub rules: Rules,
 }
 
@@ -143,6 +146,7 @@ impl Agent {
         self.settle();
         self.delete_done();
         self.write_ledgers();
+        self.keep_compacted();
         self.leave_when_done();
         self.desk.flush(out);
     }

@@ -292,6 +292,7 @@ impl World {
             process: at.store.process,
             first_number: at.store.process << 32,
             running_max: 50,
+            compact: false,
             rules,
         };
         let identity = Identity {

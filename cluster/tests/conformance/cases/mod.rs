@@ -61,7 +61,9 @@ cases! {
         can_be_revoked,
         let_go_of_keys_that_were_put_again;
     compaction:
-        forgets_what_was_before;
+        forgets_what_was_before,
+        is_won_by_one_of_two_agents,
+        leaves_a_record_alone_that_it_cannot_read;
 }
 
 /// Runs every case on one store, one after another.
