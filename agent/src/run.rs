@@ -64,6 +64,8 @@ pub struct AgentConfig {
     pub prefix: String,
     pub lease_ttl: Duration,
     pub running_max: usize,
+    /// Compact the shared state when no coordinator does; off where others share it.
+    pub compact: bool,
     pub exec: ExecConfig,
     pub retention: Retention,
     pub version: String,
@@ -258,7 +260,7 @@ fn driver(
         process,
         first_number,
         running_max: config.running_max,
-        compact: false,
+        compact: config.compact,
         rules: Rules::ALL,
     };
     let identity = Identity {

@@ -99,6 +99,7 @@ fn daemon_config(config: AgentConfig) -> DaemonConfig {
         prefix: config.prefix,
         lease_ttl: config.lease_ttl,
         running_max: config.running_max,
+        compact: config.compact,
         exec: ExecConfig {
             allow_users: config.allow_users,
             http_deny_link_local: !config.http_allow_link_local,

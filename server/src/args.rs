@@ -27,7 +27,7 @@ pub enum Daemon {
     Dev(DevArgs),
     /// The daemon of a host: holds ranges, runs tasks, keeps their history.
     #[command(after_help = AGENT_EXAMPLES)]
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// A stateless server of the client API; run two or more behind one name.
     #[command(after_help = COORDINATOR_EXAMPLES)]
     Coordinator(CoordinatorArgs),
@@ -122,6 +122,10 @@ pub struct AgentArgs {
     /// Under which keys of etcd this cluster lives [default: /tocktower/v1/]
     #[arg(long, value_name = "PREFIX")]
     pub prefix: Option<String>,
+    /// Compacts etcd when no coordinator does; false where others share it [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub compact: Option<String>,
     /// Lets a listener off the loopback start, without TLS or tokens [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]

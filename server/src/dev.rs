@@ -80,6 +80,8 @@ fn daemon_config(config: &DevConfig) -> anyhow::Result<DaemonConfig> {
         prefix: PREFIX.to_owned(),
         lease_ttl: LEASE_TTL,
         running_max: RUNNING_MAX,
+        // The coordinator of the same process does.
+        compact: false,
         exec: ExecConfig::default(),
         retention: Retention::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -37,6 +37,7 @@ pub struct AgentConfig {
     pub http_allow_link_local: bool,
     pub history: HistoryRules,
     pub prefix: String,
+    pub compact: bool,
 }
 
 /// What leaves the history, whichever comes first.
@@ -66,6 +67,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
         reader.value("http-allow-link-local", link_local, "false", values::truth);
     let history = history(reader, args);
     let prefix = reader.value("prefix", &args.prefix, "/tocktower/v1/", values::prefix);
+    let compact = reader.value("compact", &args.compact, "true", values::truth);
     let insecure = reader.value("insecure", &args.insecure, "false", values::truth);
     if etcd.is_empty() && !reader.refused("etcd") {
         reader.missing("etcd", "the members of etcd are needed, as http://<host>:<port>");
@@ -85,6 +87,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
         http_allow_link_local: http_allow_link_local?,
         history: history?,
         prefix: prefix?,
+        compact: compact?,
     })
 }
 

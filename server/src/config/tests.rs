@@ -71,7 +71,7 @@ fn an_agent_is_told_everything_by_one_file() {
          data-dir = '/srv/tocktower'\nmetrics-listen = '127.0.0.1:9464'\n\
          max-running = 20\nallow-users = ['backup', 'www-data']\nhttp-allow-link-local = true\n\
          history-max-age = '7d'\nhistory-max-bytes = '1GiB'\nhistory-max-runs = 100\n\
-         prefix = '/other/v1/'\nlog-format = 'json'\ndrain-timeout = '5s'\n",
+         prefix = '/other/v1/'\ncompact = false\nlog-format = 'json'\ndrain-timeout = '5s'\n",
     );
     let loaded = file.load("tocktower agent").unwrap_or_else(|problems| panic!("{problems}"));
     let common = Common {
@@ -87,6 +87,7 @@ fn an_agent_is_told_everything_by_one_file() {
     assert_eq!(config.allow_users, ["backup", "www-data"]);
     assert_eq!(config.running_max, 20);
     assert!(config.http_allow_link_local);
+    assert!(!config.compact);
     let history = HistoryRules {
         age_max: Duration::from_secs(7 * 86_400),
         bytes_max: 1 << 30,
