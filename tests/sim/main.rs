@@ -5,6 +5,8 @@ use tocktower_tests::sim::{self, Break};
 
 /// Walks of `make test`; the program `sim` walks thousands.
 const SEEDS: u64 = 200;
+/// Walks of a fleet that is left to itself for twenty minutes.
+const LONG_SEEDS: u64 = 10;
 /// A broken rule may be rare to show: it gets so many walks.
 const BROKEN_SEEDS: u64 = 500;
 
@@ -29,6 +31,20 @@ fn a_seed_walked_twice_is_the_same_walk() {
         let (one, two) = (sim::walk(seed, None), sim::walk(seed, None));
         assert_eq!(one.digest, two.digest, "seed {seed}");
         assert_eq!(one.starts, two.starts, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_fleet_without_coordinators_keeps_etcd_small() {
+    for seed in 0..LONG_SEEDS {
+        let report = sim::walk_long(seed);
+        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+        // Three minutes of silence, a delay, a reading that came sooner or later; and once that
+        // again where an answer was lost.
+        let at: Vec<u64> = [0].into_iter().chain(report.compactions).chain([1_200]).collect();
+        let gaps: Vec<u64> = at.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(at.len() >= 6, "seed {seed}: {at:?}");
+        assert!(gaps.iter().all(|gap| *gap <= 540), "seed {seed}: {at:?}");
     }
 }
 

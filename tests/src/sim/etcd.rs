@@ -74,6 +74,13 @@ impl Etcd {
                 self.end_lease(*lease).ok_or(PortError::NoLease)?;
                 Ok(Answer::Done { revision: self.revision() })
             }
+            Request::Compact { to } if to.0 <= self.compacted => {
+                let oldest = Revision(self.compacted);
+                Err(PortError::Compacted { asked: *to, oldest })
+            }
+            Request::Compact { to } if to.0 > self.revision => {
+                Err(PortError::Refused("a future revision".to_owned()))
+            }
             Request::Compact { to } => {
                 self.compact(to.0);
                 Ok(Answer::Done { revision: self.revision() })

@@ -21,6 +21,8 @@ const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
 const HEALED: u64 = 45 * SECOND;
 const END: u64 = 75 * SECOND;
+/// The end of a walk in which nobody looks after etcd but the agents.
+const LONG_END: u64 = 1_200 * SECOND;
 
 /// What a walk came to.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Report {
     pub seed: u64,
     pub class: Class,
     pub starts: usize,
+    /// When agents compacted etcd, in seconds.
+    pub compactions: Vec<u64>,
     pub violations: Vec<String>,
     /// A hash of everything that happened: the same for the same seed.
     pub digest: u64,
@@ -78,10 +82,25 @@ pub fn walk_noted(seed: u64, broken: Option<Break>, trace: bool) -> Report {
     world.note_state();
     let calm = matches!(class, Class::Calm | Class::Moves);
     world.check(calm, END - 15 * SECOND);
-    let digest = world.digest();
-    let violations = std::mem::take(&mut world.truth.violations);
-    let trace = world.truth.trace.take().unwrap_or_default();
-    Report { seed, class, starts: world.truth.starts.len(), violations, digest, trace }
+    world.report(seed, class)
+}
+
+/// Walks a fleet that is left to itself for twenty minutes. There is never a coordinator in these
+/// worlds; what a walk of this length shows is that etcd does not grow without one. Hosts stand
+/// still now and then, for longer than what is compacted to must be old.
+pub fn walk_long(seed: u64) -> Report {
+    let mut world = World::new(seed, HOSTS, None);
+    let mut rng = Rng::new(seed ^ 0x00fa_0175);
+    for host in 0..HOSTS {
+        world.start_host(host, u64::try_from(host).expect("few") * SECOND / 10);
+        for _ in 0..4 {
+            let (at, for_us) = (rng.between(BUSY, LONG_END), rng.between(SECOND, 150 * SECOND));
+            world.add_fault(at, Fault::Pause { host, for_us });
+        }
+    }
+    world.run_clients(BUSY);
+    world.run(LONG_END);
+    world.report(seed, Class::Cuts)
 }
 
 fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
@@ -137,6 +156,15 @@ fn fault(rng: &mut Rng, class: Class) -> Fault {
 }
 
 impl World {
+    fn report(&mut self, seed: u64, class: Class) -> Report {
+        let digest = self.digest();
+        let violations = std::mem::take(&mut self.truth.violations);
+        let trace = self.truth.trace.take().unwrap_or_default();
+        let compactions = self.truth.compactions.iter().map(|at| at / SECOND).collect();
+        let starts = self.truth.starts.len();
+        Report { seed, class, starts, compactions, violations, digest, trace }
+    }
+
     fn digest(&self) -> u64 {
         let text = format!("{:?}{:?}{:?}", self.truth.starts, self.truth.ends, self.truth.ledgers);
         tocktower_core::hash::hash_parts(&[text.as_bytes()])

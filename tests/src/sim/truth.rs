@@ -9,7 +9,9 @@ use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::ledgers;
 use tocktower_cluster::port::Event;
 use tocktower_cluster::records::read_task;
-use tocktower_core::ids::{Attempt, Epoch, Fence, Incarnation, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::ids::{
+    Attempt, Epoch, Fence, Incarnation, RangeId, Revision, RunId, RunKey, TaskName,
+};
 use tocktower_core::ledger::Ledger;
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::task::{Overlap, Task};
@@ -56,6 +58,10 @@ pub struct Truth {
     pub violations: Vec<String>,
     /// What happened, for people, if it was asked for.
     pub trace: Option<Vec<String>>,
+    /// When agents compacted etcd.
+    pub compactions: Vec<u64>,
+    /// When etcd came to each revision.
+    revisions: Vec<(Revision, u64)>,
     claims: BTreeMap<RangeId, Vec<(u64, Option<Fence>)>>,
     running: BTreeMap<(TaskName, RunId), (Fence, usize)>,
     pub succeeded: BTreeMap<RunId, (Attempt, usize)>,
@@ -129,6 +135,22 @@ impl Truth {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// etcd has come to this revision.
+    pub fn reached(&mut self, revision: Revision, now: u64) {
+        self.revisions.push((revision, now));
+    }
+
+    /// Agents compact to nothing that some watch may not have seen yet (W4).
+    pub fn compacted(&mut self, to: Revision, now: u64) {
+        let at = self.revisions.partition_point(|(revision, _)| *revision < to);
+        let age = now - self.revisions.get(at).map_or(now, |(_, since)| *since);
+        self.note(now, || format!("compacted to {}, {age} us old", to.0));
+        self.compactions.push(now);
+        if age < 60 * SECOND {
+            self.violation(now, format!("compacted to a revision {} s old", age / SECOND));
         }
     }
 

@@ -292,7 +292,7 @@ impl World {
             process: at.store.process,
             first_number: at.store.process << 32,
             running_max: 50,
-            compact: false,
+            compact: true,
             rules,
         };
         let identity = Identity {
@@ -473,6 +473,9 @@ impl World {
     fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request) {
         let answer = self.etcd.call(request, self.now);
         self.changed();
+        if let (Request::Compact { to }, Ok(_)) = (request, &answer) {
+            self.truth.compacted(*to, self.now);
+        }
         let deaf = self.hosts[host].deaf_until > self.now || self.hosts[host].cut_until > self.now;
         let (answer, delay): (Result<Answer, PortError>, u64) = match deaf || self.rng.chance(2) {
             true => (Err(PortError::Unknown("timed out".to_owned())), SECOND),
@@ -492,6 +495,7 @@ impl World {
             self.truth.shared(&events, &self.keys, self.now);
         }
         self.etcd_seen = self.etcd.revision();
+        self.truth.reached(self.etcd_seen, self.now);
         for host in 0..self.hosts.len() {
             self.plan_push(host);
         }
