@@ -239,6 +239,8 @@ impl Table {
         let help = "Attempts that wait for a place to run";
         self.count("runs_queued", help, |now| wide(now.stats.core.queued));
         self.count("runs_open", "Runs that have not ended", |now| wide(now.stats.core.open));
+        let help = "Ranges with as many open runs as a ledger lists: new runs of them wait";
+        self.count("ranges_full", help, |now| wide(now.stats.core.full));
         let help = "Due entries of the next seconds, in memory";
         self.count("near_entries", help, |now| wide(now.stats.core.near));
         let help = "Age of the oldest run that is due and not started; 0 if there is none";
