@@ -2,6 +2,7 @@
 //! waits, or ends as skipped or missed, and the task's next instant goes into the index, all in the
 //! same batch of the store.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -263,10 +264,11 @@ impl Range {
             run.catch_up = true;
             run.catch_up_last = (first < last).then_some(last);
             // By a clock that was set back its first may be open already: the rest goes on after it.
-            if self.open.contains_key(&run_id(task, first)) {
-                self.make_up_rest(task, first, last);
-            } else {
-                self.open.insert(run_id(task, first), run);
+            match self.open.entry(run_id(task, first)) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(run);
+                }
+                Entry::Occupied(_) => self.make_up_rest(task, first, last),
             }
             self.turns = true;
         }

@@ -71,7 +71,7 @@ async fn ask(store: &Store, agent: &str, request: ShareRequest) -> ShareAnswer {
         host_id: String::new(),
     };
     let keys = Keys::new(&prefix, RangeCount::DEFAULT);
-    let ops = AgentOps { keys, identity, epoch: Epoch(1) };
+    let ops = AgentOps::new(keys, identity, Epoch(1));
     let answer = store.call(ops.request(&request, Wall::default())).await;
     ops.answer(&request, answer)
 }
