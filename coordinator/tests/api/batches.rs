@@ -147,7 +147,9 @@ async fn lines_that_break_off_are_not_answered_as_if_they_were_all() {
     // Past the first piece the response has begun, and can only break off as well.
     let long = broken_off_after(&api, 5_000).await;
     assert!(long.starts_with("HTTP/1.1 200"), "{}", &long[..200]);
-    assert_eq!(long.matches("\"created\"").count(), 4_000);
+    // What was created is told as far as the connection still carried it.
+    let told = long.matches("\"created\"").count();
+    assert!((2_000..=4_000).contains(&told), "{told}");
     assert!(!long.ends_with("0\r\n\r\n"), "it must not end as a whole response does");
     api.get(&at("t03999")).await.ok();
     api.get(&at("t04000")).await.problem(404, "not_found");

@@ -124,13 +124,16 @@ impl ClockWatch {
     }
 
     /// The coordinators' time minus ours, if any measured it lately: the median of what they say
-    /// and of our own, so that one clock alone that is wrong holds nothing up.
+    /// and of our own, so that one clock alone that is wrong holds nothing up. One that most agents
+    /// disagree with as well says nothing.
     pub fn offset(&self) -> Option<i64> {
-        if self.measured.is_empty() {
+        let offsets = self.measured.values().map(|(offset, _)| *offset);
+        let believed = offsets.filter(|offset| !large(*offset) || offset.others_agree);
+        let mut all: Vec<i64> = believed.map(|offset| offset.micros).collect();
+        if all.is_empty() {
             return None;
         }
-        let said = self.measured.values().map(|(offset, _)| offset.micros);
-        let mut all: Vec<i64> = said.chain([0]).collect();
+        all.push(0);
         all.sort_unstable();
         all.get((all.len() - 1) / 2).copied()
     }
@@ -288,5 +291,8 @@ mod tests {
         says(&mut clock, calm(1), "c1", -700, true);
         says(&mut clock, calm(1), "c2", -600, true);
         assert_eq!(clock.offset(), Some(-600_000));
+        says(&mut clock, calm(2), "c1", -3_600_000, false);
+        says(&mut clock, calm(2), "c2", -3_600_000, false);
+        assert_eq!(clock.offset(), None, "most agents disagree with both");
     }
 }

@@ -66,7 +66,11 @@ impl Agent {
             }
         }
         // Catch-ups share a budget: whoever it left out begins the next time.
-        let first = self.desk.catch_up_from.take().unwrap_or(RangeId(0));
+        let first = match self.desk.catch_up_renewed() {
+            true => self.desk.catch_up_from.take(),
+            false => self.desk.catch_up_from,
+        };
+        let first = first.unwrap_or(RangeId(0));
         for (_, range) in self.ranges.range_mut(first..) {
             range.decide_and_turn(&mut self.desk);
         }
@@ -263,7 +267,7 @@ impl Range {
             run.waited_by_policy = true;
             run.catch_up = true;
             run.catch_up_last = (first < last).then_some(last);
-            // By a clock that was set back its first may be open already: the rest goes on after it.
+            // By a clock that was set back its first may be open already: the rest follows it.
             match self.open.entry(run_id(task, first)) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(run);

@@ -17,7 +17,10 @@ use crate::ids::Revision;
 use crate::ledger::{EntryState, Ledger};
 use crate::run::life::Stage;
 use crate::task::Task;
+use crate::time::Instant;
 
+/// Instants of a replaced schedule that are handed on by name.
+const OWED_MAX: usize = 100;
 /// Ranges that are handed off at the same time.
 const AT_ONCE: usize = 16;
 /// Membership has to be quiet for this long before a range moves...
@@ -117,7 +120,13 @@ impl Range {
             }
             let before = first.minus(Duration::from_millis(1));
             let instants = near.timed.timetable.instants_after(before);
-            for instant in instants.take_while(|at| *at <= until).take(self.room()) {
+            let owed: Vec<Instant> =
+                instants.take_while(|at| *at <= until).take(OWED_MAX + 1).collect();
+            let fit = owed.len().min(OWED_MAX).min(self.room());
+            if let Some(rest) = owed.get(fit) {
+                self.skip_instants(desk, &near.timed, (*rest, until), "its range was full");
+            }
+            for instant in owed.into_iter().take(fit) {
                 let mut run = OpenRun::new(task.clone(), instant, near.timed.due(instant));
                 run.stage = Stage::Behind;
                 self.turns = true;

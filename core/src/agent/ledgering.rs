@@ -337,6 +337,8 @@ impl Range {
         self.writer.phase = Phase::Idle;
         self.writer.dirty = true;
         self.writer.alone = true;
+        // Nothing of the range starts before its first ledger: that one stays owed.
+        self.writer.urgent |= self.writer.answered.is_none();
         self.writer.ledger_after = now.plus(REFUSED_WAIT);
     }
 

@@ -63,6 +63,7 @@ impl Range {
         self.copy.stamp = desk.next_stamp();
         self.copy.triggers.clear();
         self.copy.settles.clear();
+        self.copy.unreadable.clear();
         self.copy.unseen =
             self.open.values().filter_map(|run| run.key.as_ref()).map(|k| k.name.clone()).collect();
         let recurring = self.open.keys().map(|id| RunKeyName::Task(id.task.clone()));
@@ -155,6 +156,7 @@ impl Range {
     fn task_put(&mut self, desk: &mut Desk, task: Arc<Task>, raw: Arc<[u8]>) {
         let name = task.spec.name.clone();
         self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
+        self.triggers_new |= self.copy.unreadable.remove(&name);
         let number = desk.next_task_number();
         let fresh_one_shot =
             task.spec.one_shot_at().is_some() && task.incarnation.revision == task.revision;
@@ -184,6 +186,10 @@ impl Range {
 
     /// What starts, retries included, starts with the present action and policies.
     fn update_open(&mut self, desk: &mut Desk, task: &Arc<Task>) {
+        // The scan will not: it leaves out what has changed since it was read.
+        if !self.window.scanned {
+            self.attach(desk, task);
+        }
         let ids: Vec<_> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
         for id in ids.iter().filter(|id| id.is_of(task.incarnation)) {
             let Some(run) = self.open.get_mut(id) else { continue };
@@ -207,8 +213,7 @@ impl Range {
         let Some(run) = self.open.get_mut(id) else { return };
         let (stage, tried) = (run.stage, run.attempt.number > 0);
         // What another holder had started, and nobody knows the end of.
-        let unknown =
-            tried && run.attempts.is_empty() && !matches!(stage, life::Stage::Waiting { .. });
+        let unknown = tried && run.attempts.is_empty() && !run.end_known;
         if task.spec.one_shot_at().is_some() {
             self.hold_back(desk, id);
             return;
@@ -233,6 +238,7 @@ impl Range {
     /// left alone, and so is a one-shot, whose run may still be wanted.
     fn task_unreadable(&mut self, desk: &mut Desk, name: TaskName) {
         self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
+        self.copy.unreadable.insert(name.clone());
         desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
         if self.fence().is_none() {
             return;
@@ -264,6 +270,7 @@ impl Range {
     pub(super) fn key_gone(&mut self, desk: &mut Desk, key: &RunKeyName, revision: Revision) {
         match key {
             RunKeyName::Task(name) => {
+                self.triggers_new |= self.copy.unreadable.remove(name);
                 desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
                 self.note_fresh(name.clone(), revision);
                 desk.near.remove_named(self.id, name);

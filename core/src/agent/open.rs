@@ -36,6 +36,8 @@ pub(crate) struct OpenRun {
     pub waited_by_policy: bool,
     /// Made up for after an outage: such starts are spread out.
     pub catch_up: bool,
+    /// How its newest attempt ended is known: it failed and was to be tried again.
+    pub end_known: bool,
     /// The priority under which it is in the ready queue.
     pub queued_as: i32,
     /// Instants after its own, up to here, are to be made up for.
@@ -59,6 +61,7 @@ impl OpenRun {
             waited_by_policy: false,
             catch_up: false,
             queued_as: 0,
+            end_known: false,
             catch_up_last: None,
             last_attempt: false,
         }

@@ -39,6 +39,8 @@ pub(crate) struct Copy {
     pub vacant_since: Option<Mono>,
     pub triggers: BTreeMap<(TaskName, u128), Trigger>,
     pub settles: BTreeMap<SettleKey, (Session, SettledEnd)>,
+    /// Tasks whose record cannot be read: they are there, and nothing of them starts.
+    pub unreadable: BTreeSet<TaskName>,
     /// Keys of open runs that the list under way has not named yet.
     pub unseen: BTreeSet<RunKeyName>,
 }

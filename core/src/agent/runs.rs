@@ -294,6 +294,9 @@ impl Range {
             return;
         }
         desk.timers.insert((at, self.id, id.clone()));
+        if let Some(run) = self.open.get_mut(id) {
+            run.end_known = true;
+        }
         self.writer.dirty = true;
         let fence = self.fence().unwrap_or_default();
         if let Some(run) = self.open.get(id) {
@@ -385,6 +388,10 @@ impl Range {
                 let ahead = run.due.wall().since(desk.now.wall);
                 desk.wake_by(desk.now.mono.plus(ahead));
                 self.turns = true;
+                continue;
+            }
+            if let Some(task) = run.task.clone().filter(|_| run.is_paused(&id)) {
+                self.pause_run(desk, &task, &id);
                 continue;
             }
             let overlap = run.task.as_ref().map(|task| task.spec.overlap);
@@ -501,6 +508,11 @@ impl Range {
 }
 
 impl Desk {
+    /// A new second has begun for catch-ups, and nobody has asked in it yet.
+    pub(super) fn catch_up_renewed(&self) -> bool {
+        self.now.mono.since(self.catch_up_left.1) >= CATCH_UP_SHARE
+    }
+
     /// Whether one more catch-up may start within this second.
     pub(super) fn allow_catch_up(&mut self, range: RangeId) -> bool {
         let (left, since) = self.catch_up_left;

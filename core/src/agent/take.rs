@@ -133,13 +133,11 @@ impl Range {
 
     /// `None`: the trigger's key is gone, so it is settled or was cancelled by its delete.
     fn inherited(&self, entry: &Entry, verdict: Verdict) -> Option<OpenRun> {
-        let key = match entry.run.run {
+        let trigger = match entry.run.run {
             RunKey::Instant(_) => None,
-            RunKey::Manual(ulid) => {
-                let trigger = self.copy.triggers.get(&(entry.run.task.clone(), ulid))?;
-                Some(own_trigger(trigger))
-            }
+            RunKey::Manual(ulid) => Some(self.copy.triggers.get(&(entry.run.task.clone(), ulid))?),
         };
+        let end_known = matches!(verdict, Verdict::WaitUntil(_));
         let (stage, catch_up_last) = match verdict {
             Verdict::Done => (Stage::Ended { batch: Default::default() }, None),
             Verdict::Again => (Stage::Behind, None),
@@ -161,12 +159,13 @@ impl Range {
             stage,
             attempt: entry.attempt,
             attempts: Vec::new(),
-            key,
-            payload: None,
+            key: trigger.map(own_trigger),
+            payload: trigger.and_then(|trigger| trigger.payload.clone()),
             listed: true,
             waited_by_policy: catch_up_last.is_some(),
             catch_up: catch_up_last.is_some(),
             queued_as: 0,
+            end_known,
             catch_up_last,
             last_attempt: false,
         })
@@ -218,7 +217,7 @@ impl Range {
         }
     }
 
-    fn attach(&mut self, desk: &mut Desk, task: &Arc<Task>) {
+    pub(super) fn attach(&mut self, desk: &mut Desk, task: &Arc<Task>) {
         let one_shot = task.spec.one_shot_at().is_some();
         let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
         for id in ids.into_iter().filter(|id| id.is_of(task.incarnation)) {
@@ -228,9 +227,9 @@ impl Range {
             if one_shot && matches!(id.run, RunKey::Instant(_)) {
                 let name = RunKeyName::Task(task.spec.name.clone());
                 run.key = Some(OwnKey { name, revision: task.revision });
-                if let Stage::Ended { batch } = run.stage {
-                    desk.done.push_back((batch, self.id, id.clone()));
-                }
+            }
+            if let (Stage::Ended { batch }, Some(_)) = (run.stage, &run.key) {
+                desk.done.push_back((batch, self.id, id.clone()));
             }
             if let Stage::Waiting { at } = run.stage {
                 desk.timers.insert((at, self.id, id));
@@ -249,6 +248,7 @@ impl Range {
             .open
             .iter()
             .filter(|(id, run)| run.task.is_none() && matches!(id.run, RunKey::Instant(_)))
+            .filter(|(id, _)| !self.copy.unreadable.contains(&id.task))
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
@@ -467,6 +467,9 @@ impl Range {
         let Some(trigger) = self.copy.triggers.get(&(id.task.clone(), ulid)).cloned() else {
             return;
         };
+        if found.is_none() && self.copy.unreadable.contains(&id.task) {
+            return;
+        }
         let Some((_, task)) = found else {
             // Its task was deleted while it was made: the key is nobody's.
             self.copy.triggers.remove(&(id.task.clone(), ulid));
