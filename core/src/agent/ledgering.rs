@@ -196,7 +196,11 @@ impl Range {
         let proved = self.writer.proof.map_or(Instant::MIN, |proof| proof.wall.instant());
         let ahead = self.ahead_of_others(desk);
         let refused = self.writer.ledger_after > desk.now.mono;
-        if proved >= self.window.decided_to && ahead.is_zero() && !refused {
+        // What came late and waits to be decided holds the marks back, perhaps behind runs that
+        // have ended without being listed: then the range is held again to decide it first.
+        let owed = self.writer.owed;
+        let covers = self.marks(desk).cover(owed.through, owed.incarnation);
+        if proved >= self.window.decided_to && ahead.is_zero() && covers && !refused {
             return DueWrite::Final;
         }
         let give_up = since.plus(if ahead.is_zero() { FINAL_WAIT } else { AHEAD_WAIT });
