@@ -49,6 +49,15 @@ fn a_fleet_without_coordinators_keeps_etcd_small() {
 }
 
 #[test]
+fn large_ledgers_are_written_on_and_on() {
+    for seed in 0..3 {
+        let report = sim::walk_crowd(seed);
+        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+        assert!(report.starts > 1_000, "a walk without starts proves nothing");
+    }
+}
+
+#[test]
 fn each_rule_broken_on_purpose_is_noticed() {
     for rule in Break::ALL {
         let noticed = (0..BROKEN_SEEDS).find(|seed| {

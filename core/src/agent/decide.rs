@@ -112,6 +112,12 @@ impl Agent {
     }
 }
 
+/// Whether a one-shot that is so late may not be made up for any more.
+pub(super) fn outside_window(task: &Task, late: Duration) -> bool {
+    let policy = task.spec.catch_up;
+    late > limits::ON_TIME && (late > policy.window || policy.policy == CatchUpPolicy::None)
+}
+
 impl Range {
     fn decide_and_turn(&mut self, desk: &mut Desk) {
         if self.fence().is_some() && self.may_decide(desk) {
@@ -208,8 +214,7 @@ impl Range {
     }
 
     fn decide_one_shot(&mut self, desk: &mut Desk, task: &Arc<Task>, at: Instant, due: Instant) {
-        let now = desk.now.wall;
-        let late = now.since(due.wall());
+        let late = desk.now.wall.since(due.wall());
         let id = run_id(task, at);
         if self.open.contains_key(&id) {
             return;
@@ -217,9 +222,7 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), at, due);
         let name = RunKeyName::Task(task.spec.name.clone());
         run.key = Some(OwnKey { name, revision: task.revision });
-        let policy = task.spec.catch_up;
-        let outside = late > policy.window || policy.policy == CatchUpPolicy::None;
-        if late > limits::ON_TIME && outside {
+        if outside_window(task, late) {
             self.open.insert(id.clone(), run);
             self.end_run(desk, &id, RunState::Missed, Some(OUTSIDE_WINDOW));
             return;

@@ -31,7 +31,7 @@ const READ_BACK: Duration = Duration::from_millis(50);
 /// How long a ledger that etcd refused is not sent again.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of an entry beside its task's name, at most.
-const ENTRY_BYTES: usize = 80;
+pub(super) const ENTRY_BYTES: usize = 80;
 /// Bytes of a settle key and a compare beside names, at most.
 const KEY_BYTES: usize = 200;
 

@@ -9,7 +9,7 @@ use crate::agent::effect::{
     BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
 };
 use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
-use crate::agent::ledgering::listing_bytes;
+use crate::agent::ledgering::{ENTRY_BYTES, listing_bytes};
 use crate::agent::open::OpenRun;
 use crate::claim;
 use crate::due::wheel::NearEntry;
@@ -24,7 +24,7 @@ use crate::time::{Instant, Mono, Now, Wall};
 /// What this agent can learn no more of is called settled after this: a takeover decides at once.
 const PROVISIONAL_MAX: Duration = Duration::from_secs(10);
 /// An entry of a ledger, with the longest name that a task can have.
-const ENTRY_BYTES_MAX: usize = 80 + 2 * 128;
+const ENTRY_BYTES_MAX: usize = ENTRY_BYTES + 2 * limits::NAME_BYTES_MAX;
 
 /// What the range's watch has told.
 #[derive(Debug, Default)]

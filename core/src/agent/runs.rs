@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::agent::Agent;
+use crate::agent::decide::outside_window;
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{
     BatchNumber, Effect, LoadRequest, RunKeyName, SettledEnd, Start, StoreOp, Ticket,
@@ -17,7 +18,7 @@ use crate::ids::{Attempt, RangeId, RunId, RunKey, TaskNumber};
 use crate::limits;
 use crate::run::life::{self, Event, Stage};
 use crate::run::{AttemptEnd, AttemptRecord, Finished, RunState, retry};
-use crate::task::{CatchUpPolicy, Overlap, Task};
+use crate::task::{Overlap, Task};
 use crate::time::{Instant, Wall};
 
 /// Catch-up starts are counted by the second.
@@ -424,10 +425,7 @@ impl Range {
         if task.spec.paused {
             return true;
         }
-        let late = desk.now.wall.since(run.due.wall());
-        let policy = task.spec.catch_up;
-        let outside = late > policy.window || policy.policy == CatchUpPolicy::None;
-        if late > limits::ON_TIME && outside {
+        if outside_window(&task, desk.now.wall.since(run.due.wall())) {
             self.end_run(desk, id, RunState::Missed, Some(OUTSIDE_WINDOW));
             return true;
         }

@@ -189,6 +189,12 @@ impl World {
             ends.is_some_and(|ends| ends.iter().all(|(_, at)| *at < by))
         };
         for ledger in self.truth.ledgers.values().filter_map(|ledgers| ledgers.last()) {
+            // L8: a large one is written less often, and never not at all.
+            let calm = u64::try_from(ledger.1.open.len() * 100 / 4_096).expect("small");
+            let (age, listed) = ((self.now - ledger.0) / SECOND, ledger.1.open.len());
+            if listed > 0 && age > 5 + calm {
+                left.push(format!("a ledger that lists {listed} runs is {age} s old"));
+            }
             for entry in &ledger.1.open {
                 let held = matches!(entry.state, EntryState::Held { .. });
                 let over = ended_before(&entry.run, self.now - 10 * SECOND);

@@ -31,6 +31,20 @@ impl World {
         }
     }
 
+    /// Tasks that all come due at the same times, more than there are places for.
+    pub(super) fn create_crowd(&mut self, count: usize) {
+        for number in 0..count {
+            let mut spec = self.spec(TaskName::parse(&format!("crowd/t{number}")).expect("good"));
+            let every = Every::new(Duration::from_secs(20), Duration::ZERO);
+            spec.schedules = vec![Schedule::Every(every.expect("at least a second"))];
+            spec.catch_up.policy = CatchUpPolicy::Latest;
+            (spec.max_runs, spec.start_deadline) = (None, None);
+            let Ok(version) = task::create(spec, self.wall(), None) else { continue };
+            let create = Create::new(&version, EPOCH).expect("a small task");
+            let _ = self.etcd.call(&Request::Txn(tasks::create(&self.keys, &[create])), self.now);
+        }
+    }
+
     fn create(&mut self) {
         let name = format!("s/t{}", self.rng.between(0, 60));
         let name = TaskName::parse(&name).expect("a good name");

@@ -21,6 +21,8 @@ const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
 const HEALED: u64 = 45 * SECOND;
 const END: u64 = 75 * SECOND;
+/// Tasks of a crowd: with 50 places and 8 ranges, some 200 runs of a range wait.
+const CROWD: usize = 2_000;
 /// The end of a walk in which nobody looks after etcd but the agents.
 const LONG_END: u64 = 1_200 * SECOND;
 
@@ -83,6 +85,16 @@ pub fn walk_noted(seed: u64, broken: Option<Break>, trace: bool) -> Report {
     let calm = matches!(class, Class::Calm | Class::Moves);
     world.check(calm, END - 15 * SECOND);
     world.report(seed, class)
+}
+
+/// Walks one host with far more due at a time than it can run: ledgers become large.
+pub fn walk_crowd(seed: u64) -> Report {
+    let mut world = World::new(seed, HOSTS, None);
+    world.create_crowd(CROWD);
+    world.start_host(0, 0);
+    world.run(END);
+    world.check(false, END - 15 * SECOND);
+    world.report(seed, Class::Calm)
 }
 
 /// Walks a fleet that is left to itself for twenty minutes. There is never a coordinator in these
