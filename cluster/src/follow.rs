@@ -10,6 +10,11 @@
 //! watch still holds is thrown away by changing the watcher's id. Errors are met with backoff, one
 //! request in flight at a time, for ever: a follower never gives up.
 //!
+//! A list is cut at the borders of ranges: etcd 3.4 counts all keys up to the end that a page asks
+//! for, whatever its limit (80 ms for half a million), so that pages of one open range would cost
+//! it the square of the number of keys. How many ranges a page spans follows from how full the
+//! pages before it were.
+//!
 //! Contract: `begin` once; feed every answer and message; call `tick` when `wake_at` comes. What
 //! `Output::News` says is in order, each revision whole, nothing twice.
 
@@ -19,6 +24,7 @@ use tocktower_core::hash::hash_parts;
 use tocktower_core::ids::Revision;
 use tocktower_core::time::{Mono, Now};
 
+use crate::keys::Keys;
 use crate::port::{
     Answer, Event, KeyRange, KeyValue, ListRequest, PortError, WatchCommand, WatchMessage,
     WatcherId,
@@ -26,6 +32,8 @@ use crate::port::{
 
 /// Keys in one page of a list: with records of the largest size, 64 MB.
 const PAGE_KEYS: usize = 1_000;
+/// Ranges that one page may span: etcd counts at most what so many hold.
+const PAGE_RANGES_MAX: u32 = 256;
 /// How long a watch may take to open before another is tried.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -103,8 +111,12 @@ pub struct Follower {
     state: State,
     /// Everything up to here was told.
     delivered: Revision,
-    /// The key after which the next page begins.
-    page_start: Vec<u8>,
+    /// The part of the range that is being listed, without the pages before.
+    part: KeyRange,
+    /// Knows the borders at which lists are cut; `None`: the range is listed in one part.
+    borders: Option<Keys>,
+    /// Ranges that the next part spans.
+    ahead: u32,
     failures: u32,
     expected: Option<Expected>,
     /// The last watch kept silent: the next one is to be opened at another member.
@@ -113,16 +125,22 @@ pub struct Follower {
 
 impl Follower {
     pub fn new(range: KeyRange) -> Follower {
-        let page_start = range.start.clone();
         Follower {
+            part: range.clone(),
+            borders: None,
+            ahead: 1,
             range,
             state: State::Idle,
             delivered: Revision(0),
-            page_start,
             failures: 0,
             expected: None,
             stalled: false,
         }
+    }
+
+    /// Of all keys of a cluster: lists are cut at the borders of ranges.
+    pub fn of_all(keys: &Keys) -> Follower {
+        Follower { borders: Some(keys.clone()), ..Follower::new(keys.all()) }
     }
 
     pub fn delivered(&self) -> Revision {
@@ -163,16 +181,17 @@ impl Follower {
                     out.push(Output::News(News::ListBegan { sent }));
                 }
                 let revision = at.unwrap_or(revision);
-                let last = items.last().map(|item| item.key.clone());
+                let count = items.len();
+                let last = items.last().map(|item| item.key.clone()).filter(|_| more);
                 out.push(Output::News(News::Listed(items)));
-                match last.filter(|_| more) {
-                    Some(last) => self.next_page(last, revision, sent, out),
-                    None => {
-                        self.failures = 0;
-                        self.delivered = revision;
-                        out.push(Output::News(News::ListEnded { revision }));
-                        self.open(now, ids, out);
-                    }
+                if self.pass(count, last) {
+                    self.state = State::Listing { at: Some(revision), sent };
+                    out.push(Output::List(self.page(Some(revision))));
+                } else {
+                    self.failures = 0;
+                    self.delivered = revision;
+                    out.push(Output::News(News::ListEnded { revision }));
+                    self.open(now, ids, out);
                 }
             }
             Ok(other) => self.rest(now, Then::List, "list", format!("{other:?}"), out),
@@ -279,22 +298,43 @@ impl Follower {
     }
 
     fn list(&mut self, now: Now, out: &mut Vec<Output>) {
-        self.page_start = self.range.start.clone();
+        self.part = self.range.clone();
+        self.ahead = 1;
         self.expected = None;
         self.state = State::Listing { at: None, sent: now };
         out.push(Output::List(self.page(None)));
     }
 
-    fn next_page(&mut self, last: Vec<u8>, at: Revision, sent: Now, out: &mut Vec<Output>) {
-        self.page_start = last;
-        self.page_start.push(0);
-        self.state = State::Listing { at: Some(at), sent };
-        out.push(Output::List(self.page(Some(at))));
+    /// Goes on behind a page of so many keys; `last` is the last one, if the part holds more.
+    /// `false`: that was all.
+    fn pass(&mut self, count: usize, last: Option<Vec<u8>>) -> bool {
+        let more = last.is_some();
+        match last {
+            Some(last) => {
+                self.part.start = last;
+                self.part.start.push(0);
+            }
+            None if self.part.end == self.range.end => return false,
+            None => self.part.start = std::mem::take(&mut self.part.end),
+        }
+        if more {
+            self.ahead = (self.ahead / 2).max(1);
+        } else if count < PAGE_KEYS / 2 {
+            self.ahead = (self.ahead * 2).min(PAGE_RANGES_MAX);
+        }
+        // A part that was cut already is listed to its end.
+        if !more || self.part.end == self.range.end {
+            let border = self.borders.as_ref();
+            let border = border.and_then(|keys| keys.border(&self.part.start, self.ahead));
+            self.part.end = border
+                .filter(|border| *border < self.range.end)
+                .unwrap_or_else(|| self.range.end.clone());
+        }
+        true
     }
 
     fn page(&self, at: Option<Revision>) -> ListRequest {
-        let range = KeyRange { start: self.page_start.clone(), end: self.range.end.clone() };
-        ListRequest { range, limit: PAGE_KEYS, at, keys_only: false }
+        ListRequest { range: self.part.clone(), limit: PAGE_KEYS, at, keys_only: false }
     }
 
     fn open(&mut self, now: Now, ids: &mut u64, out: &mut Vec<Output>) {
@@ -482,5 +522,70 @@ mod tests {
         }
         assert!(waits[0] < Duration::from_millis(51) && waits[7] > Duration::from_secs(1));
         assert!(waits.iter().all(|wait| *wait <= BACKOFF_MAX));
+    }
+
+    /// Lists `held` as etcd would, and gives the pages, and the keys that etcd had to count.
+    fn list_all(keys: &Keys, held: &[Vec<u8>]) -> (usize, usize) {
+        let mut follower = Follower::of_all(keys);
+        let (mut ids, mut out) = (0, Vec::new());
+        follower.begin(at(0), &mut out);
+        let (mut pages, mut counted, mut listed) = (0, 0, Vec::new());
+        while let Some(Output::List(asked)) = out.pop() {
+            assert!(asked.range.start < asked.range.end, "{asked:?}");
+            let from = held.partition_point(|key| *key < asked.range.start);
+            let rest = &held[from..held.partition_point(|key| *key < asked.range.end)];
+            pages += 1;
+            counted += rest.len();
+            let page: Vec<KeyValue> = rest
+                .iter()
+                .take(asked.limit)
+                .map(|key| KeyValue { key: key.clone(), ..item("", 5) })
+                .collect();
+            listed.extend(page.iter().map(|item| item.key.clone()));
+            let more = rest.len() > page.len();
+            out.clear();
+            let answer = Answer::List { revision: Revision(7), items: page, more };
+            follower.listed(at(1), Ok(answer), &mut ids, &mut out);
+            // What follows the last page is a watch.
+            if !matches!(out.last(), Some(Output::List(_))) {
+                break;
+            }
+        }
+        assert_eq!(listed, held, "each key once, in order");
+        assert_eq!(opened_from(&out), Some(Revision(8)));
+        (pages, counted)
+    }
+
+    fn cluster(keys: &Keys, pools: &[(&str, usize)]) -> Vec<Vec<u8>> {
+        let mut held = vec![keys.build(&crate::keys::Key::Cluster)];
+        held.push(keys.build(&crate::keys::Key::Beat));
+        for (pool, tasks) in pools {
+            let pool = tocktower_core::ids::PoolName::parse(pool).unwrap();
+            for number in 0..*tasks {
+                let name = tocktower_core::ids::TaskName::parse(&format!("a/t{number}")).unwrap();
+                held.push(keys.build(&crate::keys::Key::Task(pool.clone(), name)));
+            }
+        }
+        held.sort();
+        held
+    }
+
+    #[test]
+    fn a_list_of_many_keys_is_cut_so_that_few_are_counted_more_than_a_few_times() {
+        let keys = Keys::new(crate::keys::PREFIX, tocktower_core::hash::RangeCount::DEFAULT);
+        for pools in [
+            &[("default", 100_000)][..],
+            &[("a-b", 30_000), ("a", 30_000), ("default", 3), ("z", 30_000)],
+            &[("default", 600_000)],
+        ] {
+            let held = cluster(&keys, pools);
+            let (pages, counted) = list_all(&keys, &held);
+            // A full page, or two that share a border; each pool begins with an open count.
+            assert!(pages <= held.len() / (PAGE_KEYS / 4) + 16 * pools.len(), "{pages}");
+            assert!(counted <= held.len() * (3 + pools.len()), "{counted}");
+        }
+        let small = cluster(&keys, &[("default", 900)]);
+        assert_eq!(list_all(&keys, &small).0, 1, "what fits a page is one page");
+        assert_eq!(list_all(&keys, &[]).0, 1);
     }
 }

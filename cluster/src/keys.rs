@@ -87,6 +87,20 @@ impl Keys {
         KeyRange::prefix(format!("{}pools/", self.prefix).as_bytes())
     }
 
+    /// The border that lies `ahead` ranges behind the one of this key, or that of its pool if
+    /// that comes first. `None`: the key lies in no range.
+    pub fn border(&self, key: &[u8], ahead: u32) -> Option<Vec<u8>> {
+        let pools = format!("{}pools/", self.prefix);
+        let mut parts = key.strip_prefix(pools.as_bytes())?.split(|byte| *byte == b'/');
+        let pool = PoolName::parse(std::str::from_utf8(parts.next()?).ok()?).ok()?;
+        let range = std::str::from_utf8(parts.next()?).ok()?;
+        let range = u32::from(u16::from_str_radix(range, 16).ok()?).saturating_add(ahead);
+        Some(match u16::try_from(range).map(RangeId) {
+            Ok(next) if range < self.ranges.get() => self.range(&pool, next).start,
+            Ok(_) | Err(_) => KeyRange::prefix(format!("{pools}{pool}/").as_bytes()).end,
+        })
+    }
+
     /// All tasks of a range, in the order of their names.
     pub fn tasks(&self, pool: &PoolName, range: RangeId) -> KeyRange {
         KeyRange::prefix(self.in_range(pool, range, "tasks/").as_bytes())
@@ -257,6 +271,25 @@ mod tests {
         let tasks = keys.tasks(&pool, keys.ranges().range_of(&task));
         assert!(tasks.contains(&keys.build(&Key::Task(pool, task.clone()))));
         assert!(!tasks.contains(&keys.build(&Key::Elsewhere(task))) && !tasks.contains(&claim));
+    }
+
+    #[test]
+    fn borders_lie_between_ranges_and_behind_the_last_one_of_a_pool() {
+        let keys = keys();
+        let border = |key: &str, ahead| {
+            let border = keys.border(format!("{PREFIX}{key}").as_bytes(), ahead)?;
+            Some(String::from_utf8(border).unwrap().strip_prefix(PREFIX).unwrap().to_owned())
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(border("pools/blue/0f/tasks/a/b\0", 1), some("pools/blue/10/"));
+        assert_eq!(border("pools/blue/10/", 32), some("pools/blue/30/"));
+        assert_eq!(border("pools/blue/f0/claim", 15), some("pools/blue/ff/"));
+        assert_eq!(border("pools/blue/f0/claim", 16), some("pools/blue0"));
+        assert_eq!(border("pools/blue/ff/claim", u32::MAX), some("pools/blue0"));
+        for outside in ["shared/beat", "pools/blue0", "pools/", "pools/blue/xy/claim", "zebra"] {
+            assert_eq!(border(outside, 1), None, "{outside}");
+        }
+        assert_eq!(keys.border(b"/elsewhere", 1), None);
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub async fn own(
     mut notes: mpsc::Receiver<Note>,
     mut stop: Stop,
 ) {
-    let follower = Follower::new(catalog.keys().all());
+    let follower = Follower::of_all(catalog.keys());
     let stream = port.watch(MESSAGES);
     let mut owner = Owner {
         catalog,
