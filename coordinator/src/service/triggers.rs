@@ -4,9 +4,9 @@
 //! with the same `Idempotency-Key` it is one trigger: the lower bits of its ulid come from the key,
 //! so a retry finds the first in the catalog while it waits, or in the history once it has run, for
 //! as long as a request is known again. If an agent is silent that may know of it, the retry is
-//! refused, since nobody can tell it from a new one. What is not caught are two of one key that are
-//! sent at the same moment through two coordinators: each looks before the other's is there, their
-//! ulids differ by the time, and both run. A retry comes after an answer was lost, which is later.
+//! refused, since nobody can tell it from a new one. Two of one key that are sent at the same
+//! moment through two coordinators are both written, since each looks before the other's is there;
+//! the holder of the range, where both arrive, ends the second as `duplicate_of` the first.
 //!
 //! With `wait` the answer comes when the run has ended: by the live feed, and by asking now and
 //! then, since a feed may have begun a moment too late.

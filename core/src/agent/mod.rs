@@ -36,6 +36,7 @@ mod runs;
 mod session;
 mod settle;
 mod take;
+mod triggers;
 mod weight;
 
 use desk::Desk;

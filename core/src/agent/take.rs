@@ -1,19 +1,18 @@
 //! Taking ranges: claiming what is vacant, taking up a claim that the watch delivered by the
 //! takeover table, and deriving the due entries of all its tasks.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
 use crate::agent::effect::{
-    Interest, KeyDelete, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
+    Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
 };
-use crate::agent::input::Trigger;
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
+use crate::agent::triggers::own_trigger;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Fence, RunId, RunKey, TaskNumber};
 use crate::ledger::takeover::{self, Verdict};
@@ -421,88 +420,6 @@ impl Range {
         } else {
             desk.wheel.put(entry);
         }
-    }
-
-    /// Triggers that have no run yet, or whose run was inherited without its task: read the task.
-    fn want_triggers(&mut self, desk: &mut Desk) {
-        if !self.triggers_new || !self.may_start(desk) {
-            return;
-        }
-        let asked: BTreeSet<RunId> = desk
-            .loads
-            .values()
-            .filter_map(|load| match load {
-                Load::Trigger { run, range, .. } if *range == self.id => Some(run.clone()),
-                _ => None,
-            })
-            .collect();
-        let mut room = self.room().saturating_sub(asked.len());
-        for trigger in self.copy.triggers.values() {
-            let name = trigger.task.clone();
-            let id = RunId::manual(name.clone(), trigger.ulid);
-            let known = self.open.get(&id).is_some_and(|run| run.task.is_some());
-            if known || asked.contains(&id) {
-                continue;
-            }
-            // At the bound new runs wait (L8).
-            if room == 0 {
-                return;
-            }
-            room -= 1;
-            let (range, holding) = (self.id, self.holding);
-            let load = Load::Trigger { range, holding, run: id };
-            desk.load(load, LoadRequest::Task { range, name });
-        }
-        self.triggers_new = false;
-    }
-
-    /// The task of a trigger was read: its run opens, or, without a task, its key is deleted.
-    pub(super) fn trigger_task(
-        &mut self,
-        desk: &mut Desk,
-        id: RunId,
-        found: Option<(TaskNumber, Arc<Task>)>,
-    ) {
-        let RunKey::Manual(ulid) = id.run else { return };
-        let Some(trigger) = self.copy.triggers.get(&(id.task.clone(), ulid)).cloned() else {
-            return;
-        };
-        if found.is_none() && self.copy.unreadable.contains(&id.task) {
-            return;
-        }
-        let Some((_, task)) = found else {
-            // Its task was deleted while it was made: the key is nobody's.
-            self.copy.triggers.remove(&(id.task.clone(), ulid));
-            self.open.remove(&id);
-            let key = RunKeyName::Trigger(id.task, ulid);
-            let delete = vec![KeyDelete { range: self.id, key, at: trigger.revision }];
-            desk.share(Call::Delete(delete.clone()), ShareRequest::Delete(delete));
-            return;
-        };
-        let range = self.id;
-        if let Some(run) = self.open.get_mut(&id) {
-            run.task = Some(task);
-            run.payload = trigger.payload.clone();
-            match run.stage {
-                Stage::Waiting { at } => {
-                    desk.timers.insert((at, range, id));
-                }
-                Stage::Ended { batch } => desk.done.push_back((batch, range, id)),
-                _ => self.turns = true,
-            }
-            return;
-        }
-        let mut run = OpenRun::new(task, trigger.asked_at, trigger.asked_at);
-        run.key = Some(own_trigger(&trigger));
-        run.payload = trigger.payload.clone();
-        self.meet_others(desk, id, run);
-    }
-}
-
-fn own_trigger(trigger: &Trigger) -> OwnKey {
-    OwnKey {
-        name: RunKeyName::Trigger(trigger.task.clone(), trigger.ulid),
-        revision: trigger.revision,
     }
 }
 

@@ -1,0 +1,127 @@
+//! Runs asked for by hand: a trigger's key becomes a run, and one request becomes one run.
+//!
+//! A trigger that is sent again with its `Idempotency-Key` has a ulid with the same end, and the
+//! coordinator that takes it in looks for the first one. Two that come through two coordinators at
+//! the same moment are both written, since neither sees the other; here, where both arrive, the
+//! second ends as a duplicate.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::agent::desk::{Call, Desk, Load};
+use crate::agent::effect::{KeyDelete, LoadRequest, RunKeyName, ShareRequest};
+use crate::agent::input::Trigger;
+use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::range::Range;
+use crate::ids::{RunId, RunKey, TaskNumber};
+use crate::run::RunState;
+use crate::run::life::Stage;
+use crate::task::Task;
+
+/// Of a ulid, what is not its time.
+const ULID_END: u128 = (1 << 80) - 1;
+
+impl Range {
+    /// Triggers that have no run yet, or whose run was inherited without its task: read the task.
+    pub(super) fn want_triggers(&mut self, desk: &mut Desk) {
+        if !self.triggers_new || !self.may_start(desk) {
+            return;
+        }
+        let asked: BTreeSet<RunId> = desk
+            .loads
+            .values()
+            .filter_map(|load| match load {
+                Load::Trigger { run, range, .. } if *range == self.id => Some(run.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut room = self.room().saturating_sub(asked.len());
+        for trigger in self.copy.triggers.values() {
+            let name = trigger.task.clone();
+            let id = RunId::manual(name.clone(), trigger.ulid);
+            let known = self.open.get(&id).is_some_and(|run| run.task.is_some());
+            if known || asked.contains(&id) {
+                continue;
+            }
+            // At the bound new runs wait (L8).
+            if room == 0 {
+                return;
+            }
+            room -= 1;
+            let (range, holding) = (self.id, self.holding);
+            let load = Load::Trigger { range, holding, run: id };
+            desk.load(load, LoadRequest::Task { range, name });
+        }
+        self.triggers_new = false;
+    }
+
+    /// The task of a trigger was read: its run opens, or, without a task, its key is deleted.
+    pub(super) fn trigger_task(
+        &mut self,
+        desk: &mut Desk,
+        id: RunId,
+        found: Option<(TaskNumber, Arc<Task>)>,
+    ) {
+        let RunKey::Manual(ulid) = id.run else { return };
+        let Some(trigger) = self.copy.triggers.get(&(id.task.clone(), ulid)).cloned() else {
+            return;
+        };
+        if found.is_none() && self.copy.unreadable.contains(&id.task) {
+            return;
+        }
+        let Some((_, task)) = found else {
+            // Its task was deleted while it was made: the key is nobody's.
+            self.copy.triggers.remove(&(id.task.clone(), ulid));
+            self.open.remove(&id);
+            let key = RunKeyName::Trigger(id.task, ulid);
+            let delete = vec![KeyDelete { range: self.id, key, at: trigger.revision }];
+            desk.share(Call::Delete(delete.clone()), ShareRequest::Delete(delete));
+            return;
+        };
+        let range = self.id;
+        if let Some(run) = self.open.get_mut(&id) {
+            run.task = Some(task);
+            run.payload = trigger.payload.clone();
+            match run.stage {
+                Stage::Waiting { at } => {
+                    desk.timers.insert((at, range, id));
+                }
+                Stage::Ended { batch } => desk.done.push_back((batch, range, id)),
+                _ => self.turns = true,
+            }
+            return;
+        }
+        let mut run = OpenRun::new(task, trigger.asked_at, trigger.asked_at);
+        run.key = Some(own_trigger(&trigger));
+        run.payload = trigger.payload.clone();
+        match self.asked_before(&trigger) {
+            None => self.meet_others(desk, id, run),
+            Some(earlier) => {
+                self.open.insert(id.clone(), run);
+                let reason = format!("duplicate_of {earlier}");
+                self.end_run(desk, &id, RunState::Skipped, Some(&reason));
+            }
+        }
+    }
+
+    /// The run of another trigger of the same request: one that was there before, or, where both
+    /// are new, the one with the lesser ulid, so that every holder takes the same.
+    fn asked_before(&self, trigger: &Trigger) -> Option<RunId> {
+        let of_task = |ulid| (trigger.task.clone(), ulid);
+        let others = self.copy.triggers.range(of_task(0)..=of_task(u128::MAX));
+        let same = |ulid: &u128| *ulid != trigger.ulid && (ulid ^ trigger.ulid) & ULID_END == 0;
+        others.map(|((_, ulid), _)| *ulid).filter(same).find_map(|ulid| {
+            let id = RunId::manual(trigger.task.clone(), ulid);
+            let runs = |run: &OpenRun| !run.ended() || run.attempt.number > 0;
+            let first = ulid < trigger.ulid || self.open.get(&id).is_some_and(runs);
+            first.then_some(id)
+        })
+    }
+}
+
+pub(super) fn own_trigger(trigger: &Trigger) -> OwnKey {
+    OwnKey {
+        name: RunKeyName::Trigger(trigger.task.clone(), trigger.ulid),
+        revision: trigger.revision,
+    }
+}
