@@ -60,7 +60,10 @@ pub enum DriverEffect {
     Cancel {
         ticket: Ticket,
     },
-    Report(Box<RunRecord>),
+    Report {
+        record: Box<RunRecord>,
+        ended: u64,
+    },
     Notice(Notice),
     /// A coordinator is there at this address, or is gone.
     Coordinator {
@@ -469,7 +472,9 @@ impl Driver {
             Effect::Load { load, request } => out.push(DriverEffect::Load { load, request }),
             Effect::Start(start) => out.push(DriverEffect::Start(start)),
             Effect::Cancel { ticket } => out.push(DriverEffect::Cancel { ticket }),
-            Effect::Report(record) => out.push(DriverEffect::Report(record)),
+            Effect::Report { record, ended } => {
+                out.push(DriverEffect::Report { record, ended });
+            }
             Effect::Notice(notice) => out.push(DriverEffect::Notice(notice)),
             Effect::Exit { reason } => out.push(DriverEffect::Exit { reason }),
         }

@@ -101,7 +101,8 @@ impl Reports {
         corrections(unstarted, open).for_each(|record| self.links.report(record));
     }
 
-    pub fn report(&mut self, record: RunRecord) {
+    /// `ended`: instants that have ended with it.
+    pub fn report(&mut self, record: RunRecord, ended: u64) {
         if record.state == RunState::Running
             && let [only] = &record.attempts[..]
             && let Some(micros) = record.lateness_micros
@@ -109,7 +110,7 @@ impl Reports {
         {
             self.starting.insert(ticket, Late { micros, by_policy: record.waited_by_policy });
         }
-        self.ended.count(record.state, record.span.map_or(1, |span| span.count));
+        self.ended.count(record.state, ended);
         self.links.report(record);
     }
 
@@ -299,7 +300,7 @@ mod tests {
         /// The core starts a run and reports it, in its order.
         fn start(&mut self, ticket: u64, ms: i64) {
             self.reports.started(&start(ticket, ms));
-            self.reports.report(record(ms, RunState::Running));
+            self.reports.report(record(ms, RunState::Running), 0);
         }
 
         fn known(&self, ms: i64) -> bool {

@@ -93,6 +93,10 @@ pub const REQUEST_KEPT: Duration = Duration::from_secs(15 * 60);
 pub const CATCH_UP_STARTS_PER_S: u64 = 200;
 /// Instants that were not run are counted up to here, then said to be at least that many.
 pub const SPAN_COUNT_MAX: u64 = 100_000;
+/// How long a span of such instants grows: history is found and forgotten by its first instant.
+pub const SPAN_LENGTH_MAX: Duration = Duration::from_secs(3_600);
+/// Spans that an agent lets grow: some 5 MB.
+pub const SPANS_GROWING_MAX: usize = 50_000;
 /// Runs of one task that wait behind another (overlap `queue`).
 pub const BEHIND_MAX: usize = 100;
 /// Entries that the near wheel holds at most.

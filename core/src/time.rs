@@ -8,6 +8,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// The grain of instants.
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+
 /// A moment on the wall clock, in microseconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Wall(i64);

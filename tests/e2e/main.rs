@@ -19,6 +19,7 @@ mod dev;
 mod fleet;
 mod leader;
 mod outage;
+mod policies;
 mod refusals;
 mod scripts;
 mod support;

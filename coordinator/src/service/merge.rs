@@ -50,6 +50,8 @@ fn united(one: RunRecord, other: RunRecord) -> RunRecord {
         (one, other) => one.or(other),
     };
     newer.request = newer.request.or(older.request);
+    // A span that a later holder began at the same instant may not have come as far.
+    newer.span = newer.span.into_iter().chain(older.span).max_by_key(|span| span.until);
     newer
 }
 

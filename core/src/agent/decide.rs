@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{LoadRequest, Notice, RunKeyName, StoreOp};
+use crate::agent::idle::{self, Ended};
 use crate::agent::input::DueLoaded;
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
@@ -20,16 +21,14 @@ use crate::ids::{RangeId, RunId, TaskNumber};
 use crate::limits;
 use crate::run::life::Stage;
 use crate::run::overlap::{self, Verdict};
-use crate::run::{RunState, Span, catchup};
+use crate::run::{RunState, catchup};
 use crate::task::{CatchUpPolicy, Task};
-use crate::time::Instant;
+use crate::time::{Instant, MILLISECOND};
 
 /// How far ahead due entries are in memory; well below a turn of the wheel.
 const HORIZON: Duration = Duration::from_secs(20);
 /// Entries of one read of the due index.
 const LOAD_LIMIT: usize = 5_000;
-
-const MILLISECOND: Duration = Duration::from_millis(1);
 
 impl Agent {
     /// The wall clock was set: derive the wheel again from what is in it and what the store holds.
@@ -209,7 +208,10 @@ impl Range {
             desk.near.remove(entry.number);
             return;
         }
-        let next = self.decide_recurring(desk, &task, &timed, instant, entry.due);
+        let next = match task.spec.paused {
+            true => self.decide_paused(desk, &task, &timed, entry.number, instant),
+            false => self.decide_recurring(desk, &task, &timed, instant, entry.due),
+        };
         self.queue_next(desk, entry.number, &timed, next, until);
     }
 
@@ -248,9 +250,6 @@ impl Range {
         due: Instant,
     ) -> Option<Instant> {
         let now = desk.now.wall;
-        if task.spec.paused {
-            return self.decide_paused(desk, task, timed, instant);
-        }
         if due.wall().plus(limits::ON_TIME) >= now {
             let run = OpenRun::new(task.clone(), instant, due);
             self.meet_others(desk, run_id(task, instant), run);
@@ -258,11 +257,12 @@ impl Range {
         }
         let plan = catchup::plan(&timed.timetable, task.spec.catch_up, instant, now);
         if let Some((first, span)) = plan.missed {
-            self.record_span(desk, task, first, span, RunState::Missed, OUTSIDE_WINDOW);
+            let (state, reason) = (RunState::Missed, OUTSIDE_WINDOW);
+            self.record_span(desk, &Ended { task, first, span, state, reason }, span.count);
         }
         if let Some((first, span)) = plan.superseded {
-            let reason = "catch-up: a later instant stands for it";
-            self.record_span(desk, task, first, span, RunState::Skipped, reason);
+            let (state, reason) = (RunState::Skipped, idle::SUPERSEDED);
+            self.record_span(desk, &Ended { task, first, span, state, reason }, span.count);
         }
         if let Some((first, last)) = plan.make_up {
             let mut run = OpenRun::new(task.clone(), first, timed.due(first));
@@ -280,37 +280,6 @@ impl Range {
             self.turns = true;
         }
         plan.next
-    }
-
-    /// A paused task keeps its place in the index: each of its instants ends by name.
-    fn decide_paused(
-        &mut self,
-        desk: &mut Desk,
-        task: &Arc<Task>,
-        timed: &Timed,
-        first: Instant,
-    ) -> Option<Instant> {
-        let until = desk.now.wall.instant().max(first);
-        let before = first.minus(MILLISECOND);
-        let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
-        self.record_span(desk, task, first, Span { until, count }, RunState::Skipped, "paused");
-        timed.timetable.next_after(until)
-    }
-
-    /// Instants of a version from `first` to `through` that must not start any more, and why.
-    pub(super) fn skip_instants(
-        &self,
-        desk: &mut Desk,
-        timed: &Timed,
-        (first, through): (Instant, Instant),
-        reason: &str,
-    ) {
-        let before = first.minus(MILLISECOND);
-        let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
-        if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
-            let (task, span) = (timed.task.clone(), Span { until: through, count });
-            self.record_span(desk, &task, first, span, RunState::Skipped, reason);
-        }
     }
 
     fn queue_next(
@@ -362,6 +331,9 @@ impl Range {
                 run.stage = Stage::Behind;
                 self.open.insert(id, run);
             }
+            Verdict::Skip(reason) if task.spec.one_shot_at().is_none() => {
+                self.skip_for_overlap(desk, &task, &run, reason);
+            }
             Verdict::Skip(reason) => {
                 self.open.insert(id.clone(), run);
                 self.end_run(desk, &id, RunState::Skipped, Some(reason));
@@ -381,24 +353,5 @@ impl Range {
                 self.turns = true;
             }
         }
-    }
-
-    /// One record for consecutive instants that ended without a run.
-    fn record_span(
-        &self,
-        desk: &mut Desk,
-        task: &Arc<Task>,
-        first: Instant,
-        span: Span,
-        state: RunState,
-        reason: &str,
-    ) {
-        let run = OpenRun::new(task.clone(), first, first);
-        let fence = self.fence().unwrap_or_default();
-        let mut record = run.record(desk, &run_id(task, first), fence, state);
-        record.reason = Some(reason.to_owned());
-        record.span = (span.count > 1).then_some(span);
-        desk.store(StoreOp::History(Box::new(record.clone())));
-        desk.report(record);
     }
 }

@@ -11,6 +11,7 @@ use crate::agent::effect::{
     StoreOp, Ticket,
 };
 use crate::agent::fleet::Fleet;
+use crate::agent::idle::Idle;
 use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
 use crate::agent::session::SessionWatch;
@@ -103,6 +104,7 @@ pub(crate) struct Desk {
     pub compaction: Compaction,
     pub wheel: Wheel,
     pub near: NearTasks,
+    pub idle: Idle,
     pub ready: Ready,
     /// Runs that go on at a time of their own.
     pub timers: BTreeSet<(Wall, RangeId, RunId)>,
@@ -149,6 +151,7 @@ impl Desk {
             compaction: Compaction::default(),
             wheel: Wheel::new(now.wall.instant()),
             near: NearTasks::default(),
+            idle: Idle::default(),
             ready: Ready::default(),
             timers: BTreeSet::new(),
             running: 0,
@@ -253,7 +256,13 @@ impl Desk {
     }
 
     pub fn report(&mut self, record: RunRecord) {
-        self.effects.push(Effect::Report(Box::new(record)));
+        let ended = u64::from(record.state.is_end());
+        self.report_ended(record, ended);
+    }
+
+    /// Of a span, with the number of its instants that were not told of before.
+    pub fn report_ended(&mut self, record: RunRecord, ended: u64) {
+        self.effects.push(Effect::Report { record: Box::new(record), ended });
     }
 
     pub fn store(&mut self, op: StoreOp) {

@@ -63,8 +63,12 @@ pub enum Effect {
     Cancel {
         ticket: Ticket,
     },
-    /// A run has changed, for those who watch.
-    Report(Box<RunRecord>),
+    /// A run has changed, for those who watch. `ended`: instants that have ended with it; a span
+    /// that grows is reported whole again and again.
+    Report {
+        record: Box<RunRecord>,
+        ended: u64,
+    },
     Notice(Notice),
     /// The agent has left, or cannot go on; the process ends.
     Exit {

@@ -25,6 +25,7 @@ mod desk;
 pub mod effect;
 mod fleet;
 mod handoff;
+mod idle;
 pub mod input;
 mod ledgering;
 mod near;

@@ -461,7 +461,7 @@ impl World {
                 }
                 DriverEffect::Start(start) => self.start(host, life, *start),
                 DriverEffect::Cancel { ticket } => self.finish(host, life, ticket, 1_000, true),
-                DriverEffect::Report(record) => self.truth.reported(&record, self.now),
+                DriverEffect::Report { record, .. } => self.truth.reported(&record, self.now),
                 DriverEffect::Exit { reason } => {
                     if matches!(reason, ExitReason::WentBack { .. }) {
                         let text = format!("h{host} believes that etcd went back: {reason:?}");

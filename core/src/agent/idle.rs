@@ -1,0 +1,218 @@
+//! Instants that end without a run: paused, outside the window, behind another run, edited late.
+//!
+//! Each of them ends by name, and together they may be very many: a task of every second that is
+//! paused for a day has 86,400. So they are told of as spans: one record for the first of them,
+//! with the last and their number. A backlog is one span at once; a task that is paused, or whose run
+//! outlasts many of its instants, has a span that grows instant by instant, the same row written
+//! again. The write at each instant stays: an instant is covered only once its end is on disk (L5).
+//!
+//! A growing span ends where its reason or the version of the task does, at a takeover, and after
+//! `SPAN_LENGTH_MAX`: history is found and forgotten by the first instant of a span.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::desk::Desk;
+use crate::agent::effect::StoreOp;
+use crate::agent::near::Timed;
+use crate::agent::open::OpenRun;
+use crate::agent::range::Range;
+use crate::agent::take::run_id;
+use crate::ids::{Fence, TaskNumber};
+use crate::limits;
+use crate::run::{RunState, Span};
+use crate::task::Task;
+use crate::time::{Instant, MILLISECOND, Mono, Now};
+
+/// How often spans that cannot grow any more are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) const SUPERSEDED: &str = "catch-up: a later instant stands for it";
+
+/// The spans that may grow, by version. Bounded: whoever finds no room has a row for each instant.
+#[derive(Debug, Default)]
+pub(crate) struct Idle {
+    spans: BTreeMap<TaskNumber, Growing>,
+    swept: Mono,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Growing {
+    first: Instant,
+    /// The instant that continues it.
+    next: Option<Instant>,
+    count: u64,
+    reason: &'static str,
+    /// Of the holder: one that took the range again begins a new one.
+    fence: Fence,
+}
+
+/// Instants of one version that end in the same way, without a run.
+pub(super) struct Ended<'a> {
+    pub task: &'a Arc<Task>,
+    pub first: Instant,
+    pub span: Span,
+    pub state: RunState,
+    pub reason: &'a str,
+}
+
+impl Range {
+    /// A paused task keeps its place in the index: each of its instants ends by name. Gives the
+    /// next one to decide.
+    pub(super) fn decide_paused(
+        &mut self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        timed: &Timed,
+        number: TaskNumber,
+        first: Instant,
+    ) -> Option<Instant> {
+        let until = desk.now.wall.instant().max(first);
+        let before = first.minus(MILLISECOND);
+        let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
+        let next = timed.timetable.next_after(until);
+        let (span, state, reason) = (Span { until, count }, RunState::Skipped, "paused");
+        self.end_in_span(desk, number, next, reason, Ended { task, first, span, state, reason });
+        next
+    }
+
+    /// An instant of a recurring task comes to nothing, since an earlier run goes on.
+    pub(super) fn skip_for_overlap(
+        &mut self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        run: &OpenRun,
+        reason: &'static str,
+    ) {
+        let first = run.instant;
+        let (span, state) = (Span { until: first, count: 1 }, RunState::Skipped);
+        let ended = Ended { task, first, span, state, reason };
+        let number = desk.near.named(self.id, &task.spec.name);
+        match number.and_then(|number| Some((number, desk.near.get(number)?.timed.clone()))) {
+            Some((number, timed)) => {
+                let next = timed.timetable.next_after(first);
+                self.end_in_span(desk, number, next, reason, ended);
+            }
+            None => self.record_span(desk, &ended, span.count),
+        }
+        // The next marks may not cover it yet: they are as old as the newest proof.
+        let owed = &mut self.writer.owed;
+        owed.through = owed.through.max(run.due);
+        owed.incarnation = owed.incarnation.max(task.incarnation);
+        self.writer.dirty = true;
+    }
+
+    /// Instants of a version from `first` to `through` that must not start any more, and why.
+    pub(super) fn skip_instants(
+        &self,
+        desk: &mut Desk,
+        timed: &Timed,
+        (first, through): (Instant, Instant),
+        reason: &str,
+    ) {
+        let before = first.minus(MILLISECOND);
+        let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
+        if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
+            let (task, span) = (&timed.task, Span { until: through, count });
+            let state = RunState::Skipped;
+            self.record_span(desk, &Ended { task, first, span, state, reason }, count);
+        }
+    }
+
+    /// Lets the task's span grow by these instants if they continue it, else begins another.
+    fn end_in_span(
+        &self,
+        desk: &mut Desk,
+        number: TaskNumber,
+        next: Option<Instant>,
+        reason: &'static str,
+        mut ended: Ended<'_>,
+    ) {
+        let (fence, more) = (self.fence().unwrap_or_default(), ended.span.count);
+        let known = desk.idle.spans.get(&number);
+        if let Some(known) = known.filter(|known| known.goes_on(&ended, reason, fence)) {
+            ended.first = known.first;
+            ended.span.count = known.count.saturating_add(more).min(limits::SPAN_COUNT_MAX);
+        }
+        let (first, count) = (ended.first, ended.span.count);
+        desk.idle.remember(number, Growing { first, next, count, reason, fence }, desk.now);
+        self.record_span(desk, &ended, more);
+    }
+
+    /// One record for consecutive instants that ended without a run, of which so many are new.
+    pub(super) fn record_span(&self, desk: &mut Desk, ended: &Ended<'_>, more: u64) {
+        let Ended { task, first, span, state, reason } = *ended;
+        let run = OpenRun::new(task.clone(), first, first);
+        let fence = self.fence().unwrap_or_default();
+        let mut record = run.record(desk, &run_id(task, first), fence, state);
+        record.reason = Some(reason.to_owned());
+        record.span = (span.count > 1).then_some(span);
+        desk.store(StoreOp::History(Box::new(record.clone())));
+        desk.report_ended(record, more);
+    }
+}
+
+impl Idle {
+    fn remember(&mut self, number: TaskNumber, span: Growing, now: Now) {
+        if now.mono.since(self.swept) >= SWEEP_EVERY {
+            self.swept = now.mono;
+            let from = now.wall.instant().minus(limits::SPAN_LENGTH_MAX);
+            self.spans.retain(|_, span| span.first >= from);
+        }
+        if self.spans.len() < limits::SPANS_GROWING_MAX || self.spans.contains_key(&number) {
+            self.spans.insert(number, span);
+        }
+    }
+}
+
+impl Growing {
+    fn goes_on(&self, ended: &Ended<'_>, reason: &str, fence: Fence) -> bool {
+        self.next == Some(ended.first)
+            && self.reason == reason
+            && self.fence == fence
+            && ended.span.until <= self.first.plus(limits::SPAN_LENGTH_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Wall;
+
+    fn at(s: i64) -> Instant {
+        Instant::from_millis(s * 1_000)
+    }
+
+    fn growing(first: i64, next: i64) -> Growing {
+        let (first, next) = (at(first), Some(at(next)));
+        Growing { first, next, count: 1, reason: "paused", fence: Fence::default() }
+    }
+
+    fn now(s: u64) -> Now {
+        let mono = Mono::from_micros(s * 1_000_000);
+        Now { wall: Wall::from_millis(i64::try_from(s * 1_000).unwrap()), mono }
+    }
+
+    #[test]
+    fn spans_that_cannot_grow_any_more_are_forgotten() {
+        let mut idle = Idle::default();
+        idle.remember(TaskNumber(1), growing(100, 101), now(100));
+        idle.remember(TaskNumber(2), growing(3_000, 3_001), now(3_000));
+        assert_eq!(idle.spans.len(), 2);
+        idle.remember(TaskNumber(2), growing(3_000, 3_801), now(3_800));
+        assert_eq!(idle.spans.keys().collect::<Vec<_>>(), [&TaskNumber(2)]);
+    }
+
+    #[test]
+    fn at_the_bound_only_those_that_are_known_grow() {
+        let mut idle = Idle::default();
+        let numbers = u64::try_from(limits::SPANS_GROWING_MAX).unwrap();
+        for number in 0..=numbers {
+            idle.remember(TaskNumber(number), growing(10, 11), now(10));
+        }
+        assert_eq!(idle.spans.len(), limits::SPANS_GROWING_MAX);
+        idle.remember(TaskNumber(0), growing(10, 12), now(11));
+        assert_eq!(idle.spans[&TaskNumber(0)].next, Some(at(12)));
+    }
+}
