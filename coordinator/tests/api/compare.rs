@@ -116,7 +116,7 @@ async fn what_the_watch_of_a_real_etcd_skipped_is_found_and_listed_again() {
     lost_and_mended(Etcd::connect(&etcd.endpoints(), EtcdOptions::default()).unwrap()).await;
 }
 
-const MANY: usize = 50_000;
+const MANY: usize = 300_000;
 
 /// How long a round takes without pauses, and how long a ghost is shown.
 #[tokio::test(flavor = "multi_thread")]
