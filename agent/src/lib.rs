@@ -10,6 +10,5 @@ mod notices;
 pub mod ready;
 mod reports;
 pub mod run;
-mod steady;
 pub mod store;
 pub mod waker;

@@ -20,6 +20,7 @@ use tocktower_core::agent::{Config, Rules, Stats};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey, Session};
 use tocktower_core::schedule::tz_database_version;
+use tocktower_core::steady::SteadyClock;
 use tocktower_core::time::{Mono, Now};
 use tocktower_proto::convert::decode_record;
 use tocktower_proto::store::ClusterRecord;
@@ -37,7 +38,6 @@ use crate::link::{
 use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, Troubles};
 use crate::reports::{Reports, watch_history};
-use crate::steady::SteadyClock;
 use crate::store::{
     OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
     TrimBudget, TrimClock,

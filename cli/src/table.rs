@@ -6,6 +6,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use tocktower_client::proto as v1;
+use tocktower_client::time::Timestamp as WireTime;
 use tocktower_client::{Agent, Pool, Range, Run, Task, json};
 
 use crate::when::{Clock, micros, timestamp};
@@ -100,22 +101,36 @@ pub fn run(run: &Run, clock: &Clock) -> Table {
 }
 
 pub fn agents(agents: &[Agent], clock: &Clock) -> Table {
-    let header =
-        ["AGENT", "POOL", "CONNECTED", "SINCE", "VERSION", "RANGES", "RUNNING", "QUEUED", "P99"];
+    let header = [
+        "AGENT",
+        "POOL",
+        "CONNECTED",
+        "SINCE",
+        "VERSION",
+        "RANGES",
+        "RUNNING",
+        "QUEUED",
+        "P99",
+        "ABSENT",
+    ];
     let mut table = table(&header);
+    let distance = |time: Option<&WireTime>| {
+        let time = time.and_then(timestamp);
+        time.map_or_else(|| "-".to_owned(), |time| clock.relative(time))
+    };
     for agent in agents {
         let counts = agent.counts.unwrap_or_default();
-        let since = agent.since.as_ref().and_then(timestamp);
         table.add_row([
             agent.name.clone(),
             agent.pool.clone(),
             if agent.connected { "yes" } else { "no" }.to_owned(),
-            since.map_or_else(|| "-".to_owned(), |since| clock.relative(since)),
+            distance(agent.since.as_ref()),
             dash(&agent.version),
             agent.ranges_held.to_string(),
             counts.running.to_string(),
             counts.queued.to_string(),
             micros(agent.lateness.map_or(0, |l| i64::try_from(l.p99_us).unwrap_or(i64::MAX))),
+            distance(agent.absent_since.as_ref()),
         ]);
     }
     table

@@ -1,12 +1,12 @@
 //! The calls on the fleet: agents, the pools they form, and who holds which range.
 //!
-//! All of them only look. They answer what one coordinator knows at the moment, which is why an
+//! All but one only look. They answer what one coordinator knows at the moment, which is why an
 //! agent is `connected` or not from the view of the one that was asked. None is paged: a fleet has
 //! some thousand agents, which fit one answer.
 
 use tocktower_proto::v1;
 
-use crate::client::{Client, fleet};
+use crate::client::{Client, Repeat, fleet};
 use crate::error::Error;
 use crate::read::Read;
 
@@ -37,6 +37,26 @@ impl Client {
         let answer = answer.await?;
         let value = answer.agent.ok_or(Error::Incomplete("agent"))?;
         Ok(Read { value, stale: answer.stale })
+    }
+
+    /// Forgets an agent that is gone for good: it is not shown any more, and lists of runs do not
+    /// miss its answer. One that comes back registers again.
+    ///
+    /// # Errors
+    /// `not_found`; `agent_alive` while it has a session or a link.
+    pub async fn forget_agent(&self, name: &str) -> Result<(), Error> {
+        let message = v1::ForgetAgentRequest { name: name.to_owned() };
+        let answer = self.call("the forgetting", Repeat::Harmless, |channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).forget_agent(request).await }
+        });
+        let answer = answer.await;
+        match answer.result {
+            Ok(_) => Ok(()),
+            // The answer of an earlier attempt was lost, and it had done its work.
+            Err(error) if error.is_not_found() && answer.maybe_done_before => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Every pool.

@@ -181,6 +181,7 @@ pub fn agent(agent: &v1::Agent) -> Agent {
         tz_version: agent.tz_version.clone(),
         session: agent.session.map(|session| session.revision),
         since: agent.since.as_ref().map(moment),
+        absent_since: agent.absent_since.as_ref().map(moment),
         counts: RunCounts {
             running: counts.running,
             queued: counts.queued,

@@ -154,6 +154,8 @@ impl AgentOps {
             pool: self.identity.pool.to_string(),
             labels: self.identity.labels.clone().into_iter().collect(),
             weight,
+            // It is here: what a coordinator has noted of its absence is over.
+            absent_since_us: None,
         };
         Op::Put { key, value: encode_record(&record), lease: None }
     }

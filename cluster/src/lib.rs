@@ -1,5 +1,6 @@
 //! The state that a fleet shares: the port to it with its two adapters, and the operations on it.
 
+pub mod absence;
 pub mod agents;
 pub mod commit;
 pub mod embedded;

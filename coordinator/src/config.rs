@@ -11,6 +11,7 @@ use tocktower_cluster::keys::PREFIX;
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::CoordinatorId;
 
+use crate::absence::ForgetRules;
 use crate::bootstrap::BootstrapError;
 use crate::catalog::Pace;
 
@@ -31,6 +32,8 @@ pub struct CoordinatorConfig {
     pub compact: bool,
     /// How fast its copy is compared with the shared state.
     pub compare: Pace,
+    /// When agents that are gone are forgotten.
+    pub forget: ForgetRules,
 }
 
 impl CoordinatorConfig {
@@ -45,6 +48,7 @@ impl CoordinatorConfig {
             insecure: false,
             compact: true,
             compare: Pace::default(),
+            forget: ForgetRules::default(),
         }
     }
 

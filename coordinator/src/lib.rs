@@ -2,14 +2,15 @@
 //! equal; none of them is needed for a run to start.
 //!
 //! From the inside out: `catalog` is a copy of the shared state, kept whole by one watch; `links`
-//! are the agents that dialled in; `feed` carries what changes to who follows; `service` decides on
-//! these, without a transport; `rest`, `grpc` and `ws` are thin coats over the services, on one
-//! port. This file ties them together, and stops them.
+//! are the agents that dialled in; `absence` forgets those that are gone for good; `feed` carries
+//! what changes to who follows; `service` decides on these, without a transport; `rest`, `grpc` and
+//! `ws` are thin coats over the services, on one port. This file ties all together, and stops it.
 //!
 //! Contract: [`Coordinator::start`] returns once the listener is open and the cluster is known.
 //! Reads are refused until the first list is whole (`/readyz` says when). [`Running::stopped`]
 //! returns when it ended by itself, which it does when the shared state was put back from a backup.
 
+mod absence;
 pub mod bootstrap;
 pub mod catalog;
 mod clock;
@@ -35,9 +36,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub use absence::ForgetRules;
 pub use catalog::{Pace, PutBack};
 pub use config::{CoordinatorConfig, StartError};
 
+use absence::Forgetter;
 use catalog::{Catalog, Comparer, Keeper, KeeperConfig, own};
 use feed::Feed;
 use links::{Interests, Links};
@@ -62,6 +65,7 @@ pub struct Running {
     keeper: JoinHandle<Result<(), PutBack>>,
     owner: JoinHandle<()>,
     comparer: JoinHandle<()>,
+    forgetter: JoinHandle<()>,
     ended: watch::Receiver<Option<PutBack>>,
 }
 
@@ -93,7 +97,7 @@ impl Coordinator {
             runs.clone(),
             metrics.clone(),
         );
-        let fleet = Fleet::new(catalog.clone(), links.clone());
+        let fleet = Fleet::new(catalog.clone(), links.clone(), port.clone());
         let app = Arc::new(Parts {
             tasks,
             runs,
@@ -128,12 +132,15 @@ impl Coordinator {
             config.compare,
         );
         let comparer = tokio::spawn(comparer.compare(stop.clone()));
+        let forgetter =
+            Forgetter::new(app.catalog.clone(), app.links.clone(), port.clone(), config.forget);
+        let forgetter = tokio::spawn(forgetter.look_after(stop.clone()));
         let keeper = Keeper::new(keeper, app.catalog.clone(), port, notes);
         let (ended_tx, ended) = watch::channel(None);
         let keeper = tokio::spawn(kept(keeper, stop.clone(), ended_tx));
         let server = tokio::spawn(serve(listener, app.clone(), config.id.to_string(), stop));
         tracing::info!(id = %config.id, %local_addr, cluster = cluster.id, "coordinator serves");
-        Ok(Running { local_addr, app, stopper, server, keeper, owner, comparer, ended })
+        Ok(Running { local_addr, app, stopper, server, keeper, owner, comparer, forgetter, ended })
     }
 }
 
@@ -179,6 +186,7 @@ impl Running {
             let _ = self.keeper.await;
             let _ = self.owner.await;
             let _ = self.comparer.await;
+            let _ = self.forgetter.await;
             let _ = self.server.await;
         };
         if tokio::time::timeout(DRAIN + Duration::from_secs(1), all).await.is_err() {

@@ -11,5 +11,6 @@ pub mod limits;
 pub mod ring;
 pub mod run;
 pub mod schedule;
+pub mod steady;
 pub mod task;
 pub mod time;

@@ -162,6 +162,9 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub compact: Option<String>,
+    /// An agent that was away for so long is forgotten [default: 30d]
+    #[arg(long, value_name = "DURATION")]
+    pub forget_agents_after: Option<String>,
     /// Lets a listener off the loopback start, without TLS or tokens [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]

@@ -5,7 +5,7 @@
 
 use anyhow::Context;
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
-use tocktower_coordinator::{Coordinator, CoordinatorConfig as DaemonConfig, Pace};
+use tocktower_coordinator::{Coordinator, CoordinatorConfig as DaemonConfig, ForgetRules, Pace};
 use tocktower_core::hash::RangeCount;
 use tokio::sync::oneshot;
 
@@ -48,5 +48,6 @@ fn daemon_config(config: CoordinatorConfig) -> DaemonConfig {
         insecure: config.insecure,
         compact: config.compact,
         compare: Pace::default(),
+        forget: ForgetRules { after: config.forget_agents_after, ..ForgetRules::default() },
     }
 }

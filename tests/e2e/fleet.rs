@@ -112,6 +112,31 @@ async fn a_run_that_ended_seconds_before_a_kill_is_settled_and_not_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_gone_is_missed_until_it_is_forgotten_and_can_come_back() {
+    let _turn = alone().await;
+    let mut fleet = Fleet::start(2, 1).await;
+    let incomplete = async |fleet: &Fleet| {
+        let page = fleet.api().get("/v1/runs").await.ok();
+        page["incomplete"].as_array().cloned().unwrap_or_default()
+    };
+    let forget = ["agent", "forget", "a0"];
+    let refused = fleet.api().tock(&forget);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && told.contains("agent_alive"), "{refused:?}");
+    fleet.agents[0].kill();
+    fleet.held_by(&["a1"]).await;
+    assert_eq!(incomplete(&fleet).await, ["a0"]);
+    assert_eq!(fleet.api().tock_json(&forget)["forgotten"], true);
+    assert_eq!(incomplete(&fleet).await, [""; 0]);
+    let listed = fleet.api().tock_json(&["agent", "list"]);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+    fleet.agents[0].spawn();
+    fleet.agents[0].ready().await;
+    fleet.held_by(&["a0", "a1"]).await;
+    assert_eq!(incomplete(&fleet).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_coordinator_loses_no_create_that_it_has_acknowledged() {
     let _turn = alone().await;
     let mut fleet = Fleet::start(1, 2).await;

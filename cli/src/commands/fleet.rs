@@ -1,9 +1,10 @@
 //! `tock agent …`, `tock pool …` and `tock range …`.
 //!
-//! They show what one coordinator knows at the moment. Tables have what one looks for first; the
-//! JSON forms have everything, and so has the view of a single agent, which is printed as YAML for
-//! people, too: a table of one row with twenty columns helps nobody.
+//! All but one show what one coordinator knows at the moment. Tables have what one looks for first;
+//! the JSON forms have everything, and so has the view of a single agent, which is printed as YAML
+//! for people, too: a table of one row with twenty columns helps nobody.
 
+use serde_json::json;
 use tocktower_client::{Read, json};
 
 use super::warn_if_stale;
@@ -33,6 +34,13 @@ pub async fn agent(command: AgentCommand, context: &mut Context<'_>) -> anyhow::
                 let text = serde_yaml_ng::to_string(&shown).map_err(std::io::Error::other)?;
                 printer.line(text.trim_end())
             })?;
+        }
+        AgentCommand::Forget { agent } => {
+            client.forget_agent(&agent).await?;
+            let shown = json!({ "agent": agent, "forgotten": true });
+            context
+                .printer
+                .answer(&shown, |printer| printer.line(&format!("agent {agent} forgotten")))?;
         }
     }
     Ok(Outcome::Done)

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::KeyValue;
-use tocktower_core::ids::{Epoch, PoolName, Revision, TaskName};
+use tocktower_core::ids::{AgentName, Epoch, PoolName, Revision, TaskName};
 use tocktower_core::task::Task;
 use tocktower_core::time::Mono;
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 pub use compare::{Comparer, Pace};
 pub use keeper::{Keeper, KeeperConfig, PutBack};
 pub use owner::{Note, own};
-pub use state::{Claim, LedgerGist, Member, State};
+pub use state::{Claim, Kept, LedgerGist, Member, State};
 pub use tasks::{Copied, Glance, Stored, Tasks, Unreadable};
 
 use crate::clock;
@@ -150,8 +150,17 @@ impl Catalog {
 
     /// Takes a task away that a service has just deleted, unless the watch is past it already.
     pub fn deleted(&self, pool: &PoolName, name: &TaskName, at: Revision) {
+        self.gone(&Key::Task(pool.clone(), name.clone()), at);
+    }
+
+    /// Takes an agent's record away that a service has just deleted.
+    pub fn forgot(&self, agent: &AgentName, at: Revision) {
+        self.gone(&Key::Agent(agent.clone()), at);
+    }
+
+    fn gone(&self, key: &Key, at: Revision) {
         let keys = &self.inner.keys;
-        let key = keys.build(&Key::Task(pool.clone(), name.clone()));
+        let key = keys.build(key);
         let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
         if self.standing().delivered < at {
             state.delete(keys, clock::mono(), &key, at, &mut Vec::new());

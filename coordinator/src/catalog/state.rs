@@ -31,6 +31,13 @@ pub struct Member {
     pub session: Session,
 }
 
+/// What outlives an agent's session.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kept {
+    pub record: store::AgentRecord,
+    pub revision: Revision,
+}
+
 /// Who holds a range.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {
@@ -66,7 +73,7 @@ pub struct State {
     pub tasks: Tasks,
     pub departed: Departed,
     pub members: BTreeMap<AgentName, Member>,
-    pub agents: BTreeMap<AgentName, store::AgentRecord>,
+    pub agents: BTreeMap<AgentName, Kept>,
     pub coordinators: BTreeMap<CoordinatorId, store::CoordinatorRecord>,
     pub claims: BTreeMap<(PoolName, RangeId), Claim>,
     pub ledgers: BTreeMap<(PoolName, RangeId), LedgerGist>,
@@ -139,7 +146,10 @@ impl State {
                 changes.push(What::Agent(agent));
             }
             Key::Agent(agent) => {
-                self.agents.insert(agent.clone(), decode_record(bytes)?);
+                // Of a version that cannot be read the one before tells nothing.
+                self.agents.remove(&agent);
+                let kept = Kept { record: decode_record(bytes)?, revision: item.mod_revision };
+                self.agents.insert(agent.clone(), kept);
                 changes.push(What::Agent(agent));
             }
             Key::Coordinator(id) => {

@@ -45,10 +45,18 @@ impl FleetService for FleetApi {
         &self,
         request: Request<v1::GetAgentRequest>,
     ) -> Answer<v1::GetAgentResponse> {
-        let name = AgentName::parse(&request.into_inner().name);
-        let name = name.map_err(|error| bad("name", error.to_string()))?;
+        let name = agent_name(&request.into_inner().name)?;
         let Read { value, stale } = self.app.fleet.agent(&name).map_err(refused)?;
         Ok(Response::new(v1::GetAgentResponse { agent: Some(agent(value)), stale }))
+    }
+
+    async fn forget_agent(
+        &self,
+        request: Request<v1::ForgetAgentRequest>,
+    ) -> Answer<v1::ForgetAgentResponse> {
+        let name = agent_name(&request.into_inner().name)?;
+        self.app.fleet.forget(&name).await.map_err(refused)?;
+        Ok(Response::new(v1::ForgetAgentResponse {}))
     }
 
     async fn list_pools(&self, _: Request<v1::ListPoolsRequest>) -> Answer<v1::ListPoolsResponse> {
@@ -66,6 +74,10 @@ impl FleetService for FleetApi {
         let ranges = value.into_iter().map(range).collect();
         Ok(Response::new(v1::ListRangesResponse { ranges, stale }))
     }
+}
+
+fn agent_name(text: &str) -> Result<AgentName, Status> {
+    AgentName::parse(text).map_err(|error| bad("name", error.to_string()))
 }
 
 fn pool(text: &str) -> Result<Option<PoolName>, Status> {
@@ -101,6 +113,7 @@ fn agent(view: AgentView) -> v1::Agent {
         lateness: view.link.as_ref().map(|link| lateness(&link.lateness.merged())),
         ranges_held: view.ranges_held,
         write_pressure: stats.is_some_and(|stats| stats.write_pressure),
+        absent_since: view.absent_since.map(values::timestamp),
     }
 }
 

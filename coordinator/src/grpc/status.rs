@@ -32,7 +32,7 @@ pub fn code_of(code: Code) -> GrpcCode {
         }
         Code::NotFound => GrpcCode::NotFound,
         Code::AlreadyExists => GrpcCode::AlreadyExists,
-        Code::AlreadyDue | Code::AlreadyEnded | Code::RevisionConflict => {
+        Code::AlreadyDue | Code::AlreadyEnded | Code::AgentAlive | Code::RevisionConflict => {
             GrpcCode::FailedPrecondition
         }
         Code::TooLarge | Code::RateLimited => GrpcCode::ResourceExhausted,

@@ -1,6 +1,7 @@
 //! Whose clock is wrong? A coordinator that finds an agent's clock off tells it what it finds of
 //! the others: if most of them agree with the coordinator, the agent is the odd one out; if not,
-//! the coordinator may be.
+//! the coordinator may be. By the same count a coordinator tells whether to believe its own clock
+//! where it would forget something by it.
 //!
 //! Two counters for all links, and each link's own part in them, so that a measurement costs the
 //! same with ten agents and with ten thousand. They are counted apart and may be one measurement
@@ -16,6 +17,15 @@ use tocktower_core::limits;
 pub struct Clocks {
     measured: AtomicUsize,
     off: AtomicUsize,
+}
+
+impl Clocks {
+    /// Most of the linked agents that were measured agree with this coordinator, and there are any.
+    pub fn agree(&self) -> bool {
+        let (measured, off) =
+            (self.measured.load(Ordering::Relaxed), self.off.load(Ordering::Relaxed));
+        measured.saturating_sub(off) * 2 > measured
+    }
 }
 
 /// One link's part; it ends with the link.
@@ -77,6 +87,21 @@ mod tests {
         links[3].take(GOOD);
         assert!(links[0].take(OFF), "of three others two agree");
         assert!(!links[1].take(GOOD), "of three others one agrees");
+    }
+
+    #[test]
+    fn a_coordinator_believes_its_clock_while_most_agents_agree() {
+        let clocks = Arc::new(Clocks::default());
+        assert!(!clocks.agree(), "there is nobody to agree with");
+        let mut links: Vec<Measured> = (0..3).map(|_| Measured::new(Arc::clone(&clocks))).collect();
+        links[0].take(GOOD);
+        assert!(clocks.agree());
+        links[1].take(OFF);
+        assert!(!clocks.agree(), "one of two");
+        links[2].take(GOOD);
+        assert!(clocks.agree(), "two of three");
+        links.clear();
+        assert!(!clocks.agree());
     }
 
     #[test]

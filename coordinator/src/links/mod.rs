@@ -187,6 +187,15 @@ impl Links {
         Some(info)
     }
 
+    pub fn has(&self, agent: &AgentName) -> bool {
+        self.table().contains_key(agent)
+    }
+
+    /// Whether most of the agents whose clocks were measured agree with this coordinator's.
+    pub fn agree_on_the_time(&self) -> bool {
+        self.clocks.agree()
+    }
+
     pub fn count(&self) -> usize {
         self.table().len()
     }

@@ -6,6 +6,7 @@
 //! second way to read them would.
 
 use axum::extract::State;
+use axum::response::IntoResponse;
 use http::StatusCode;
 use tocktower_core::ids::{AgentName, PoolName};
 use tocktower_proto::json::{self, AgentList, PoolList, RangeList};
@@ -42,10 +43,26 @@ pub async fn agents(State(app): State<App>, call: Call) -> Answer {
 )]
 pub async fn agent(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
-    let name = AgentName::parse(call.part("agent"));
-    let name = name.map_err(|error| Failure::bad("agent", error.to_string()))?;
-    let Read { value, stale } = app.fleet.agent(&name)?;
+    let Read { value, stale } = app.fleet.agent(&agent_name(&call)?)?;
     Ok(answer(StatusCode::OK, &AgentShown { agent: shapes::agent(value), stale }))
+}
+
+/// Forgets an agent that is gone for good: it is not shown any more, and lists of runs do not miss
+/// its answer. Refused while it has a session or a link; one that comes back registers again.
+#[utoipa::path(
+    delete, path = "/v1/agents/{agent}", tag = "fleet",
+    params(("agent" = String, Path,)),
+    responses(
+        (status = 204, description = "Forgotten"),
+        (status = 404, body = json::Problem), (status = 409, body = json::Problem),
+    )
+)]
+pub async fn forget(State(app): State<App>, call: Call) -> Answer {
+    call.query(&[])?;
+    let name = agent_name(&call)?;
+    call.nothing().await?;
+    app.fleet.forget(&name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Pools, by name.
@@ -78,6 +95,10 @@ pub async fn ranges(State(app): State<App>, call: Call) -> Answer {
         page(ranges, |range| format!("{}/{}", range.pool, range.id), &query)?;
     let items = ranges.into_iter().map(shapes::range).collect();
     Ok(answer(StatusCode::OK, &RangeList { items, next_cursor, stale }))
+}
+
+fn agent_name(call: &Call) -> Result<AgentName, Failure> {
+    AgentName::parse(call.part("agent")).map_err(|error| Failure::bad("agent", error.to_string()))
 }
 
 fn pool(query: &Query<'_>) -> Result<Option<PoolName>, Failure> {

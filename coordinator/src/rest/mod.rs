@@ -85,7 +85,7 @@ pub fn router(app: App, grpc: Router) -> Router {
         .route(&of(run, "/output"), get(runs::output))
         .route(&of(run, "/cancel"), post(runs::cancel))
         .route("/v1/agents", get(fleet::agents))
-        .route("/v1/agents/{agent}", get(fleet::agent))
+        .route("/v1/agents/{agent}", get(fleet::agent).delete(fleet::forget))
         .route("/v1/pools", get(fleet::pools))
         .route("/v1/ranges", get(fleet::ranges))
         .route("/v1/watch", get(ws::watch))

@@ -24,7 +24,7 @@ use crate::ws;
         tasks::pause, tasks::resume, tasks::trigger, tasks::upcoming, tasks::preview,
         batch::create,
         runs::list_all, runs::list_of_task, runs::get, runs::cancel, runs::output,
-        fleet::agents, fleet::agent, fleet::pools, fleet::ranges,
+        fleet::agents, fleet::agent, fleet::forget, fleet::pools, fleet::ranges,
         ws::watch,
         health::healthz, health::readyz, health::metrics, health::openapi,
     ),

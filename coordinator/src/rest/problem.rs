@@ -20,7 +20,9 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::InvalidRequest => StatusCode::BAD_REQUEST,
         Code::InvalidTask => StatusCode::BAD_REQUEST,
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::AlreadyExists | Code::AlreadyDue | Code::AlreadyEnded => StatusCode::CONFLICT,
+        Code::AlreadyExists | Code::AlreadyDue | Code::AlreadyEnded | Code::AgentAlive => {
+            StatusCode::CONFLICT
+        }
         Code::RevisionConflict => StatusCode::PRECONDITION_FAILED,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,

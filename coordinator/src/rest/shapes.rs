@@ -161,6 +161,7 @@ pub fn agent(view: AgentView) -> json::Agent {
         tz_version: view.tz_version,
         session: view.session.map(|session| session.revision.0),
         since: view.since.map(json::format_wall),
+        absent_since: view.absent_since.map(json::format_wall),
         counts: json::RunCounts {
             running: open.map_or(0, |stats| stats.running),
             queued: open.map_or(0, |stats| stats.queued),

@@ -76,7 +76,8 @@ pub(super) async fn ask(
         let agents = state
             .agents
             .iter()
-            .filter(|(agent, record)| in_pool(&record.pool) && !state.members.contains_key(*agent));
+            .filter(|(_, kept)| in_pool(&kept.record.pool))
+            .filter(|(agent, _)| !state.members.contains_key(*agent));
         let down = agents.map(|(agent, _)| agent).filter(|agent| !linked.contains(*agent));
         (names(silent), names(down))
     });

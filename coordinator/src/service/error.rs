@@ -11,7 +11,7 @@ use tocktower_cluster::commit::CommitError;
 use tocktower_cluster::port::PortError;
 use tocktower_cluster::tasks::{AnswerError, TooLarge};
 use tocktower_cluster::triggers::PayloadTooLarge;
-use tocktower_core::ids::{NameError, Revision, TaskName};
+use tocktower_core::ids::{AgentName, NameError, Revision, TaskName};
 use tocktower_core::limits;
 use tocktower_core::run::RunState;
 use tocktower_core::task::{EditError, FieldError};
@@ -27,6 +27,7 @@ pub enum Code {
     AlreadyExists,
     AlreadyDue,
     AlreadyEnded,
+    AgentAlive,
     RevisionConflict,
     TooLarge,
     RateLimited,
@@ -41,13 +42,14 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 18] = [
         Code::InvalidRequest,
         Code::InvalidTask,
         Code::NotFound,
         Code::AlreadyExists,
         Code::AlreadyDue,
         Code::AlreadyEnded,
+        Code::AgentAlive,
         Code::RevisionConflict,
         Code::TooLarge,
         Code::RateLimited,
@@ -69,6 +71,7 @@ impl Code {
             Code::AlreadyExists => "already_exists",
             Code::AlreadyDue => "already_due",
             Code::AlreadyEnded => "already_ended",
+            Code::AgentAlive => "agent_alive",
             Code::RevisionConflict => "revision_conflict",
             Code::TooLarge => "too_large",
             Code::RateLimited => "rate_limited",
@@ -332,19 +335,45 @@ impl Fault for RunError {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum FleetError {
     #[error("there is no agent {0}")]
-    NotFound(String),
+    NotFound(AgentName),
+    #[error("agent {0} has a session: it can be forgotten once it has stopped")]
+    Alive(AgentName),
+    #[error("agent {0} is connected to this coordinator: it can be forgotten once it has stopped")]
+    Linked(AgentName),
+    #[error("the agent comes and goes faster than it can be forgotten; try again")]
+    Contended,
     #[error("this coordinator has not read the shared state yet")]
     NotReady,
+    #[error("whether it was done is not known; look at the agent before sending it again")]
+    OutcomeUnknown,
+    #[error("the shared state cannot be written to")]
+    Store(#[source] PortError),
+    #[error("the shared state gave an answer that does not fit")]
+    Answer(#[from] AnswerError),
+}
+
+impl From<PortError> for FleetError {
+    fn from(error: PortError) -> FleetError {
+        match error {
+            PortError::Unknown(_) => FleetError::OutcomeUnknown,
+            error => FleetError::Store(error),
+        }
+    }
 }
 
 impl Fault for FleetError {
     fn code(&self) -> Code {
         match self {
             FleetError::NotFound(_) => Code::NotFound,
+            FleetError::Alive(_) | FleetError::Linked(_) => Code::AgentAlive,
+            FleetError::Contended => Code::RevisionConflict,
             FleetError::NotReady => Code::NotReady,
+            FleetError::OutcomeUnknown => Code::OutcomeUnknown,
+            FleetError::Store(error) if error.retryable() => Code::StoreUnavailable,
+            FleetError::Store(_) | FleetError::Answer(_) => Code::Internal,
         }
     }
 }

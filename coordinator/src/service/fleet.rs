@@ -1,13 +1,16 @@
 //! The fleet as it stands: agents, the pools they form, and who holds which range.
 //!
 //! What outlives a session, the session, and what the link tells are three sources for one agent;
-//! each fills what it knows. An agent that is down is still shown, with what was kept of it.
-//! Nothing is asked of anybody: this is the catalog beside the links, so it answers when nobody
-//! else does.
+//! each fills what it knows. An agent that is down is still shown, with what was kept of it, until
+//! it is forgotten: by hand, which is the one write here, or by time (`absence`). Reads ask nobody:
+//! this is the catalog beside the links, so it answers when nobody else does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tocktower_cluster::absence::{self, Forgot};
+use tocktower_cluster::port::{Port, PortError, Request};
 use tocktower_core::ids::{AgentName, Fence, PoolName, RangeId, Session};
 use tocktower_core::ring::Ring;
 use tocktower_core::time::{Instant, Wall};
@@ -17,11 +20,17 @@ use super::look::Read;
 use crate::catalog::{Catalog, Member, State};
 use crate::links::{LinkInfo, Links};
 
+/// A write that takes longer is given up.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+/// How often an agent's record may change under who forgets it.
+const ROUNDS_MAX: usize = 4;
+
 /// The fleet service. Cheap to clone.
 #[derive(Clone)]
 pub struct Fleet {
     catalog: Catalog,
     links: Links,
+    port: Arc<dyn Port>,
 }
 
 /// All that is known of an agent.
@@ -36,6 +45,8 @@ pub struct AgentView {
     /// `None`: it has no session, so it is down or cut off.
     pub session: Option<Session>,
     pub since: Option<Wall>,
+    /// Since when it has had no session, where that is known.
+    pub absent_since: Option<Wall>,
     /// `None`: it has no link to this coordinator.
     pub link: Option<Arc<LinkInfo>>,
     /// By its claims.
@@ -67,8 +78,8 @@ pub struct RangeView {
 }
 
 impl Fleet {
-    pub fn new(catalog: Catalog, links: Links) -> Fleet {
-        Fleet { catalog, links }
+    pub fn new(catalog: Catalog, links: Links, port: Arc<dyn Port>) -> Fleet {
+        Fleet { catalog, links, port }
     }
 
     /// All agents, or those of a pool, by name.
@@ -96,10 +107,37 @@ impl Fleet {
                 || links.contains_key(name);
             match known {
                 true => Ok(view(state, &links, &held(state), name)),
-                false => Err(FleetError::NotFound(name.to_string())),
+                false => Err(FleetError::NotFound(name.clone())),
             }
         });
         found.map(|agent| self.read(agent))
+    }
+
+    /// Forgets an agent that is gone for good. One with a link is refused as well: it is there, and
+    /// would be shown by it at once.
+    pub async fn forget(&self, name: &AgentName) -> Result<(), FleetError> {
+        self.ready()?;
+        if self.links.has(name) {
+            return Err(FleetError::Linked(name.clone()));
+        }
+        let known = self.catalog.look(|state| state.agents.get(name).map(|kept| kept.revision));
+        let mut seen = known.unwrap_or_default();
+        for _ in 0..ROUNDS_MAX {
+            let txn = absence::forget(self.catalog.keys(), name, seen);
+            let answer = tokio::time::timeout(WRITE_WITHIN, self.port.call(Request::Txn(txn)));
+            let late = |_| Err(PortError::Unknown(format!("no answer within {WRITE_WITHIN:?}")));
+            match absence::read_forget(&answer.await.unwrap_or_else(late)?)? {
+                Forgot::Done { revision } => {
+                    self.catalog.forgot(name, revision);
+                    tracing::info!(agent = %name, "the agent is forgotten, as was asked for");
+                    return Ok(());
+                }
+                Forgot::NotThere => return Err(FleetError::NotFound(name.clone())),
+                Forgot::Alive => return Err(FleetError::Alive(name.clone())),
+                Forgot::Changed { now } => seen = now,
+            }
+        }
+        Err(FleetError::Contended)
     }
 
     pub fn pools(&self) -> Result<Read<Vec<PoolView>>, FleetError> {
@@ -189,7 +227,7 @@ fn members_of<'a>(
 /// Pools that have agents, tasks or claims.
 fn pools(state: &State) -> BTreeSet<PoolName> {
     let of_members = state.members.values().map(|member| member.record.pool.as_str());
-    let of_agents = state.agents.values().map(|agent| agent.pool.as_str());
+    let of_agents = state.agents.values().map(|kept| kept.record.pool.as_str());
     let mut pools: BTreeSet<PoolName> =
         of_members.chain(of_agents).filter_map(|pool| PoolName::parse(pool).ok()).collect();
     pools.extend(state.tasks.per_pool().into_keys());
@@ -212,7 +250,9 @@ fn view(
     name: &AgentName,
 ) -> AgentView {
     let member = state.members.get(name);
-    let kept = state.agents.get(name);
+    let kept = state.agents.get(name).map(|kept| &kept.record);
+    // A session that lives says more than what was noted before it began.
+    let absent_since = kept.filter(|_| member.is_none()).and_then(|kept| kept.absent_since_us);
     let link = links.get(name).cloned();
     let record = member.map(|member| &member.record);
     let pool = record.map(|record| record.pool.clone()).or(kept.map(|kept| kept.pool.clone()));
@@ -230,6 +270,7 @@ fn view(
         tz_version: record.map(|r| r.tz_version.clone()).or(tz_version).unwrap_or_default(),
         session: member.map(|member| member.session),
         since: record.map(|record| Wall::from_micros(record.since_us)),
+        absent_since: absent_since.map(Wall::from_micros),
         link,
         ranges_held: held.get(name).copied().unwrap_or(0),
     }

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use super::error::{Code, Fault, TaskError};
 use super::requests;
 use super::runs::Runs;
-use crate::catalog::{Catalog, Written};
+use crate::catalog::{Catalog, Kept, Written};
 use crate::clock;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -204,7 +204,8 @@ impl Tasks {
     fn warnings(&self, spec: &Spec) -> Vec<Warning> {
         let pool = &spec.pool;
         let known = self.catalog.look(|state| {
-            state.agents_in(pool) > 0 || state.agents.values().any(|a| a.pool == pool.as_str())
+            let kept = |kept: &Kept| kept.record.pool == pool.as_str();
+            state.agents_in(pool) > 0 || state.agents.values().any(kept)
         });
         if known {
             return Vec::new();

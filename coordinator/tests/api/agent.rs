@@ -24,7 +24,7 @@ use tonic::transport::Channel;
 
 use crate::harness::{Api, until};
 
-/// How far its clock is ahead.
+/// How far its clock is ahead, until it sets it.
 pub const AHEAD_US: i64 = 5_000_000;
 
 #[derive(Default)]
@@ -36,6 +36,8 @@ struct Told {
     stopped: u32,
     /// Questions are heard and not answered.
     silent: bool,
+    /// Its clock is right from now on.
+    on_time: bool,
     /// Questions are kept, to be answered when it lets go.
     holding: bool,
     held: Vec<v1::Query>,
@@ -171,6 +173,11 @@ impl Agent {
         self.told.lock().unwrap().silent = false;
     }
 
+    /// Has the right time from the next measurement on.
+    pub fn sets_its_clock(&self) {
+        self.told.lock().unwrap().on_time = true;
+    }
+
     /// Keeps questions from now on, until it lets go of them.
     pub fn holds(&self) {
         self.told.lock().unwrap().holding = true;
@@ -251,7 +258,8 @@ async fn answer(
     .unwrap();
     match message {
         Down::ClockProbe(probe) => {
-            let time = now_us + AHEAD_US;
+            let ahead_us = if told.lock().unwrap().on_time { 0 } else { AHEAD_US };
+            let time = now_us + ahead_us;
             let answer = v1::ClockAnswer {
                 probe_id: probe.probe_id,
                 sent_us: probe.sent_us,

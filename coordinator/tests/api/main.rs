@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test tells, and fails by a panic")]
 
+mod absence;
 mod agent;
 mod harness;
 

@@ -24,6 +24,9 @@ pub struct Agent {
     /// When the session began.
     #[schema(format = DateTime)]
     pub since: Option<String>,
+    /// Since when it has had no session, where that is known.
+    #[schema(format = DateTime)]
+    pub absent_since: Option<String>,
     pub counts: RunCounts,
     /// How far its clock is ahead of the coordinator's.
     pub clock_offset_us: Option<i64>,

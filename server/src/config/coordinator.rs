@@ -1,6 +1,7 @@
 //! `tocktower coordinator`: a server of the client API.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::CoordinatorId;
@@ -9,6 +10,11 @@ use super::read::Reader;
 use super::{listen, values};
 use crate::args::CoordinatorArgs;
 use crate::host;
+
+/// An hour of maintenance must not make a host forgotten.
+const ABSENCE_MIN: Duration = Duration::from_secs(3_600);
+/// Ten years: in effect never. The longest that agents keep history, too.
+const ABSENCE_MAX: Duration = Duration::from_secs(3_660 * 86_400);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoordinatorConfig {
@@ -21,6 +27,8 @@ pub struct CoordinatorConfig {
     pub ranges: Option<RangeCount>,
     pub prefix: String,
     pub compact: bool,
+    /// How long an agent is absent before it is forgotten.
+    pub forget_agents_after: Duration,
     /// Someone has said that the network in front of the listener is theirs.
     pub insecure: bool,
 }
@@ -33,6 +41,9 @@ pub fn read(reader: &mut Reader, args: &CoordinatorArgs) -> Option<CoordinatorCo
     let ranges = reader.optional("ranges", &args.ranges, values::ranges);
     let prefix = reader.value("prefix", &args.prefix, "/tocktower/v1/", values::prefix);
     let compact = reader.value("compact", &args.compact, "true", values::truth);
+    let absence = values::duration(ABSENCE_MIN, ABSENCE_MAX);
+    let forget = &args.forget_agents_after;
+    let forget_agents_after = reader.value("forget-agents-after", forget, "30d", absence);
     let insecure = reader.value("insecure", &args.insecure, "false", values::truth);
     if etcd.is_empty() && !reader.refused("etcd") {
         reader.missing("etcd", "the members of etcd are needed, as http://<host>:<port>");
@@ -52,6 +63,7 @@ pub fn read(reader: &mut Reader, args: &CoordinatorArgs) -> Option<CoordinatorCo
         ranges,
         prefix: prefix?,
         compact: compact?,
+        forget_agents_after: forget_agents_after?,
         insecure: insecure?,
     })
 }

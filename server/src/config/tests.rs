@@ -173,6 +173,20 @@ fn ranges_are_a_power_of_two() {
 }
 
 #[test]
+fn an_absence_that_is_forgotten_is_no_shorter_than_an_hour() {
+    let line = "tocktower coordinator --id a --etcd http://127.0.0.1:2379";
+    let after = |line: &str| match nothing().load(line).map(|loaded| loaded.config) {
+        Ok(Config::Coordinator(config)) => config.forget_agents_after,
+        _ => panic!("not taken"),
+    };
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    assert_eq!(after(line), days(30));
+    assert_eq!(after(&format!("{line} --forget-agents-after 7d")), days(7));
+    let text = nothing().refused(&format!("{line} --forget-agents-after 59m"));
+    assert!(text.contains("a duration from 1h to 3660d is allowed"), "{text}");
+}
+
+#[test]
 fn a_list_can_be_repeated_or_separated_by_commas() {
     let config = nothing().agent(" --label rack=b2,role=web --label tier=1");
     assert_eq!(config.labels.len(), 3);

@@ -1,28 +1,30 @@
 //! Whether the wall clock has been believed for long enough to forget by it.
 //!
-//! What a wrong clock makes the agent start or put off can be made good; what it makes it forget
-//! is gone. A host may boot with its clock years ahead and be set right seconds later, and until
-//! then nothing looks wrong: the core believes a clock that moves evenly. So forgetting waits until
-//! the core has believed the clock for some minutes and the clock has not jumped meanwhile. The
-//! jump is looked for here too, since the core may have believed it again between two looks.
+//! What a wrong clock makes a daemon start or put off can be made good; what it makes it forget is
+//! gone. A host may boot with its clock years ahead and be set right seconds later, and until then
+//! nothing looks wrong: a clock that moves evenly is believed. So forgetting waits until the clock
+//! has been believed for some minutes and has not jumped meanwhile. The jump is looked for here
+//! too, since a clock may be believed again between two looks.
+//!
+//! Agents forget history by it, coordinators forget agents.
 
 use std::time::Duration;
 
-use tocktower_core::limits;
-use tocktower_core::time::{Mono, Now};
+use crate::limits;
+use crate::time::{Mono, Now};
 
 /// How long the clock must have been believed. Time synchronization sets a clock that is off
 /// within this after it has come up.
-const STEADY_AFTER: Duration = Duration::from_secs(5 * 60);
+pub const STEADY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug, Default)]
-pub(crate) struct SteadyClock {
+pub struct SteadyClock {
     /// Since when, and by how much the wall clock was ahead of the boot clock at the last look.
     believed: Option<(Mono, i64)>,
 }
 
 impl SteadyClock {
-    /// A look at the clocks, at least each few seconds. `verified`: the core believes them.
+    /// A look at the clocks, at least each few seconds. `verified`: they are believed.
     pub fn look(&mut self, now: Now, verified: bool) {
         let ahead = ahead(now);
         let since = match self.believed {
@@ -32,11 +34,15 @@ impl SteadyClock {
         self.believed = verified.then_some((since, ahead));
     }
 
+    /// For how long it has been believed; `None`: it is not, or has jumped since the last look.
+    pub fn believed_for(&self, now: Now) -> Option<Duration> {
+        let (since, before) = self.believed?;
+        (ahead(now).abs_diff(before) <= jump()).then(|| now.mono.since(since))
+    }
+
     /// Whether what the clock says may be forgotten by.
     pub fn steady(&self, now: Now) -> bool {
-        self.believed.is_some_and(|(since, before)| {
-            ahead(now).abs_diff(before) <= jump() && now.mono.since(since) >= STEADY_AFTER
-        })
+        self.believed_for(now).is_some_and(|span| span >= STEADY_AFTER)
     }
 }
 
@@ -50,9 +56,8 @@ fn jump() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use tocktower_core::time::Wall;
-
     use super::*;
+    use crate::time::Wall;
 
     const YEARS_MS: i64 = 5 * 365 * 86_400_000;
 
