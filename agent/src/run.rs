@@ -468,7 +468,7 @@ impl Shell {
                 DriverEffect::Cancel { ticket } => {
                     self.executors.cancel(Ticket(ticket.0));
                 }
-                DriverEffect::Report(record) => self.reports.report(*record),
+                DriverEffect::Report(record) => self.reports.report(Arc::unwrap_or_clone(record)),
                 DriverEffect::Coordinator { id, address } => {
                     self.reports.links.set_coordinator(id, address);
                 }

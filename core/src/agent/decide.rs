@@ -299,7 +299,7 @@ impl Range {
 
     /// Instants of a version from `first` to `through` that must not start any more, and why.
     pub(super) fn skip_instants(
-        &self,
+        &mut self,
         desk: &mut Desk,
         timed: &Timed,
         (first, through): (Instant, Instant),
@@ -385,7 +385,7 @@ impl Range {
 
     /// One record for consecutive instants that ended without a run.
     fn record_span(
-        &self,
+        &mut self,
         desk: &mut Desk,
         task: &Arc<Task>,
         first: Instant,
@@ -393,12 +393,14 @@ impl Range {
         state: RunState,
         reason: &str,
     ) {
+        // Until a ledger covers it a takeover would decide it again. What is yet to come is not
+        // waited for: a final ledger could not cover it.
+        self.writer.owes(span.until.min(desk.now.wall.instant()), task.incarnation);
         let run = OpenRun::new(task.clone(), first, first);
         let fence = self.fence().unwrap_or_default();
         let mut record = run.record(desk, &run_id(task, first), fence, state);
         record.reason = Some(reason.to_owned());
         record.span = (span.count > 1).then_some(span);
-        desk.store(StoreOp::History(Box::new(record.clone())));
-        desk.report(record);
+        desk.end(record);
     }
 }

@@ -2,6 +2,7 @@
 //! queue, and the effects and the store batch that are being gathered.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::agent::Config;
 use crate::agent::clock::{ClockWatch, Offset, Standing};
@@ -113,6 +114,9 @@ pub(crate) struct Desk {
     pub calls: BTreeMap<CallId, Call>,
     pub loads: BTreeMap<LoadId, Load>,
     pub synced: BatchNumber,
+    /// Ends whose batch is not answered: their rows of history cannot be read yet. Shared with the
+    /// batches that the store has before it, and so bounded by its queue.
+    pub unwritten: VecDeque<(BatchNumber, Arc<RunRecord>)>,
     /// Ended one-shots and triggers whose key is to be deleted once their end is on disk.
     pub done: VecDeque<(BatchNumber, RangeId, RunId)>,
     pub last_sync: Mono,
@@ -157,6 +161,7 @@ impl Desk {
             calls: BTreeMap::new(),
             loads: BTreeMap::new(),
             synced: BatchNumber(0),
+            unwritten: VecDeque::new(),
             done: VecDeque::new(),
             last_sync: now.mono,
             leaving: None,
@@ -252,8 +257,26 @@ impl Desk {
         self.effects.push(Effect::Notice(notice));
     }
 
-    pub fn report(&mut self, record: RunRecord) {
-        self.effects.push(Effect::Report(Box::new(record)));
+    pub fn report(&mut self, record: impl Into<Arc<RunRecord>>) {
+        self.effects.push(Effect::Report(record.into()));
+    }
+
+    /// The end of a run, for history and for those who watch.
+    pub fn end(&mut self, record: RunRecord) {
+        let record = Arc::new(record);
+        self.keep(Arc::clone(&record));
+        self.report(record);
+    }
+
+    /// The end of a run, for history alone. It can be asked for from now on.
+    pub fn keep(&mut self, record: Arc<RunRecord>) {
+        self.unwritten.push_back((self.batch(), Arc::clone(&record)));
+        self.ops.push(StoreOp::History(record));
+    }
+
+    /// A batch, and with it every one before, is in the store: what it says can be read there.
+    pub fn written(&mut self, batch: BatchNumber) {
+        while self.unwritten.pop_front_if(|(number, _)| *number <= batch).is_some() {}
     }
 
     pub fn store(&mut self, op: StoreOp) {

@@ -64,7 +64,7 @@ pub enum Effect {
         ticket: Ticket,
     },
     /// A run has changed, for those who watch.
-    Report(Box<RunRecord>),
+    Report(Arc<RunRecord>),
     Notice(Notice),
     /// The agent has left, or cannot go on; the process ends.
     Exit {
@@ -261,7 +261,7 @@ pub enum StoreOp {
         range: RangeId,
         run: RunId,
     },
-    History(Box<RunRecord>),
+    History(Arc<RunRecord>),
     Output {
         run: RunId,
         attempt: Attempt,
