@@ -417,9 +417,9 @@ impl Shell {
             LinkCommand::ClockOffset { coordinator, offset } => {
                 Some(DriverInput::ClockOffset { coordinator, offset })
             }
-            LinkCommand::OpenRuns(answer) => {
+            LinkCommand::Unstored(answer) => {
                 // Who asked may have gone away.
-                let _ = answer.send(self.driver.open_runs());
+                let _ = answer.send(self.driver.unstored_runs());
                 None
             }
             LinkCommand::Provisional(mut records, answer) => {

@@ -78,8 +78,6 @@ pub(super) const ANSWER_RUNS_MAX: usize = 10_000;
 pub(super) const ANSWER_RUNS_DEFAULT: usize = 100;
 /// Runs of one query that names them.
 pub(super) const NAMED_RUNS_MAX: usize = 1_000;
-/// A run that is not found may just have ended: it is looked for once more after this.
-pub(super) const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// Data of one chunk of output.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Attempts of one run whose output is looked for.
@@ -88,8 +86,6 @@ pub(super) const OUTPUT_LOOKS_MAX: usize = 16;
 /// pauses from the first to the second of these.
 pub(super) const LOOK_PAUSE_MIN: Duration = Duration::from_millis(20);
 pub(super) const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Looks that even a run which nobody knows gets: right after its end it is nowhere for a moment.
-pub(super) const LOOKS_MIN: u32 = 3;
 /// How long in all, if the asker does not follow, and if it does.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const LOOK_FOLLOWING: Duration = Duration::from_secs(60);

@@ -76,8 +76,9 @@ pub enum LinkCommand {
     /// What a coordinator says of this clock, as the core takes it. A measurement with a long round
     /// trip, or of the clock before it was set, is not passed on.
     ClockOffset { coordinator: CoordinatorId, offset: Offset },
-    /// Every run that has not ended here.
-    OpenRuns(oneshot::Sender<Vec<RunRecord>>),
+    /// What the history does not tell yet: every run that has not ended here, and those whose end
+    /// is on its way to the disk.
+    Unstored(oneshot::Sender<Vec<RunRecord>>),
     /// Rows of history, to come back with `provisional` as it is now. The loop may add the runs
     /// that are open; they are merged by run, the higher fence first.
     Provisional(Vec<RunRecord>, oneshot::Sender<Vec<RunRecord>>),

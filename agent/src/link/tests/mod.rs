@@ -352,7 +352,7 @@ fn take(told: &Mutex<Told>, command: LinkCommand) {
     match command {
         LinkCommand::CancelRun(run) => told.cancelled.push(run),
         LinkCommand::ClockOffset { offset, .. } => told.offsets.push(offset.micros),
-        LinkCommand::OpenRuns(reply) => {
+        LinkCommand::Unstored(reply) => {
             let _ = reply.send(told.open.clone());
         }
         LinkCommand::Provisional(mut rows, reply) => {
