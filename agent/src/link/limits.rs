@@ -55,6 +55,19 @@ pub(super) const BATCH_WITHIN: Duration = Duration::from_millis(50);
 /// Filters of one interest; beyond that everything is delivered, which costs less.
 pub(super) const FILTERS_MAX: usize = 256;
 
+/// Ends that were told as provisional and are not settled yet, over all links, and their size:
+/// three seconds of ten thousand a second, while ledgers follow within two. Then those that have
+/// waited longest for a look are let go.
+pub(super) const UNSETTLED_MAX: usize = 32_768;
+pub(super) const UNSETTLED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of them so many are looked at in one turn of the agent's loop: half a millisecond of its time.
+pub(super) const SETTLE_LOOKS_MAX: usize = 512;
+/// Looks at one of them, about one a second. The largest ledger is written once in a minute; what
+/// is not settled after ten is let go.
+pub(super) const SETTLE_ROUNDS_MAX: u32 = 600;
+/// Followers are told of what was let go once in so many rounds: each takes a fresh snapshot then.
+pub(super) const UNTOLD_ROUNDS: u32 = 10;
+
 /// Queries of one link that are under way, without those that follow output.
 pub(super) const QUERIES_MAX: usize = 32;
 /// Followers of output on one link. They stay for as long as a run does, mostly waiting, so that
@@ -95,6 +108,9 @@ const _: () = assert!(PAUSE_MIN.as_millis() < PAUSE_MAX.as_millis());
 const _: () = assert!(LEAVE_WITHIN.as_millis() < SHUTDOWN_WITHIN.as_millis());
 const _: () = assert!(BATCH_RUNS_MAX <= EVENTS_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < EVENTS_BYTES_MAX);
+const _: () = assert!(EVENTS_MAX < UNSETTLED_MAX);
+const _: () = assert!(UNSETTLED_BYTES_MAX / UNSETTLED_MAX >= 512);
+const _: () = assert!(UNTOLD_ROUNDS < SETTLE_ROUNDS_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(PAGE_RUNS_MIN < PAGE_RUNS_MAX);
 const _: () = assert!(ANSWER_RUNS_DEFAULT < ANSWER_RUNS_MAX);

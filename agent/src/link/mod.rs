@@ -26,6 +26,7 @@ mod stats;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,7 @@ pub use history::{History, HistoryError, HistoryPage, HistoryRuns, PageMark};
 pub use live::{Live, LiveRuns};
 pub use metrics::LinkMetrics;
 pub use stats::{EndedRuns, LatenessMeter, LinkStats};
+pub use unsettled::Telling;
 
 use dial::Dial;
 use feed::Feeds;
@@ -158,7 +160,14 @@ impl LinksHandle {
 
     /// A run as it is after a change. Costs one look at an atomic while nobody wants to know.
     pub fn report(&self, run: RunRecord) {
-        self.shared.feeds.report(run);
+        if self.wanted() {
+            self.shared.feeds.report(&Arc::new(run));
+        }
+    }
+
+    /// For the loop, which has one: tells changes as `report` does, and later what was settled.
+    pub fn telling(&self) -> Telling {
+        Telling::new(Arc::clone(&self.shared.feeds))
     }
 
     /// Whether `report` has anybody to tell, for a caller that would have to make the record.

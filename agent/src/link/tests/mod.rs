@@ -9,6 +9,7 @@ mod lives;
 mod outputs;
 mod queries;
 mod stored;
+mod unsettled;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
