@@ -6,6 +6,7 @@
 //! advances once for all of them: that is where batches come from.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tocktower_cluster::agents::AgentOps;
@@ -19,7 +20,7 @@ use tocktower_core::agent::effect::{
     Ticket,
 };
 use tocktower_core::agent::input::{Committed, Input, LoadAnswer, Offset, RangeNews, SharedNews};
-use tocktower_core::agent::{Agent, Config, Stats, Wake};
+use tocktower_core::agent::{Agent, Config, Settled, Stats, Wake};
 use tocktower_core::ids::{CoordinatorId, RangeId, Revision, RunId, Session};
 use tocktower_core::run::{Finished, RunRecord};
 use tocktower_core::time::{Mono, Now};
@@ -61,7 +62,7 @@ pub enum DriverEffect {
         ticket: Ticket,
     },
     Report {
-        record: Box<RunRecord>,
+        record: Arc<RunRecord>,
         ended: u64,
     },
     Notice(Notice),
@@ -186,8 +187,18 @@ impl Driver {
         self.core.provisional(record)
     }
 
+    pub fn settled(&self, record: &RunRecord) -> Settled {
+        self.core.settled(record)
+    }
+
     pub fn open_runs(&self) -> Vec<RunRecord> {
         self.core.open_runs().collect()
+    }
+
+    /// What the store cannot tell yet: runs that have not ended here, and those whose end is on its
+    /// way to the disk.
+    pub fn unstored_runs(&self) -> Vec<RunRecord> {
+        self.core.open_runs().chain(self.core.unwritten_runs().cloned()).collect()
     }
 
     fn take(&mut self, now: Now, input: DriverInput, out: &mut Vec<DriverEffect>) {

@@ -135,14 +135,14 @@ mod tests {
         let (senders, mut inlets) = inlets();
         senders.answer(3 * STEP_MAX);
         senders.unstarted(7);
-        senders.commands.try_send(LinkCommand::OpenRuns(oneshot::channel().0)).unwrap();
+        senders.commands.try_send(LinkCommand::Unstored(oneshot::channel().0)).unwrap();
         senders.disk.send_replace(Disk { space: None, below_reserve: true });
         senders.leave.try_send(Duration::from_secs(3)).unwrap();
         let mut taken = Gathered::default();
         inlets.next(ASLEEP, &mut taken).await;
         assert_eq!(taken.answers.len(), STEP_MAX, "the others want their turn");
         assert!(matches!(&taken.inputs[..], [DriverInput::Unstarted { ticket: Ticket(7) }]));
-        assert!(matches!(&taken.commands[..], [LinkCommand::OpenRuns(_)]));
+        assert!(matches!(&taken.commands[..], [LinkCommand::Unstored(_)]));
         assert_eq!(taken.disk_free, Some(false));
         assert_eq!(taken.deadlines, [Duration::from_secs(3)]);
     }

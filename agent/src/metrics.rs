@@ -271,7 +271,7 @@ impl Table {
         self.total("link_events", "Run events sent", |now| load(&now.links.events_sent));
         let help = "Run events that a later one of the same run replaced";
         self.total("link_events_merged", help, |now| load(&now.links.events_merged));
-        let help = "Run events left out since a link was too slow";
+        let help = "Run events left out: a link was too slow, or an end may be settled elsewhere";
         self.total("link_events_missed", help, |now| load(&now.links.events_missed));
         self.total("link_queries", "Queries received", |now| load(&now.links.queries));
         self.count("link_queries_open", "Queries that go on", |now| load(&now.links.queries_open));

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::driver::DriverInput;
 use crate::exec::{Executors, StartRun, Ticket};
-use crate::link::{EndedRuns, LatenessMeter, LinkStats, LinksHandle, LiveRuns};
+use crate::link::{EndedRuns, LatenessMeter, LinkStats, LinksHandle, LiveRuns, Telling};
 use crate::metrics::Lateness;
 use crate::store::Store;
 
@@ -27,6 +27,7 @@ const HISTORY_EVERY: Duration = Duration::from_secs(2);
 
 pub(crate) struct Reports {
     pub links: LinksHandle,
+    pub telling: Telling,
     pub live: Arc<LiveRuns>,
     pub lateness: LatenessMeter,
     /// For the metrics, without the starts that their task's own policy put off.
@@ -57,6 +58,7 @@ impl Reports {
         kept_ranges: watch::Receiver<Vec<u8>>,
     ) -> Reports {
         Reports {
+            telling: links.telling(),
             links,
             live,
             lateness,
@@ -101,8 +103,9 @@ impl Reports {
         corrections(unstarted, open).for_each(|record| self.links.report(record));
     }
 
-    /// `ended`: instants that have ended with it.
-    pub fn report(&mut self, record: RunRecord, ended: u64) {
+    /// A change of a run, each once; that an end is settled is no change. `ended`: instants that have
+    /// ended with it.
+    pub fn report(&mut self, record: Arc<RunRecord>, ended: u64) {
         if record.state == RunState::Running
             && let [only] = &record.attempts[..]
             && let Some(micros) = record.lateness_micros
@@ -111,7 +114,7 @@ impl Reports {
             self.starting.insert(ticket, Late { micros, by_policy: record.waited_by_policy });
         }
         self.ended.count(record.state, ended);
-        self.links.report(record);
+        self.telling.changed(record);
     }
 
     /// Counts the starts that have begun meanwhile; of those that end sooner, their end tells.
@@ -300,7 +303,7 @@ mod tests {
         /// The core starts a run and reports it, in its order.
         fn start(&mut self, ticket: u64, ms: i64) {
             self.reports.started(&start(ticket, ms));
-            self.reports.report(record(ms, RunState::Running), 0);
+            self.reports.report(Arc::new(record(ms, RunState::Running)), 0);
         }
 
         fn known(&self, ms: i64) -> bool {

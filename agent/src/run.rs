@@ -338,6 +338,7 @@ impl Shell {
         store_thread: StoreThread,
     ) -> Ended {
         let ended = self.run(inlets, first).await;
+        self.reports.telling.close(|run| self.driver.settled(run));
         // Whatever the reason was, nothing that was started here goes on unsupervised: whoever
         // takes over would repeat it beside itself.
         let (cancelled, ()) =
@@ -376,7 +377,9 @@ impl Shell {
             if let Some(ended) = self.perform(effects).await {
                 return ended;
             }
-            if stats_at <= at.mono {
+            let second = stats_at <= at.mono;
+            self.reports.telling.look_again(second, |run| self.driver.settled(run));
+            if second {
                 stats_at = at.mono.plus(STATS_EVERY);
                 self.publish(at);
             }
@@ -411,21 +414,24 @@ impl Shell {
         Ok(inputs)
     }
 
-    fn command(&self, command: LinkCommand) -> Option<DriverInput> {
+    fn command(&mut self, command: LinkCommand) -> Option<DriverInput> {
         match command {
             LinkCommand::CancelRun(run) => Some(DriverInput::CancelRun { run }),
             LinkCommand::ClockOffset { coordinator, offset } => {
                 Some(DriverInput::ClockOffset { coordinator, offset })
             }
-            LinkCommand::OpenRuns(answer) => {
+            LinkCommand::Unstored(answer) => {
+                let records = self.driver.unstored_runs();
+                self.reports.telling.shown(&records);
                 // Who asked may have gone away.
-                let _ = answer.send(self.driver.open_runs());
+                let _ = answer.send(records);
                 None
             }
             LinkCommand::Provisional(mut records, answer) => {
                 for record in &mut records {
                     record.provisional = self.driver.provisional(record);
                 }
+                self.reports.telling.shown(&records);
                 let _ = answer.send(records);
                 None
             }
@@ -468,7 +474,7 @@ impl Shell {
                 DriverEffect::Cancel { ticket } => {
                     self.executors.cancel(Ticket(ticket.0));
                 }
-                DriverEffect::Report { record, ended } => self.reports.report(*record, ended),
+                DriverEffect::Report { record, ended } => self.reports.report(record, ended),
                 DriverEffect::Coordinator { id, address } => {
                     self.reports.links.set_coordinator(id, address);
                 }

@@ -37,7 +37,8 @@ pub enum WatchEvent {
     /// All runs as they are now; takes the place of whatever was known. Comes first, after each
     /// `Lagged`, and when another server had to be asked.
     Snapshot(Vec<Run>),
-    /// A run as it is after a change.
+    /// A run as it is after a change. An end comes at once, with `provisional`, and once more
+    /// without it when the run is settled.
     Changed { seq: u64, run: Box<Run> },
     /// The reader was too slow and missed so many changes; a snapshot follows.
     Lagged { missed: u64 },

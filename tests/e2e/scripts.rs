@@ -123,14 +123,24 @@ async fn a_watch_gives_a_snapshot_and_then_each_change_within_a_second() {
         seq = number;
         let run = &event["run"];
         assert_eq!(run["run_id"], run_id, "{event}");
-        states.push((run["state"].as_str().unwrap_or_default().to_owned(), asked.elapsed()));
-        if run["state"] == "succeeded" {
+        let mut state = run["state"].as_str().unwrap_or_default().to_owned();
+        if run["state"] == "succeeded" && run["provisional"] != true {
+            assert!(states.iter().any(|(seen, _)| *seen == state), "told at once: {states:?}");
+            state = "settled".to_owned();
+        }
+        states.push((state, asked.elapsed()));
+        if states.last().is_some_and(|(state, _)| state == "settled") {
             break;
         }
     }
     println!("a trigger and what was seen of it: {states:?}");
     let when = |state: &str| states.iter().find(|(seen, _)| seen == state).map(|(_, at)| *at);
     let (running, ended) = (when("running").expect("it ran"), when("succeeded").expect("ended"));
+    let settled = when("settled").expect("settled");
     assert!(running < Duration::from_secs(1), "{states:?}");
     assert!(ended < Duration::from_millis(300) + Duration::from_secs(1), "{states:?}");
+    assert!(settled < ended + Duration::from_secs(5), "{states:?}");
+    let (_, part) = run_id.as_str().and_then(|id| id.split_once('@')).expect("an id");
+    let run = fleet.api().get(&format!("{task}/runs/{part}")).await.ok();
+    assert_eq!((&run["state"], &run["provisional"]), (&json!("succeeded"), &json!(false)));
 }

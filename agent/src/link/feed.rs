@@ -34,15 +34,49 @@ impl Feeds {
         self.interested().load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn report(&self, run: RunRecord) {
-        if !self.wanted() {
-            return;
-        }
-        let run = Arc::new(run);
+    /// Says whether anybody wanted it.
+    pub(super) fn report(&self, run: &Arc<RunRecord>) -> bool {
+        let mut wanted = false;
         for feed in self.lock().iter() {
-            let missed = feed.offer(&run);
-            LinkMetrics::add(&self.metrics.events_missed, missed);
+            if let Some(missed) = feed.offer(run) {
+                wanted = true;
+                LinkMetrics::add(&self.metrics.events_missed, missed);
+            }
         }
+        wanted
+    }
+
+    /// Whether anybody wants events of this run.
+    pub(super) fn want(&self, run: &RunId) -> bool {
+        self.lock().iter().any(|feed| feed.lock().wanted.has(run))
+    }
+
+    /// Nobody will be told how this run goes on: noted for those who want to know.
+    pub(super) fn leave_untold(&self, run: &RunId) {
+        for feed in self.lock().iter() {
+            let mut waiting = feed.lock();
+            if waiting.wanted.has(run) {
+                waiting.untold += 1;
+                LinkMetrics::one(&self.metrics.events_missed);
+            }
+        }
+    }
+
+    /// What was left untold counts as missed from now on, and is told as that. Says whether there
+    /// was any.
+    pub(super) fn tell_untold(&self) -> bool {
+        let mut any = false;
+        for feed in self.lock().iter() {
+            let mut waiting = feed.lock();
+            let untold = std::mem::take(&mut waiting.untold);
+            waiting.missed += untold;
+            drop(waiting);
+            if untold > 0 {
+                any = true;
+                feed.filled.notify_one();
+            }
+        }
+        any
     }
 
     /// A feed for one link; it wants nothing yet.
@@ -116,14 +150,16 @@ struct Waiting {
     events: VecDeque<Arc<RunRecord>>,
     bytes: usize,
     missed: u64,
+    /// As `missed`, and not to be told yet.
+    untold: u64,
 }
 
 impl Feed {
     /// Queues the event if it is wanted; says how many older ones had to go for it.
-    fn offer(&self, run: &Arc<RunRecord>) -> usize {
+    fn offer(&self, run: &Arc<RunRecord>) -> Option<usize> {
         let mut waiting = self.lock();
         if !waiting.wanted.has(&run.id) {
-            return 0;
+            return None;
         }
         waiting.events.push_back(Arc::clone(run));
         waiting.bytes += size(run);
@@ -138,7 +174,7 @@ impl Feed {
         if count == 1 || count == BATCH_RUNS_MAX {
             self.filled.notify_one();
         }
-        before - count
+        Some(before - count)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -167,6 +203,9 @@ impl Subscription {
         waiting.events.retain(|run| wanted.has(&run.id));
         waiting.bytes = waiting.events.iter().map(|run| size(run)).sum();
         waiting.wanted = wanted;
+        if !wants {
+            waiting.untold = 0;
+        }
         drop(waiting);
         match (wanted_before, wants) {
             (false, true) => self.feeds.interested().fetch_add(1, Ordering::Relaxed),
@@ -180,8 +219,10 @@ impl Subscription {
         self.feed.filled.notified().await;
     }
 
+    /// Events that wait; that some were missed is told like one.
     pub(super) fn count(&self) -> usize {
-        self.feed.lock().events.len()
+        let waiting = self.feed.lock();
+        waiting.events.len() + usize::from(waiting.missed > 0)
     }
 
     /// The oldest events that fit a message, or first how many were left out before them. Of
@@ -217,7 +258,7 @@ impl Drop for Subscription {
 }
 
 /// About what a record takes, in memory and as a message.
-fn size(run: &RunRecord) -> usize {
+pub(super) fn size(run: &RunRecord) -> usize {
     const FIXED: usize = 256;
     const ATTEMPT: usize = 160;
     let errors = run.attempts.iter().map(|attempt| match &attempt.end {

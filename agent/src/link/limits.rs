@@ -55,6 +55,19 @@ pub(super) const BATCH_WITHIN: Duration = Duration::from_millis(50);
 /// Filters of one interest; beyond that everything is delivered, which costs less.
 pub(super) const FILTERS_MAX: usize = 256;
 
+/// Ends that were told as provisional and are not settled yet, over all links, and their size:
+/// three seconds of ten thousand a second, while ledgers follow within two. Then those that have
+/// waited longest for a look are let go.
+pub(super) const UNSETTLED_MAX: usize = 32_768;
+pub(super) const UNSETTLED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of them so many are looked at in one turn of the agent's loop: half a millisecond of its time.
+pub(super) const SETTLE_LOOKS_MAX: usize = 512;
+/// Looks at one of them, about one a second. The largest ledger is written once in a minute; what
+/// is not settled after ten is let go.
+pub(super) const SETTLE_ROUNDS_MAX: u32 = 600;
+/// Followers are told of what was let go once in so many rounds: each takes a fresh snapshot then.
+pub(super) const UNTOLD_ROUNDS: u32 = 10;
+
 /// Queries of one link that are under way, without those that follow output.
 pub(super) const QUERIES_MAX: usize = 32;
 /// Followers of output on one link. They stay for as long as a run does, mostly waiting, so that
@@ -78,8 +91,6 @@ pub(super) const ANSWER_RUNS_MAX: usize = 10_000;
 pub(super) const ANSWER_RUNS_DEFAULT: usize = 100;
 /// Runs of one query that names them.
 pub(super) const NAMED_RUNS_MAX: usize = 1_000;
-/// A run that is not found may just have ended: it is looked for once more after this.
-pub(super) const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// Data of one chunk of output.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Attempts of one run whose output is looked for.
@@ -88,8 +99,6 @@ pub(super) const OUTPUT_LOOKS_MAX: usize = 16;
 /// pauses from the first to the second of these.
 pub(super) const LOOK_PAUSE_MIN: Duration = Duration::from_millis(20);
 pub(super) const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Looks that even a run which nobody knows gets: right after its end it is nowhere for a moment.
-pub(super) const LOOKS_MIN: u32 = 3;
 /// How long in all, if the asker does not follow, and if it does.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const LOOK_FOLLOWING: Duration = Duration::from_secs(60);
@@ -99,6 +108,9 @@ const _: () = assert!(PAUSE_MIN.as_millis() < PAUSE_MAX.as_millis());
 const _: () = assert!(LEAVE_WITHIN.as_millis() < SHUTDOWN_WITHIN.as_millis());
 const _: () = assert!(BATCH_RUNS_MAX <= EVENTS_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < EVENTS_BYTES_MAX);
+const _: () = assert!(EVENTS_MAX < UNSETTLED_MAX);
+const _: () = assert!(UNSETTLED_BYTES_MAX / UNSETTLED_MAX >= 512);
+const _: () = assert!(UNTOLD_ROUNDS < SETTLE_ROUNDS_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(PAGE_RUNS_MIN < PAGE_RUNS_MAX);
 const _: () = assert!(ANSWER_RUNS_DEFAULT < ANSWER_RUNS_MAX);

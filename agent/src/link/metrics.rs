@@ -25,7 +25,8 @@ pub struct LinkMetrics {
     pub events_sent: AtomicU64,
     /// Events that were replaced by a later one of the same run in the same batch.
     pub events_merged: AtomicU64,
-    /// Events that were left out because a link was too slow.
+    /// Events that were left out: a link was too slow, or nobody can say here that an end is
+    /// settled.
     pub events_missed: AtomicU64,
     pub queries: AtomicU64,
     /// Gauge: queries that go on.

@@ -26,6 +26,7 @@ mod stats;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,7 @@ pub use history::{History, HistoryError, HistoryPage, HistoryRuns, PageMark};
 pub use live::{Live, LiveRuns};
 pub use metrics::LinkMetrics;
 pub use stats::{EndedRuns, LatenessMeter, LinkStats};
+pub use unsettled::Telling;
 
 use dial::Dial;
 use feed::Feeds;
@@ -76,8 +78,9 @@ pub enum LinkCommand {
     /// What a coordinator says of this clock, as the core takes it. A measurement with a long round
     /// trip, or of the clock before it was set, is not passed on.
     ClockOffset { coordinator: CoordinatorId, offset: Offset },
-    /// Every run that has not ended here.
-    OpenRuns(oneshot::Sender<Vec<RunRecord>>),
+    /// What the history does not tell yet: every run that has not ended here, and those whose end
+    /// is on its way to the disk.
+    Unstored(oneshot::Sender<Vec<RunRecord>>),
     /// Rows of history, to come back with `provisional` as it is now. The loop may add the runs
     /// that are open; they are merged by run, the higher fence first.
     Provisional(Vec<RunRecord>, oneshot::Sender<Vec<RunRecord>>),
@@ -157,7 +160,14 @@ impl LinksHandle {
 
     /// A run as it is after a change. Costs one look at an atomic while nobody wants to know.
     pub fn report(&self, run: RunRecord) {
-        self.shared.feeds.report(run);
+        if self.wanted() {
+            self.shared.feeds.report(&Arc::new(run));
+        }
+    }
+
+    /// For the loop, which has one: tells changes as `report` does, and later what was settled.
+    pub fn telling(&self) -> Telling {
+        Telling::new(Arc::clone(&self.shared.feeds))
     }
 
     /// Whether `report` has anybody to tell, for a caller that would have to make the record.

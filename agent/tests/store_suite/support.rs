@@ -155,7 +155,7 @@ pub fn watermark(ms: i64) -> StoreOp {
 }
 
 pub fn history(run: RunRecord) -> StoreOp {
-    StoreOp::History(Box::new(run))
+    StoreOp::History(Arc::new(run))
 }
 
 // --- runs ---------------------------------------------------------------------------------------

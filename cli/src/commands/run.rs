@@ -5,11 +5,12 @@
 //! form of answer was asked for. A watch prints a line for each change and outlives the server it
 //! began with; for scripts each line is a message as the WebSocket sends it.
 
+use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
 
 use futures::TryStreamExt;
 use serde_json::json;
-use tocktower_client::{OutputQuery, RunFilter, RunState, WatchEvent, WatchFilter, json};
+use tocktower_client::{OutputQuery, Run, RunFilter, RunState, WatchEvent, WatchFilter, json};
 
 use crate::args::Output as Form;
 use crate::args::run::{Id, List, Output, RunCommand, Watch};
@@ -20,6 +21,8 @@ use crate::when::{micros, sdk_time};
 
 /// Runs that one page asks for.
 const PAGE: usize = 1_000;
+/// Ends that wait to be settled. Of more than these, the oldest have a second line.
+const ENDS_MAX: usize = 10_000;
 
 pub async fn run(command: RunCommand, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     match command {
@@ -103,10 +106,56 @@ async fn watch(args: Watch, context: &mut Context<'_>) -> anyhow::Result<Outcome
     let filter = WatchFilter { namespace, task, labels: args.labels.into_iter().collect() };
     let client = context.client()?;
     let mut events = pin!(client.watch(filter));
+    let mut ends = Ends::default();
     while let Some(event) = events.try_next().await? {
-        tell_event(&event, context)?;
+        let news = ends.news(&event) || context.printer.form() != Form::Table;
+        if news {
+            tell_event(&event, context)?;
+        }
     }
     Ok(Outcome::Done)
+}
+
+/// Ends that a person has seen as provisional. That one of them is settled, two seconds later, has
+/// no line of its own: it looks the same, and would be taken for a second run.
+#[derive(Default)]
+struct Ends {
+    seen: HashSet<End>,
+    /// The oldest first; some may be settled.
+    order: VecDeque<End>,
+}
+
+type End = (String, RunState, u32);
+
+impl Ends {
+    fn news(&mut self, event: &WatchEvent) -> bool {
+        match event {
+            WatchEvent::Snapshot(runs) => {
+                runs.iter().filter(|run| run.provisional).for_each(|run| self.remember(run));
+                true
+            }
+            WatchEvent::Changed { run, .. } if run.provisional => {
+                self.remember(run);
+                true
+            }
+            WatchEvent::Changed { run, .. } => !self.seen.remove(&end(run)),
+            WatchEvent::Lagged { .. } => true,
+        }
+    }
+
+    fn remember(&mut self, run: &Run) {
+        self.seen.insert(end(run));
+        self.order.push_back(end(run));
+        if self.order.len() > ENDS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.seen.remove(&oldest);
+        }
+    }
+}
+
+fn end(run: &Run) -> End {
+    (run.run_id.clone(), run.state(), run.attempt)
 }
 
 /// For scripts as in the WebSocket; for people a line for each change.
@@ -152,5 +201,44 @@ fn scope(
             (Some(namespace), Some(name))
         }
         None => ((!all_namespaces).then(|| context.namespace().to_owned()), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(id: usize, state: RunState, provisional: bool) -> WatchEvent {
+        let mut run = Run { run_id: id.to_string(), provisional, ..Run::default() };
+        run.set_state(state);
+        WatchEvent::Changed { seq: 1, run: Box::new(run) }
+    }
+
+    #[test]
+    fn an_end_has_one_line_and_a_repeat_its_own() {
+        let mut ends = Ends::default();
+        let mut told = |state, provisional| ends.news(&change(1, state, provisional));
+        // An open run says that it is provisional, too.
+        assert!(told(RunState::Running, true));
+        assert!(told(RunState::Succeeded, true));
+        assert!(!told(RunState::Succeeded, false));
+        assert!(told(RunState::Running, true), "it was started again");
+        assert!(told(RunState::Failed, true));
+        assert!(!told(RunState::Failed, false));
+        assert!(told(RunState::Lost, false), "settled at once, and not seen before");
+    }
+
+    #[test]
+    fn what_a_snapshot_has_shown_is_not_told_again_and_much_is_forgotten() {
+        let mut ends = Ends::default();
+        let WatchEvent::Changed { run, .. } = change(0, RunState::Failed, true) else { return };
+        assert!(ends.news(&WatchEvent::Snapshot(vec![*run])));
+        assert!(!ends.news(&change(0, RunState::Failed, false)));
+        for id in 1..=ENDS_MAX + 1 {
+            assert!(ends.news(&change(id, RunState::Succeeded, true)));
+        }
+        assert!(ends.news(&change(1, RunState::Succeeded, false)), "forgotten");
+        assert!(!ends.news(&change(2, RunState::Succeeded, false)));
+        assert!(ends.order.len() <= ENDS_MAX);
     }
 }

@@ -166,7 +166,7 @@ pub(super) async fn run(
                 Ok(None) => Err(End::HungUp),
                 Err(status) => Err(End::Broken(status)),
             },
-            Some(order) = orders.recv() => link.order(order),
+            Some(order) = orders.recv() => link.order_after(&mut interest, order),
             Ok(()) = interest.changed() => {
                 let wanted = interest.borrow_and_update().clone();
                 link.send(Down::Interest(wanted))
@@ -216,6 +216,20 @@ impl Link {
                 Ok(())
             }
         }
+    }
+
+    /// A question may be the snapshot of somebody who has just begun to follow. The agent hears of
+    /// that first, so that it tells what becomes of what it shows.
+    fn order_after(
+        &mut self,
+        interest: &mut watch::Receiver<v1::Interest>,
+        order: Order,
+    ) -> Result<(), End> {
+        if interest.has_changed().unwrap_or(false) {
+            let wanted = interest.borrow_and_update().clone();
+            self.send(Down::Interest(wanted))?;
+        }
+        self.order(order)
     }
 
     fn order(&mut self, order: Order) -> Result<(), End> {

@@ -33,6 +33,10 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
 /// The live feed: a snapshot in pages, then events; `lagged` and a fresh snapshot when the reader
 /// was too slow. The last page says which agents were not heard (`incomplete`) and whether there
 /// are more runs than it holds (`cut`). `{"type":"filter",…}` changes the filter.
+///
+/// The end of a run is told at once, with `provisional: true`, and again with `false` some two
+/// seconds later, when it is settled. Where an agent cannot tell the second (another has taken the
+/// range over, or there were too many), `lagged` comes for it.
 #[utoipa::path(
     get, path = "/v1/watch", tag = "runs",
     params(

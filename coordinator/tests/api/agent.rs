@@ -32,6 +32,8 @@ struct Told {
     runs: Vec<RunRecord>,
     offset: Option<v1::ClockOffset>,
     interest: Option<v1::interest::Kind>,
+    /// Questions for runs that came while nothing was wanted.
+    uninterested: u32,
     cancelled: Vec<String>,
     stopped: u32,
     /// Questions are heard and not answered.
@@ -237,6 +239,10 @@ impl Agent {
         self.told.lock().unwrap().interest.clone()
     }
 
+    pub fn asked_uninterested(&self) -> u32 {
+        self.told.lock().unwrap().uninterested
+    }
+
     pub fn cancelled(&self) -> Vec<String> {
         self.told.lock().unwrap().cancelled.clone()
     }
@@ -298,7 +304,12 @@ async fn answer(
             }
             match query.kind.unwrap() {
                 Kind::Runs(wanted) => {
-                    let runs = matching(&told.lock().unwrap().runs, &wanted);
+                    let runs = {
+                        let mut told = told.lock().unwrap();
+                        let wants = matches!(&told.interest, Some(kind) if !is_none(kind));
+                        told.uninterested += u32::from(!wants);
+                        matching(&told.runs, &wanted)
+                    };
                     send_runs(up, query.query_id, runs).await;
                 }
                 Kind::Run(wanted) => {
@@ -316,6 +327,10 @@ async fn answer(
         }
         Down::Welcome(_) => panic!("welcome comes once"),
     }
+}
+
+fn is_none(kind: &v1::interest::Kind) -> bool {
+    matches!(kind, v1::interest::Kind::None(_))
 }
 
 fn find(runs: &[RunRecord], run_id: &str) -> Option<RunRecord> {

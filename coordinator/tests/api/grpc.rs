@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use tocktower_coordinator::grpc::PROBLEM_METADATA;
-use tocktower_core::run::RunState;
+use tocktower_core::run::{RunRecord, RunState};
 use tocktower_proto::v1;
 use tocktower_proto::v1::fleet_service_client::FleetServiceClient;
 use tocktower_proto::v1::run_service_client::RunServiceClient;
@@ -200,10 +200,15 @@ async fn runs_are_watched() {
         }
     }
     assert_eq!(seen, 1);
-    agent.reports(&[run("default/a", 1_000, 10, "web-1", RunState::Succeeded)]).await;
-    let message = stream.message().await.unwrap().unwrap().message.unwrap();
-    let Message::Event(change) = message else { panic!("{message:?}") };
-    assert_eq!((change.seq, change.run.unwrap().state()), (1, v1::RunState::Succeeded));
+    for (seq, provisional) in [(1, true), (2, false)] {
+        let ended = run("default/a", 1_000, 10, "web-1", RunState::Succeeded);
+        agent.reports(&[RunRecord { provisional, ..ended }]).await;
+        let message = stream.message().await.unwrap().unwrap().message.unwrap();
+        let Message::Event(change) = message else { panic!("{message:?}") };
+        let run = change.run.unwrap();
+        assert_eq!((change.seq, run.state()), (seq, v1::RunState::Succeeded));
+        assert_eq!(run.provisional, provisional);
+    }
 }
 
 #[tokio::test]

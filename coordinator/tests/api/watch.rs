@@ -4,7 +4,9 @@ use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tocktower_cluster::keys::Key;
 use tocktower_core::ids::{PoolName, TaskName};
-use tocktower_core::run::RunState;
+use tocktower_core::run::{RunRecord, RunState};
+use tocktower_proto::v1;
+use tocktower_proto::v1::agent_message::Message as Up;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -80,6 +82,49 @@ async fn a_snapshot_is_followed_by_each_change() {
     api.delete(&at("b")).await;
     let event = socket.next().await;
     assert_eq!((&event["deleted"], &event["name"]), (&json!(true), &json!("b")));
+}
+
+#[tokio::test]
+async fn an_end_is_told_at_once_and_once_more_when_it_is_settled() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let settled = run("default/a", 1_000, 10, "web-1", RunState::Succeeded);
+    let ended = RunRecord { provisional: true, ..settled.clone() };
+    agent.knows(ended.clone());
+    let mut socket = open(&api, "?kinds=run").await;
+    let pages = socket.snapshot().await;
+    assert_eq!(pages[0]["runs"][0]["provisional"], true);
+    agent.reports(&[ended]).await;
+    agent.reports(std::slice::from_ref(&settled)).await;
+    for (seq, provisional) in [(1, true), (2, false)] {
+        let event = socket.next().await;
+        let run = &event["run"];
+        assert_eq!((&event["seq"], &run["state"]), (&json!(seq), &json!("succeeded")), "{event}");
+        assert_eq!(run["provisional"], provisional, "{event}");
+    }
+    // An agent that cannot say it has the followers ask.
+    agent.knows(settled);
+    agent.say(Up::Lagged(v1::Lagged { missed: 1 })).await;
+    let lagged = socket.next().await;
+    assert_eq!((&lagged["type"], &lagged["missed"]), (&json!("lagged"), &json!(1)));
+    assert_eq!(socket.snapshot().await[0]["runs"][0]["provisional"], false);
+}
+
+#[tokio::test]
+async fn an_agent_hears_that_somebody_follows_before_it_is_asked_for_the_snapshot() {
+    use tocktower_proto::v1::interest::Kind;
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    for _ in 0..20 {
+        let mut socket = open(&api, "?kinds=run").await;
+        socket.snapshot().await;
+        drop(socket);
+        until("nothing is wanted", async || {
+            matches!(agent.interest(), Some(Kind::None(_))).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(agent.asked_uninterested(), 0);
 }
 
 #[tokio::test]

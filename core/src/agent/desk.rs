@@ -2,6 +2,7 @@
 //! queue, and the effects and the store batch that are being gathered.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::agent::Config;
 use crate::agent::clock::{ClockWatch, Offset, Standing};
@@ -115,6 +116,9 @@ pub(crate) struct Desk {
     pub calls: BTreeMap<CallId, Call>,
     pub loads: BTreeMap<LoadId, Load>,
     pub synced: BatchNumber,
+    /// Ends whose batch is not answered: their rows of history cannot be read yet. Shared with the
+    /// batches that the store has before it, and so bounded by its queue.
+    pub unwritten: VecDeque<(BatchNumber, Arc<RunRecord>)>,
     /// Ended one-shots and triggers whose key is to be deleted once their end is on disk.
     pub done: VecDeque<(BatchNumber, RangeId, RunId)>,
     pub last_sync: Mono,
@@ -160,6 +164,7 @@ impl Desk {
             calls: BTreeMap::new(),
             loads: BTreeMap::new(),
             synced: BatchNumber(0),
+            unwritten: VecDeque::new(),
             done: VecDeque::new(),
             last_sync: now.mono,
             leaving: None,
@@ -255,14 +260,31 @@ impl Desk {
         self.effects.push(Effect::Notice(notice));
     }
 
-    pub fn report(&mut self, record: RunRecord) {
-        let ended = u64::from(record.state.is_end());
-        self.report_ended(record, ended);
+    pub fn report(&mut self, record: impl Into<Arc<RunRecord>>) {
+        self.effects.push(Effect::Report { record: record.into(), ended: 0 });
     }
 
-    /// Of a span, with the number of its instants that were not told of before.
-    pub fn report_ended(&mut self, record: RunRecord, ended: u64) {
-        self.effects.push(Effect::Report { record: Box::new(record), ended });
+    /// The end of a run, for history and for those who watch.
+    pub fn end(&mut self, record: RunRecord) {
+        self.end_of(record, 1);
+    }
+
+    /// The end of so many instants that were not told of before.
+    pub fn end_of(&mut self, record: RunRecord, ended: u64) {
+        let record = Arc::new(record);
+        self.keep(Arc::clone(&record));
+        self.effects.push(Effect::Report { record, ended });
+    }
+
+    /// The end of a run, for history alone. It can be asked for from now on.
+    pub fn keep(&mut self, record: Arc<RunRecord>) {
+        self.unwritten.push_back((self.batch(), Arc::clone(&record)));
+        self.ops.push(StoreOp::History(record));
+    }
+
+    /// A batch, and with it every one before, is in the store: what it says can be read there.
+    pub fn written(&mut self, batch: BatchNumber) {
+        while self.unwritten.pop_front_if(|(number, _)| *number <= batch).is_some() {}
     }
 
     pub fn store(&mut self, op: StoreOp) {

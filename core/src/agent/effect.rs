@@ -66,7 +66,7 @@ pub enum Effect {
     /// A run has changed, for those who watch. `ended`: instants that have ended with it; a span
     /// that grows is reported whole again and again.
     Report {
-        record: Box<RunRecord>,
+        record: Arc<RunRecord>,
         ended: u64,
     },
     Notice(Notice),
@@ -265,7 +265,7 @@ pub enum StoreOp {
         range: RangeId,
         run: RunId,
     },
-    History(Box<RunRecord>),
+    History(Arc<RunRecord>),
     Output {
         run: RunId,
         attempt: Attempt,

@@ -10,11 +10,11 @@ use crate::agent::effect::{Effect, Notice, SettleKey, StoreOp};
 use crate::agent::ledgering::AHEAD_WAIT;
 use crate::agent::near::NearTask;
 use crate::agent::open::OpenRun;
-use crate::agent::range::{Hold, LeftRun, Phase, Range};
+use crate::agent::range::{HandedOn, Hold, LeftRun, Phase, Range};
 use crate::agent::runs::{end_of, settled_end};
 use crate::agent::take::run_id;
 use crate::ids::Revision;
-use crate::ledger::{EntryState, Ledger};
+use crate::ledger::{Entry, EntryState, Ledger};
 use crate::run::life::Stage;
 use crate::task::Task;
 use crate::time::Instant;
@@ -144,7 +144,20 @@ impl Range {
         present.filter(|task| task.incarnation == old.incarnation).unwrap_or(old).clone()
     }
 
-    /// The final ledger is answered.
+    /// The final ledger is answered under this fence: what I ended is settled, but for what ended
+    /// after it was written, and what goes on here.
+    pub(super) fn note_handed_on(&mut self, ledger: &Ledger) {
+        let Some(fence) = self.fence() else { return };
+        let mine = |entry: &&Entry| {
+            let run = self.open.get(&entry.run);
+            let known = run.is_some_and(|run| run.ended() || run.ticket().is_some());
+            entry.state != EntryState::Ended && known
+        };
+        let not_ended = ledger.open.iter().filter(mine).map(|entry| entry.run.clone()).collect();
+        self.handed_on = Some(HandedOn { fence, not_ended });
+    }
+
+    /// The final ledger is answered, or nobody can know whether it was written.
     pub(super) fn handed_off(&mut self, desk: &mut Desk, ledger: &Ledger, at: Revision) {
         self.left_at = at;
         // What ended after the snapshot is still listed as left running: its end has to be said.
@@ -164,7 +177,7 @@ impl Range {
                     let (state, reason) = end_of(end);
                     let mut record = run.record(desk, &entry.run, entry.attempt.fence, state);
                     record.reason = reason;
-                    desk.store(StoreOp::History(Box::new(record)));
+                    desk.keep(Arc::new(record));
                     let (range, run) = (self.id, entry.run.clone());
                     desk.store(StoreOp::CloseRun { range, run });
                 }

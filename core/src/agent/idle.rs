@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::desk::Desk;
-use crate::agent::effect::StoreOp;
 use crate::agent::near::Timed;
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
@@ -96,16 +95,12 @@ impl Range {
             }
             None => self.record_span(desk, &ended, span.count),
         }
-        // The next marks may not cover it yet: they are as old as the newest proof.
-        let owed = &mut self.writer.owed;
-        owed.through = owed.through.max(run.due);
-        owed.incarnation = owed.incarnation.max(task.incarnation);
-        self.writer.dirty = true;
+        self.writer.owes(run.due, task.incarnation);
     }
 
     /// Instants of a version from `first` to `through` that must not start any more, and why.
     pub(super) fn skip_instants(
-        &self,
+        &mut self,
         desk: &mut Desk,
         timed: &Timed,
         (first, through): (Instant, Instant),
@@ -122,7 +117,7 @@ impl Range {
 
     /// Lets the task's span grow by these instants if they continue it, else begins another.
     fn end_in_span(
-        &self,
+        &mut self,
         desk: &mut Desk,
         number: TaskNumber,
         next: Option<Instant>,
@@ -141,15 +136,17 @@ impl Range {
     }
 
     /// One record for consecutive instants that ended without a run, of which so many are new.
-    pub(super) fn record_span(&self, desk: &mut Desk, ended: &Ended<'_>, more: u64) {
+    pub(super) fn record_span(&mut self, desk: &mut Desk, ended: &Ended<'_>, more: u64) {
         let Ended { task, first, span, state, reason } = *ended;
+        // Until a ledger covers it a takeover would decide it again. What is yet to come is not
+        // waited for: a final ledger could not cover it.
+        self.writer.owes(span.until.min(desk.now.wall.instant()), task.incarnation);
         let run = OpenRun::new(task.clone(), first, first);
         let fence = self.fence().unwrap_or_default();
         let mut record = run.record(desk, &run_id(task, first), fence, state);
         record.reason = Some(reason.to_owned());
         record.span = (span.count > 1).then_some(span);
-        desk.store(StoreOp::History(Box::new(record.clone())));
-        desk.report_ended(record, more);
+        desk.end_of(record, more);
     }
 }
 

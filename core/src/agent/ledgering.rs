@@ -387,7 +387,10 @@ impl Range {
                     }
                 }
             }
-            WriteKind::Final { ledger, .. } => self.handed_off(desk, &ledger, revision),
+            WriteKind::Final { ledger, .. } => {
+                self.note_handed_on(&ledger);
+                self.handed_off(desk, &ledger, revision);
+            }
         }
     }
 

@@ -31,6 +31,7 @@ mod ledgering;
 mod near;
 mod news;
 mod open;
+mod provisional;
 mod range;
 mod ready;
 mod runs;
@@ -43,6 +44,7 @@ mod weight;
 use desk::Desk;
 use effect::Effect;
 use input::Input;
+pub use provisional::Settled;
 use range::Range;
 
 /// What an agent is told once.
@@ -174,15 +176,15 @@ impl Agent {
         Wake { wall, mono: self.desk.wake_mono }
     }
 
-    /// Whether the end of a run can still turn into a repeat, as this agent sees it.
-    pub fn provisional(&self, record: &RunRecord) -> bool {
-        let range = self.desk.config.ranges.range_of(&record.id.task);
-        self.ranges.get(&range).is_some_and(|range| range.unsettled(record, self.desk.now.wall))
-    }
-
     /// Every run that has not ended here.
     pub fn open_runs(&self) -> impl Iterator<Item = RunRecord> + '_ {
         self.ranges.values().flat_map(|range| range.open_records(&self.desk))
+    }
+
+    /// Every run that has ended here and whose row of history the store does not show yet: it is
+    /// among the open ones no more.
+    pub fn unwritten_runs(&self) -> impl Iterator<Item = &RunRecord> {
+        self.desk.unwritten.iter().map(|(_, record)| record.as_ref())
     }
 
     pub fn stats(&self) -> Stats {

@@ -2,7 +2,6 @@
 //! written about it (`Writer`), what is due, what is open, and what was left behind elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use crate::agent::desk::Desk;
 use crate::agent::effect::{
@@ -19,10 +18,8 @@ use crate::ledger::Marks;
 use crate::limits;
 use crate::run::RunRecord;
 use crate::run::life::Stage;
-use crate::time::{Instant, Mono, Now, Wall};
+use crate::time::{Instant, Mono, Now};
 
-/// What this agent can learn no more of is called settled after this: a takeover decides at once.
-const PROVISIONAL_MAX: Duration = Duration::from_secs(10);
 /// An entry of a ledger, with the longest name that a task can have.
 const ENTRY_BYTES_MAX: usize = ENTRY_BYTES + 2 * limits::NAME_BYTES_MAX;
 
@@ -152,6 +149,12 @@ impl Writer {
         }
     }
 
+    /// A run that was due then has ended, and no ledger lists it.
+    pub fn owes(&mut self, due: Instant, incarnation: Incarnation) {
+        self.owed.through = self.owed.through.max(due);
+        self.owed.incarnation = self.owed.incarnation.max(incarnation);
+    }
+
     /// The watch brought a write of mine.
     pub fn delivered(&mut self, written: Written) {
         let Some(at) = self.sent.iter().position(|(sent, _)| *sent == written) else { return };
@@ -204,6 +207,14 @@ pub(crate) enum LeftRun {
     },
 }
 
+/// What my newest final ledger said.
+#[derive(Debug)]
+pub(crate) struct HandedOn {
+    pub fence: Fence,
+    /// Runs that end here all the same: it lists them as something else than ended.
+    pub not_ended: BTreeSet<RunId>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Range {
     pub id: RangeId,
@@ -234,6 +245,7 @@ pub(crate) struct Range {
     pub taken_back: BTreeSet<RunId>,
     /// The revision of my final ledger: one before it does not know yet what was left.
     pub left_at: Revision,
+    pub handed_on: Option<HandedOn>,
     pub full: bool,
     /// Runs that wait behind others may have their turn now.
     pub turns: bool,
@@ -272,6 +284,7 @@ impl Range {
             left: BTreeMap::new(),
             taken_back: BTreeSet::new(),
             left_at: Revision(0),
+            handed_on: None,
             full: false,
             turns: false,
             triggers_new: false,
@@ -398,25 +411,6 @@ impl Range {
             run: RunKey::Instant(Instant::MIN),
         };
         self.open.range(first..).take_while(move |(id, _)| id.task == *task)
-    }
-
-    /// Whether a record of a run of this range is not settled.
-    pub fn unsettled(&self, record: &RunRecord, now: Wall) -> bool {
-        if let Some(run) = self.open.get(&record.id) {
-            return !run.ended() || run.listed || run.key.is_some();
-        }
-        let recurring = matches!(record.id.run, RunKey::Instant(_)) && record.request.is_none();
-        let covers = |marks: Marks| marks.cover(record.due.instant(), record.id.incarnation);
-        match (self.fence(), self.writer.answered) {
-            (Some(fence), Some(marks)) if record.fence == fence => recurring && !covers(marks),
-            // Of an earlier holding: the ledger that the watch shows says it, or nothing does yet.
-            _ => match self.copy.ledger.as_ref().map(|seen| &seen.ledger) {
-                Some(Ok(ledger)) if recurring && covers(ledger.marks) => {
-                    ledger.open.iter().any(|entry| entry.run == record.id)
-                }
-                _ => now.since(record.ended_at()) < PROVISIONAL_MAX,
-            },
-        }
     }
 
     pub fn open_records<'a>(&'a self, desk: &'a Desk) -> impl Iterator<Item = RunRecord> + 'a {

@@ -61,6 +61,7 @@ impl Agent {
     }
 
     pub(super) fn committed(&mut self, committed: &Committed) {
+        self.desk.written(committed.batch);
         if committed.synced {
             self.desk.synced = self.desk.synced.max(committed.batch);
         }
@@ -325,9 +326,8 @@ impl Range {
         let Some(run) = self.open.get(id) else { return };
         let mut record = run.record(desk, id, fence, state);
         record.reason = reason.map(str::to_owned);
-        desk.store(StoreOp::History(Box::new(record.clone())));
+        desk.end(record);
         desk.store(StoreOp::CloseRun { range: self.id, run: id.clone() });
-        desk.report(record);
         self.writer.dirty = true;
         self.turns = true;
         self.after_end(desk, id, batch);
@@ -341,9 +341,7 @@ impl Range {
             desk.done.push_back((batch, self.id, id.clone()));
         } else if !run.listed {
             // The next marks may not cover it yet: they are as old as the newest proof.
-            let owed = &mut self.writer.owed;
-            owed.through = owed.through.max(run.due);
-            owed.incarnation = owed.incarnation.max(id.incarnation);
+            self.writer.owes(run.due, id.incarnation);
             self.open.remove(id);
         }
         if let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) {
@@ -484,10 +482,9 @@ impl Range {
         let (state, reason) = end_of(&finished.end);
         let mut record = run.record(desk, id, key.attempt.fence, state);
         record.reason = reason;
-        desk.store(StoreOp::History(Box::new(record.clone())));
+        desk.end(record);
         desk.store(StoreOp::CloseRun { range: self.id, run: id.clone() });
         desk.sync_wanted = true;
-        desk.report(record);
         let (end, batch) = (settled_end(&finished.end), desk.batch());
         self.left.insert(key, LeftRun::Ended { end, batch });
     }

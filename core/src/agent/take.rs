@@ -256,8 +256,7 @@ impl Range {
             // lowest fence this account gives way to every other.
             let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);
             record.reason = Some("its task was deleted".to_owned());
-            desk.store(StoreOp::History(Box::new(record.clone())));
-            desk.report(record);
+            desk.end(record);
         }
     }
 
@@ -352,7 +351,7 @@ impl Range {
     /// must not start; those that the old schedule had as well have come to something already.
     /// Gives the instant after which the new version goes on.
     fn end_late_instants(
-        &self,
+        &mut self,
         desk: &mut Desk,
         timed: &Timed,
         decided: Option<(Instant, Arc<Timed>)>,

@@ -22,7 +22,8 @@ pub struct Run {
     pub state: String,
     /// Why it was skipped, missed, lost or cancelled.
     pub reason: Option<String>,
-    /// The end may still turn into a repeat if the host is lost within seconds.
+    /// The end may still turn into a repeat if the host is lost within seconds. A watch tells such
+    /// an end again once it is settled.
     pub provisional: bool,
     /// The number of the newest attempt; 0: none yet.
     pub attempt: u32,

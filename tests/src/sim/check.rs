@@ -36,6 +36,7 @@ impl World {
         self.check_multiplicity(calm);
         self.check_marks(&expected);
         self.check_durable();
+        self.check_announced(calm);
     }
 
     fn true_us(&self, wall: Wall) -> u64 {

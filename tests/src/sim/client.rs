@@ -50,7 +50,9 @@ impl World {
         let name = TaskName::parse(&name).expect("a good name");
         let spec = self.spec(name);
         let now = self.wall();
-        let request = self.rng.chance(300).then(|| u128::from(self.rng.next()));
+        // As coordinators do: every one-shot carries one.
+        let named = self.rng.chance(300) || spec.one_shot_at().is_some();
+        let request = named.then(|| u128::from(self.rng.next()));
         let Ok(version) = task::create(spec, now, request) else { return };
         let Ok(create) = Create::new(&version, EPOCH) else { return };
         let txn = tasks::create(&self.keys, &[create]);

@@ -8,6 +8,7 @@ mod breaks;
 mod check;
 mod client;
 mod etcd;
+mod followers;
 mod rng;
 mod store;
 mod truth;
@@ -32,6 +33,8 @@ pub struct Report {
     pub seed: u64,
     pub class: Class,
     pub starts: usize,
+    /// Ends that were asked for before their rows could be read, and ends that were called settled.
+    pub ends: (usize, usize),
     /// When agents compacted etcd, in seconds.
     pub compactions: Vec<u64>,
     pub violations: Vec<String>,
@@ -178,7 +181,8 @@ impl World {
         let trace = self.truth.trace.take().unwrap_or_default();
         let compactions = self.truth.compactions.iter().map(|at| at / SECOND).collect();
         let starts = self.truth.starts.len();
-        Report { seed, class, starts, compactions, violations, digest, trace }
+        let ends = (self.truth.ends_asked_for, self.truth.announced.len());
+        Report { seed, class, starts, ends, compactions, violations, digest, trace }
     }
 
     fn digest(&self) -> u64 {

@@ -17,6 +17,7 @@ use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::task::{Overlap, Task};
 use tocktower_core::time::{Instant, Wall};
 
+use super::followers::Announced;
 use super::world::{SECOND, TTL};
 
 /// One life of a task: its versions in the order of their writing, and its end.
@@ -65,6 +66,9 @@ pub struct Truth {
     claims: BTreeMap<RangeId, Vec<(u64, Option<Fence>)>>,
     running: BTreeMap<(TaskName, RunId), (Fence, usize)>,
     pub succeeded: BTreeMap<RunId, (Attempt, usize)>,
+    /// Ends that were looked for while their rows could not be read.
+    pub ends_asked_for: usize,
+    pub announced: Vec<Announced>,
 }
 
 impl Truth {

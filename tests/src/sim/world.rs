@@ -22,6 +22,7 @@ use tocktower_core::time::{Mono, Now, Wall};
 
 use super::Break;
 use super::etcd::Etcd;
+use super::followers::Followers;
 use super::rng::Rng;
 use super::store::Store;
 use super::truth::{Started, Truth};
@@ -137,9 +138,10 @@ pub struct Host {
     pub store: Store,
     /// This host had a fault: what ran on it may be repeated.
     pub disturbed: bool,
+    pub followers: Followers,
     skew_us: i64,
     inbox: Vec<DriverInput>,
-    paused_until: u64,
+    pub paused_until: u64,
     cut_until: u64,
     deaf_until: u64,
     step_at: u64,
@@ -177,6 +179,7 @@ impl World {
                 driver: None,
                 store: Store::default(),
                 disturbed: false,
+                followers: Followers::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
                 inbox: Vec::new(),
                 paused_until: 0,
@@ -269,6 +272,7 @@ impl World {
                 self.step(host);
             }
             Event::Committed { host, life, batch, sync, rows } if self.lives(host, life) => {
+                self.check_unwritten(host, batch);
                 let store = &mut self.hosts[host].store;
                 if sync && self.broken != Some(Break::LedgerBeforeSync) {
                     store.sync(rows);
@@ -302,6 +306,7 @@ impl World {
     /// What two coordinators with good clocks find, and tell the hosts that they can reach.
     fn measure(&mut self) {
         self.at(self.now + 2 * SECOND, Event::Measure);
+        self.ask_settled();
         let off = |host: &Host| host.skew_us.abs() > 500_000;
         let alive = self.hosts.iter().filter(|host| host.driver.is_some());
         let (all, all_off) = (alive.clone().count(), alive.filter(|host| off(host)).count());
@@ -393,6 +398,7 @@ impl World {
     fn halt(&mut self, host: usize) {
         let at = &mut self.hosts[host];
         at.driver = None;
+        at.followers = Followers::default();
         at.life += 1;
         at.inbox.clear();
         at.watchers.clear();
@@ -436,6 +442,7 @@ impl World {
 
     fn perform(&mut self, host: usize, effects: Vec<DriverEffect>) {
         let life = self.hosts[host].life;
+        let mut committing = None;
         for effect in effects {
             match effect {
                 DriverEffect::Call { call, request } => self.send(host, life, call, request),
@@ -450,6 +457,7 @@ impl World {
                     let done = self.hosts[host].disk_at.max(self.now) + took;
                     self.hosts[host].disk_at = done;
                     let batch = batch.number;
+                    committing = Some(batch);
                     self.at(done, Event::Committed { host, life, batch, sync, rows });
                 }
                 DriverEffect::Load { load, request } => {
@@ -461,7 +469,10 @@ impl World {
                 }
                 DriverEffect::Start(start) => self.start(host, life, *start),
                 DriverEffect::Cancel { ticket } => self.finish(host, life, ticket, 1_000, true),
-                DriverEffect::Report { record, .. } => self.truth.reported(&record, self.now),
+                DriverEffect::Report { record, .. } => {
+                    self.truth.reported(&record, self.now);
+                    self.hosts[host].followers.told(record, committing);
+                }
                 DriverEffect::Exit { reason } => {
                     if matches!(reason, ExitReason::WentBack { .. }) {
                         let text = format!("h{host} believes that etcd went back: {reason:?}");

@@ -20,9 +20,9 @@ use tocktower_proto::v1;
 use tocktower_proto::v1::query_answer::Kind;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::limits::{ANSWERS_MAX, FOLLOWERS_MAX, LOOP_WITHIN, QUERIES_MAX, SECOND_LOOK};
+use super::limits::{ANSWERS_MAX, FOLLOWERS_MAX, LOOP_WITHIN, QUERIES_MAX};
 use super::metrics::{LinkMetrics, Raised};
 use super::{History, HistoryError, LinkCommand, Shared};
 
@@ -211,12 +211,7 @@ impl Asker {
     /// One run, in all its accounts: the coordinator unites them with those of other agents.
     async fn run(&self, run_id: &str) -> Result<(), QueryError> {
         let run = parse(run_id)?;
-        let mut accounts = self.look_up(&run).await?.accounts;
-        if accounts.is_empty() {
-            // Between its end and the row of history a run is nowhere, for milliseconds.
-            sleep(SECOND_LOOK).await;
-            accounts = self.look_up(&run).await?.accounts;
-        }
+        let accounts = self.look_up(&run).await?.accounts;
         if accounts.is_empty() {
             return Err(QueryError::NotFound(run_id.to_owned()));
         }
@@ -242,17 +237,19 @@ impl Asker {
 
     /// All that is known of a run here, the newest account first.
     async fn look_up(&self, run: &RunId) -> Result<Found, QueryError> {
-        let open = self.ask_loop(LinkCommand::OpenRuns).await?;
-        let open: Vec<RunRecord> = open.into_iter().filter(|known| known.id == *run).collect();
+        let unstored = self.ask_loop(LinkCommand::Unstored).await?;
+        let unstored: Vec<RunRecord> =
+            unstored.into_iter().filter(|known| known.id == *run).collect();
         let asked = run.clone();
         let rows = self.read(move |history| history.accounts(&asked)).await?;
-        let is_open = !open.is_empty();
+        let open = unstored.iter().any(|known| !known.state.is_end());
+        let ending = unstored.iter().any(|known| known.state.is_end());
         let known = runs::stamped(self, rows).await?;
         let mut accounts: Vec<RunRecord> =
-            open.into_iter().chain(known).filter(|known| known.id == *run).collect();
+            unstored.into_iter().chain(known).filter(|known| known.id == *run).collect();
         accounts.sort_by_key(|run| std::cmp::Reverse(runs::rank(run)));
         accounts.dedup_by_key(|run| run.fence);
-        Ok(Found { accounts, open: is_open })
+        Ok(Found { accounts, open, ending })
     }
 
     /// Reads the history off the runtime's threads.
@@ -298,6 +295,8 @@ struct Found {
     accounts: Vec<RunRecord>,
     /// It has not ended here.
     open: bool,
+    /// Its end, and what it wrote, is on its way to the disk.
+    ending: bool,
 }
 
 fn parse(run_id: &str) -> Result<RunId, QueryError> {

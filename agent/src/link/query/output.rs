@@ -14,8 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{Asker, Found, QueryError, parse};
 use crate::exec::{LiveOutput, Stream};
 use crate::link::limits::{
-    CHUNK_BYTES_MAX, LOOK_FOLLOWING, LOOK_PAUSE_MAX, LOOK_PAUSE_MIN, LOOK_WITHIN, LOOKS_MIN,
-    OUTPUT_LOOKS_MAX,
+    CHUNK_BYTES_MAX, LOOK_FOLLOWING, LOOK_PAUSE_MAX, LOOK_PAUSE_MIN, LOOK_WITHIN, OUTPUT_LOOKS_MAX,
 };
 
 /// What is asked, checked.
@@ -40,7 +39,7 @@ impl Asker {
         let end = Instant::now() + if follow { LOOK_FOLLOWING } else { LOOK_WITHIN };
         let mut pause = LOOK_PAUSE_MIN;
         let mut known = false;
-        for look in 1.. {
+        loop {
             if let Some(live) = self.shared.ports.live.tail(&wanted.run, attempt, stream) {
                 return self.live(&wanted, live).await;
             }
@@ -50,8 +49,7 @@ impl Asker {
             if let Some(kept) = self.stored(&wanted, attempts).await? {
                 return self.kept(&wanted, kept).await;
             }
-            let nowhere = found.accounts.is_empty() && (known || look < LOOKS_MIN);
-            if Instant::now() >= end || !(nowhere || may_come(&found, &wanted)) {
+            if Instant::now() >= end || !may_come(&found, &wanted) {
                 break;
             }
             sleep(pause).await;
@@ -141,11 +139,11 @@ fn attempts(found: &Found, number: u32) -> Vec<Attempt> {
     meant
 }
 
-/// Whether it is worth while to look again: the attempt has begun and its end is on its way to the
+/// Whether it is worth while to look again: the attempt has begun, or its end is on its way to the
 /// disk; or somebody waits for one that is yet to begin.
 fn may_come(found: &Found, wanted: &Wanted) -> bool {
     if !found.open {
-        return false;
+        return found.ending;
     }
     let known = found.accounts.iter().flat_map(|account| &account.attempts);
     let mut meant =

@@ -6,8 +6,9 @@
 //! many tasks ran only those are kept that can still be on the page: memory goes by the page, time
 //! by the instant, and a bound on time answers `too_broad`.
 //!
-//! Open runs are asked for before the history is read. The other way round, a run that ends in
-//! between would be in neither.
+//! What is not in the history yet, open runs and those whose end is on its way to the disk, is
+//! asked for before the history is read. The other way round, a run that is written in between
+//! would be in neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant as Clock;
@@ -136,7 +137,7 @@ impl Filter {
 impl Asker {
     pub(super) async fn runs(&self, query: v1::RunsQuery) -> Result<(), QueryError> {
         let filter = Filter::read(query)?;
-        let open = self.ask_loop(LinkCommand::OpenRuns).await?;
+        let unstored = self.ask_loop(LinkCommand::Unstored).await?;
         let (rows, filter) = self
             .read(move |history| {
                 let until = Clock::now() + READ_WITHIN;
@@ -149,7 +150,7 @@ impl Asker {
             .await?;
         let rows = rows.ok_or(QueryError::TooBroad)?;
         let rows = stamped(self, rows).await?;
-        self.send_runs(&merged(&filter, open.into_iter().chain(rows))).await;
+        self.send_runs(&merged(&filter, unstored.into_iter().chain(rows))).await;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod lives;
 mod outputs;
 mod queries;
 mod stored;
+mod unsettled;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -352,7 +353,7 @@ fn take(told: &Mutex<Told>, command: LinkCommand) {
     match command {
         LinkCommand::CancelRun(run) => told.cancelled.push(run),
         LinkCommand::ClockOffset { offset, .. } => told.offsets.push(offset.micros),
-        LinkCommand::OpenRuns(reply) => {
+        LinkCommand::Unstored(reply) => {
             let _ = reply.send(told.open.clone());
         }
         LinkCommand::Provisional(mut rows, reply) => {

@@ -94,6 +94,27 @@ async fn output_that_is_on_its_way_to_the_disk_is_waited_for() {
     assert_eq!(peer.chunks().await, [chunk(0, 0, "late")]);
 }
 
+#[tokio::test]
+async fn output_whose_run_has_ended_and_is_not_written_yet_is_waited_for() {
+    let agent = Agent::start();
+    let (wrote, silent) = (run("default/a", 1_000, RunState::Succeeded), "default/b@1000-7");
+    let attempt = wrote.attempts[0].attempt;
+    agent.open([wrote.clone(), run("default/b", 1_000, RunState::Succeeded)]);
+    let (_coordinator, mut peer) = agent.linked().await;
+    peer.ask(1, output(false, 0)).await;
+    until("a look", || agent.count(|metrics| &metrics.queries_open) == 1).await;
+    // The batch is written: row and output at once.
+    let stored = kept("late", 0, "");
+    agent.history.outputs.lock().unwrap().insert((wrote.id.clone(), attempt), stored);
+    let written = agent.told.lock().unwrap().open.clone();
+    agent.keep(written);
+    agent.told.lock().unwrap().open.clear();
+    assert_eq!(peer.chunks().await, [chunk(0, 0, "late")]);
+    let nothing = v1::OutputQuery { run_id: silent.to_owned(), ..v1::OutputQuery::default() };
+    peer.ask(2, Kind::Output(nothing)).await;
+    assert!(peer.chunks().await.is_empty());
+}
+
 /// A program that says `one`, waits for a file, and says `two`.
 struct Saying {
     live: Arc<LiveRuns>,

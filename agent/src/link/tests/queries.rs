@@ -171,6 +171,28 @@ async fn a_cancel_reaches_the_loop_and_is_answered_with_the_run() {
 }
 
 #[tokio::test]
+async fn a_run_whose_end_is_on_its_way_to_the_disk_is_shown_as_ended() {
+    let agent = Agent::start();
+    agent.open([
+        run("default/a", 1_000, RunState::Succeeded),
+        run("default/a", 2_000, RunState::Running),
+    ]);
+    let (_coordinator, mut peer) = agent.linked().await;
+    peer.ask(1, Kind::Runs(list(10))).await;
+    let states: Vec<_> = peer.runs(1).await.unwrap().iter().map(v1::Run::state).collect();
+    assert_eq!(states, [v1::RunState::Running, v1::RunState::Succeeded]);
+    let running = v1::RunsQuery { states: vec![v1::RunState::Running.into()], ..list(10) };
+    peer.ask(2, Kind::Runs(running)).await;
+    assert_eq!(ids(&peer.runs(2).await.unwrap()), ["default/a@2000-7"]);
+    peer.ask(3, one("default/a@1000-7")).await;
+    assert_eq!(peer.runs(3).await.unwrap()[0].state(), v1::RunState::Succeeded);
+    let run_id = "default/a@1000-7".to_owned();
+    peer.say(Down::CancelRun(v1::CancelRun { run_id, query_id: 4 })).await;
+    assert_eq!(peer.runs(4).await.unwrap()[0].state(), v1::RunState::Succeeded);
+    assert!(agent.told.lock().unwrap().cancelled.is_empty(), "it is over");
+}
+
+#[tokio::test]
 async fn too_many_queries_are_refused_and_stopped_ones_make_room() {
     let agent = Agent::start();
     agent.told.lock().unwrap().stuck = true;

@@ -16,7 +16,7 @@ async fn the_store_is_read_page_by_page_and_gives_output() {
     let runs: Vec<RunRecord> = spread.chain(together).collect();
     let last = runs.last().unwrap().clone();
     let mut ops: Vec<StoreOp> =
-        runs.iter().cloned().map(|run| StoreOp::History(Box::new(run))).collect();
+        runs.iter().cloned().map(|run| StoreOp::History(Arc::new(run))).collect();
     let stdout = CapturedStream { head: b"hello".to_vec(), ..CapturedStream::default() };
     ops.push(StoreOp::Output {
         run: last.id.clone(),

@@ -1,0 +1,106 @@
+//! Whether the end of a run can still turn into a repeat, as this agent sees it, and whether it is
+//! for this agent to say that it cannot.
+//!
+//! Two questions, since a range goes from holder to holder. What is asked about a row of history
+//! gets the best answer that there is: marks that cover the run settle it, whoever wrote them. But
+//! a run that this agent ended and another has started again is covered as well, once that one has
+//! ended it. So only who ended a run and has the last word on it may announce that it is settled:
+//! its holder, while it is that; and one that handed the range on in order, of what its final
+//! ledger said. Everybody else would announce an account that another has overtaken.
+
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::range::{HandedOn, Range};
+use crate::ids::{RunId, RunKey, Session};
+use crate::ledger::Marks;
+use crate::run::{RunRecord, RunState};
+use crate::time::Wall;
+
+/// What this agent can learn no more of is called settled after this: a takeover decides at once.
+const PROVISIONAL_MAX: Duration = Duration::from_secs(10);
+
+/// How sure the end of a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// The loss of its host can turn it into a repeat.
+    NotYet,
+    /// It cannot, and what this agent says of the run is the last word.
+    Here,
+    /// It cannot, as far as is known; another agent may have an account that counts more.
+    Elsewhere,
+}
+
+impl Agent {
+    /// Whether the end of a run can still turn into a repeat.
+    pub fn provisional(&self, record: &RunRecord) -> bool {
+        self.settled(record) == Settled::NotYet
+    }
+
+    pub fn settled(&self, record: &RunRecord) -> Settled {
+        let range = self.desk.config.ranges.range_of(&record.id.task);
+        let Some(range) = self.ranges.get(&range) else { return Settled::Elsewhere };
+        if range.unsettled(record, self.desk.now.wall) {
+            Settled::NotYet
+        } else if range.has_last_word(record, self.desk.session.session()) {
+            Settled::Here
+        } else {
+            Settled::Elsewhere
+        }
+    }
+}
+
+impl Range {
+    fn unsettled(&self, record: &RunRecord, now: Wall) -> bool {
+        if let Some(run) = self.open.get(&record.id) {
+            return !run.ended() || run.listed || run.key.is_some();
+        }
+        if self.left.keys().any(|key| key.run == record.id) {
+            return true;
+        }
+        if self.handed_on(record).is_some_and(|on| !on.not_ended.contains(&record.id)) {
+            return false;
+        }
+        let recurring = matches!(record.id.run, RunKey::Instant(_)) && record.request.is_none();
+        let last_due = record.span.map_or(record.due.instant(), |span| span.until);
+        let covers = |marks: Marks| marks.cover(last_due, record.id.incarnation);
+        match (self.fence(), self.writer.answered) {
+            (Some(fence), Some(marks)) if record.fence == fence => recurring && !covers(marks),
+            // Of an earlier holding: the ledger that the watch shows says it, or nothing does yet.
+            _ => match self.copy.ledger.as_ref().map(|seen| &seen.ledger) {
+                Some(Ok(ledger)) if recurring && covers(ledger.marks) => {
+                    ledger.open.iter().any(|entry| entry.run == record.id)
+                }
+                _ => now.since(record.ended_at()) < PROVISIONAL_MAX,
+            },
+        }
+    }
+
+    /// Of a run that is not unsettled: whether nobody can have an account of it that counts more.
+    fn has_last_word(&self, record: &RunRecord, session: Option<Session>) -> bool {
+        if self.fence() == Some(record.fence) {
+            return self.writer.answered.is_some();
+        }
+        self.handed_on(record)
+            .is_some_and(|on| !on.not_ended.contains(&record.id) || self.taken_in(record, session))
+    }
+
+    /// What my final ledger said, if the run was under that fence.
+    fn handed_on(&self, record: &RunRecord) -> Option<&HandedOn> {
+        self.handed_on.as_ref().filter(|on| on.fence == record.fence)
+    }
+
+    /// Whether the next holder has taken in how an attempt ended that I left running: its ledger
+    /// lists it no more. One that failed may have been tried again meanwhile, and one of a session
+    /// that is gone been started anew.
+    fn taken_in(&self, record: &RunRecord, session: Option<Session>) -> bool {
+        let over = matches!(record.state, RunState::Succeeded | RunState::Cancelled);
+        let mine = record.newest().is_some_and(|attempt| Some(attempt.session) == session);
+        let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
+        let listed = |run: &RunId| match seen.map(|seen| &seen.ledger) {
+            Some(Ok(ledger)) => ledger.open.iter().any(|entry| entry.run == *run),
+            Some(Err(_)) | None => true,
+        };
+        over && mine && !listed(&record.id)
+    }
+}
