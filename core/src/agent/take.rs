@@ -269,6 +269,7 @@ impl Range {
         let (task, effective) = (&timed.task, timed.task.effective_from.instant());
         let edited = task.revision > base.incarnation.revision
             && task.incarnation <= base.incarnation
+            && task.brings_instants()
             && task.spec.one_shot_at().is_none();
         if edited && effective < base.through {
             let first = effective.plus(Duration::from_millis(1));
@@ -350,8 +351,9 @@ impl Range {
     }
 
     /// Instants of a new version that lie before what was decided, or before what a ledger covers,
-    /// must not start; those that the old schedule had as well have come to something already.
-    /// Gives the instant after which the new version goes on.
+    /// must not start; those that the old schedule had as well have come to something already, and
+    /// a version that leaves the instants alone has no others. Gives the instant after which the
+    /// new version goes on.
     fn end_late_instants(
         &self,
         desk: &mut Desk,
@@ -368,10 +370,12 @@ impl Range {
                 instant <= *at && old.timetable.next_after(before) == Some(instant)
             })
         };
-        let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
-        let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
-        for instant in late {
-            self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+        if timed.task.brings_instants() {
+            let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
+            let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
+            for instant in late {
+                self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+            }
         }
         effective.max(until)
     }

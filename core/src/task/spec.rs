@@ -65,6 +65,14 @@ pub struct Task {
     pub request: Option<u128>,
 }
 
+impl Task {
+    /// Whether this version has other instants than the one before it, or it was resumed: an edit
+    /// that leaves the instants alone keeps `effective_from` as it was.
+    pub fn brings_instants(&self) -> bool {
+        self.effective_from >= self.updated_at
+    }
+}
+
 /// What a run does.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
