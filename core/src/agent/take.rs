@@ -12,6 +12,7 @@ use crate::agent::effect::{
 };
 use crate::agent::input::Trigger;
 use crate::agent::near::{NearTask, Timed};
+use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
 use crate::due::wheel::NearEntry;
@@ -29,6 +30,12 @@ const EDITED_LATE_MAX: usize = 1_000;
 const SCAN_PAGE: usize = 1_000;
 
 const EDITED_LATE: &str = "edited_late";
+
+/// Up to where a task's instants are decided, and by which version, if that is near.
+struct Decided {
+    at: Option<Instant>,
+    by: Option<Arc<Timed>>,
+}
 
 impl Agent {
     pub(super) fn take_ranges(&mut self) {
@@ -248,7 +255,7 @@ impl Range {
             .open
             .iter()
             .filter(|(id, run)| run.task.is_none() && matches!(id.run, RunKey::Instant(_)))
-            .filter(|(id, _)| !self.copy.unreadable.contains(&id.task))
+            .filter(|(id, _)| !self.copy.unreadable.contains_key(&id.task))
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
@@ -314,16 +321,27 @@ impl Range {
     }
 
     /// A version of a task was delivered while the range is held: instants up to its
-    /// `effective_from` belong to the version before, later ones to it.
-    pub(super) fn replace_near(&mut self, desk: &mut Desk, number: TaskNumber, task: Arc<Task>) {
-        let effective = task.effective_from.instant();
+    /// `effective_from` belong to the version before, later ones to it. `silent`: its record could
+    /// not be read before, since this instant.
+    pub(super) fn replace_near(
+        &mut self,
+        desk: &mut Desk,
+        number: TaskNumber,
+        task: Arc<Task>,
+        silent: Option<Instant>,
+    ) {
+        let (base, effective) = (self.window.base, task.effective_from.instant());
         let before = desk.near.named(self.id, &task.spec.name);
-        let mut decided = None;
+        // Before the window began anew, it may have been near.
+        let life = (task.spec.name.clone(), task.incarnation);
+        let mut decided = Decided { at: self.window.decided_names.get(&life).copied(), by: None };
         if let Some(before) = before
             && let Some(near) = desk.near.get(before)
         {
             let same_life = near.timed.task.incarnation == task.incarnation;
-            decided = near.decided.filter(|_| same_life).map(|at| (at, near.timed.clone()));
+            if same_life && near.decided.is_some() {
+                decided = Decided { at: near.decided, by: Some(near.timed.clone()) };
+            }
             let owes = near.queued.is_some_and(|(_, instant)| instant <= effective);
             if same_life && owes && task.spec.one_shot_at().is_none() {
                 desk.near.supersede(before, effective);
@@ -332,12 +350,19 @@ impl Range {
             }
         }
         let timed = Arc::new(Timed::new(task));
-        let known = decided.as_ref().map(|(at, _)| *at);
+        let known = decided.at;
         let one_shot = timed.task.spec.one_shot_at().is_some();
-        let first = if one_shot || !self.window.scanned {
+        let first = if one_shot {
+            self.first_undecided(&timed)
+        } else if !self.window.scanned {
+            // What the window's base has passed meanwhile.
+            if let Some(silent) = silent.filter(|_| timed.task.incarnation <= base.incarnation) {
+                let first = effective.max(silent).plus(Duration::from_millis(1));
+                self.skip_instants(desk, &timed, (first, base.through), UNREADABLE);
+            }
             self.first_undecided(&timed)
         } else {
-            let from = self.end_late_instants(desk, &timed, decided);
+            let from = self.end_late_instants(desk, &timed, &decided, silent);
             timed.timetable.next_after(from).map(|i| (i, timed.due(i)))
         };
         if let Some((instant, due)) = first {
@@ -358,19 +383,26 @@ impl Range {
         &self,
         desk: &mut Desk,
         timed: &Timed,
-        decided: Option<(Instant, Arc<Timed>)>,
+        decided: &Decided,
+        silent: Option<Instant>,
     ) -> Instant {
         let effective = timed.task.effective_from.instant();
         let marks = self.writer.marks;
         let covered = (timed.task.incarnation <= marks.incarnation).then_some(marks.through);
-        let until = decided.as_ref().map(|(at, _)| *at).max(covered).unwrap_or(effective);
+        let until = decided.at.max(covered).unwrap_or(effective);
         let had = |instant: Instant| {
-            decided.as_ref().is_some_and(|(at, old)| {
+            decided.by.as_ref().is_some_and(|old| {
                 let before = instant.minus(Duration::from_millis(1));
-                instant <= *at && old.timetable.next_after(before) == Some(instant)
+                decided.at.is_some_and(|at| instant <= at)
+                    && old.timetable.next_after(before) == Some(instant)
             })
         };
-        if timed.task.brings_instants() {
+        if let Some(silent) = silent {
+            // The marks went on meanwhile.
+            let first = effective.max(silent).max(decided.at.unwrap_or(Instant::MIN));
+            let first = first.plus(Duration::from_millis(1));
+            self.skip_instants(desk, timed, (first, until), UNREADABLE);
+        } else if timed.task.brings_instants() {
             let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
             let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
             for instant in late {
@@ -471,7 +503,8 @@ impl Range {
         let Some(trigger) = self.copy.triggers.get(&(id.task.clone(), ulid)).cloned() else {
             return;
         };
-        if found.is_none() && self.copy.unreadable.contains(&id.task) {
+        // It may have been read before its record became what cannot be.
+        if self.copy.unreadable.contains_key(&id.task) {
             return;
         }
         let Some((_, task)) = found else {

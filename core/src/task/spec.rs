@@ -66,10 +66,10 @@ pub struct Task {
 }
 
 impl Task {
-    /// Whether this version has other instants than the one before it, or it was resumed: an edit
-    /// that leaves the instants alone keeps `effective_from` as it was.
+    /// Whether this version is an edit that changed the instants, or a resume: one that leaves the
+    /// instants alone keeps `effective_from` as it was.
     pub fn brings_instants(&self) -> bool {
-        self.effective_from >= self.updated_at
+        self.effective_from > self.created_at && self.effective_from >= self.updated_at
     }
 }
 

@@ -3,6 +3,7 @@
 //! many agents; here stands one rule at a time, with the words for it.
 
 mod order;
+mod quarantine;
 mod refused;
 mod shared;
 mod store;

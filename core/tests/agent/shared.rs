@@ -43,6 +43,8 @@ pub struct Shared {
     pub revision: Revision,
     pub keys: BTreeMap<RangeId, Keys>,
     pub lease_until_us: Option<u64>,
+    /// No lease runs out, as after a change of etcd's leader.
+    pub spared: bool,
     lease: LeaseId,
     members: BTreeMap<AgentName, Member>,
     /// What the watches have not brought yet, in order.
@@ -57,6 +59,7 @@ impl Shared {
             revision: Revision(100),
             keys: ranges.all().map(|range| (range, Keys::default())).collect(),
             lease_until_us: None,
+            spared: false,
             lease: LeaseId(0),
             members: BTreeMap::new(),
             news: Vec::new(),

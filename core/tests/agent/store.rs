@@ -1,10 +1,10 @@
 //! A model of the agent's store: reads see every batch before them, and a ledger's number counts
 //! as known when it is on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::effect::{Batch, LoadRequest, StoreOp};
+use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
 use tocktower_core::agent::input::{DueLoaded, LoadAnswer};
 use tocktower_core::ids::{LedgerNumber, RangeId, Revision, TaskName, TaskNumber};
 use tocktower_core::run::RunRecord;
@@ -19,8 +19,8 @@ pub struct Store {
     names: BTreeMap<(RangeId, TaskName), TaskNumber>,
     due: BTreeMap<(RangeId, Instant, TaskNumber), Instant>,
     pub history: Vec<RunRecord>,
-    written: Vec<LedgerNumber>,
-    synced: BTreeSet<LedgerNumber>,
+    written: BTreeMap<LedgerNumber, BatchNumber>,
+    synced: BatchNumber,
 }
 
 impl Store {
@@ -28,13 +28,20 @@ impl Store {
         for op in &batch.ops {
             self.one(op);
         }
-        if batch.sync {
-            self.synced.extend(self.written.drain(..));
+        for op in &batch.ops {
+            if let StoreOp::LedgerNumber { number, .. } = op {
+                self.written.insert(*number, batch.number);
+            }
         }
     }
 
+    /// A batch and all before it are on disk.
+    pub fn sync(&mut self, batch: BatchNumber) {
+        self.synced = self.synced.max(batch);
+    }
+
     pub fn knows(&self, number: LedgerNumber) -> bool {
-        self.synced.contains(&number)
+        self.written.get(&number).is_some_and(|batch| *batch <= self.synced)
     }
 
     fn one(&mut self, op: &StoreOp) {
@@ -69,8 +76,10 @@ impl Store {
                 self.due.retain(|(at, due, _), _| at != range || due > through);
             }
             StoreOp::History(record) => self.history.push((**record).clone()),
-            StoreOp::LedgerNumber { number, .. } => self.written.push(*number),
-            StoreOp::OpenRun { .. } | StoreOp::CloseRun { .. } | StoreOp::Output { .. } => {}
+            StoreOp::LedgerNumber { .. }
+            | StoreOp::OpenRun { .. }
+            | StoreOp::CloseRun { .. }
+            | StoreOp::Output { .. } => {}
         }
     }
 

@@ -111,7 +111,7 @@ impl World {
         self.shared.keys[&range].tasks[&named(name)].task.clone()
     }
 
-    fn write(&mut self, current: &Task, version: NewVersion) {
+    pub fn write(&mut self, current: &Task, version: NewVersion) {
         let revision = self.shared.next();
         self.put(version.written(current.incarnation, revision));
     }
@@ -138,6 +138,11 @@ impl World {
     pub fn delete(&mut self, name: &str) {
         let range = self.range_of(name);
         self.shared.remove(range, &RunKeyName::Task(named(name)));
+    }
+
+    pub fn delete_trigger(&mut self, name: &str, ulid: u128) {
+        let range = self.range_of(name);
+        self.shared.remove(range, &RunKeyName::Trigger(named(name), ulid));
     }
 
     /// The task's record becomes one that this agent cannot read.

@@ -89,6 +89,7 @@ pub struct Conduct {
 #[derive(Debug)]
 enum Event {
     Told(Box<Input>),
+    Begin(Box<Start>),
     News,
     Over(Ticket, AttemptEnd),
 }
@@ -107,6 +108,8 @@ pub struct World {
     pub conducts: BTreeMap<String, Conduct>,
     /// How long a task's attempt takes of which the story says nothing.
     pub usual: Duration,
+    /// How long a start is on its way to its executor.
+    pub executor_us: u64,
     /// The watches bring nothing while this is set.
     pub deaf: bool,
     fate: Box<dyn FnMut(&ShareRequest) -> Fate>,
@@ -169,6 +172,7 @@ impl World {
             running: BTreeMap::new(),
             conducts: BTreeMap::new(),
             usual: Duration::from_millis(1),
+            executor_us: 1,
             deaf: false,
             fate: Box::new(|_| Fate::Served),
             held: Vec::new(),
@@ -196,7 +200,7 @@ impl World {
         self.pass_us(ms * 1_000);
     }
 
-    fn pass_us(&mut self, us: u64) {
+    pub fn pass_us(&mut self, us: u64) {
         let until = self.now_us + us;
         self.share_news();
         let mut events = 0;
@@ -221,9 +225,13 @@ impl World {
         let wall = wake
             .wall
             .map_or(u64::MAX, |wall| u64::try_from(wall.micros() - BEGIN_MS * 1_000).unwrap_or(0));
-        let lease = self.shared.lease_until_us.map_or(u64::MAX, |until| until + 1);
+        let lease = self.lease_over_us().map_or(u64::MAX, |until| until + 1);
         let agent = queued.min(mono).min(wall).max(self.stopped_until_us);
         agent.min(arrives).min(lease).max(self.now_us + 1)
+    }
+
+    fn lease_over_us(&self) -> Option<u64> {
+        self.shared.lease_until_us.filter(|_| !self.shared.spared)
     }
 
     /// The process stands still for so long, as by SIGSTOP: the world goes on without it, and what
@@ -234,7 +242,7 @@ impl World {
 
     /// Takes in all that is at hand, and does what comes of it.
     fn turn(&mut self) {
-        if self.shared.lease_until_us.is_some_and(|until| until < self.now_us) {
+        if self.lease_over_us().is_some_and(|until| until < self.now_us) {
             self.shared.end_lease();
             self.share_news();
         }
@@ -264,7 +272,13 @@ impl World {
 
     fn take(&mut self, event: Event, inputs: &mut Vec<Input>) {
         match event {
-            Event::Told(input) => inputs.push(*input),
+            Event::Told(input) => {
+                if let Input::Committed(Committed { batch, synced: true, .. }) = &*input {
+                    self.store.sync(*batch);
+                }
+                inputs.push(*input);
+            }
+            Event::Begin(start) => self.begin(*start),
             Event::News => {
                 let news = std::mem::take(&mut self.shared.fleet_news);
                 inputs.extend(news.into_iter().map(Input::Shared));
@@ -328,6 +342,12 @@ impl World {
         }
     }
 
+    /// The watch of the first range is opened anew and lists it.
+    pub fn list(&mut self) {
+        self.shared.news.retain(|(at, _)| *at != RangeId(0));
+        self.shared.list(RangeId(0), self.now());
+    }
+
     pub fn tell(&mut self, after_us: u64, input: Input) {
         self.at(self.now_us + after_us, Event::Told(Box::new(input)));
     }
@@ -376,7 +396,7 @@ impl World {
                     false => self.tell(STORE_US, Input::Loaded { load, answer }),
                 }
             }
-            Effect::Start(start) => self.begin(*start),
+            Effect::Start(start) => self.at(self.now_us + self.executor_us, Event::Begin(start)),
             Effect::Cancel { ticket } => self.finish(ticket, AttemptEnd::Cancelled),
             Effect::Notice(notice) => self.notices.push((self.now_us, notice)),
             Effect::Exit { reason } => self.exited = Some(reason),
@@ -463,6 +483,20 @@ impl World {
         }
     }
 
+    /// L0, from outside: the lease was kept alive and the range was written under this fence, both
+    /// asked for within the licence.
+    fn check_licence(&self, range: RangeId, fence: Fence) {
+        let since = self.now_us.saturating_sub(2_700_000);
+        let alive = |request: &ShareRequest| {
+            matches!(request, ShareRequest::KeepAlive { .. } | ShareRequest::GrantLease { .. })
+        };
+        let mut newest = self.requests.iter().rev().take_while(|(at, _)| *at >= since);
+        assert!(newest.any(|(_, request)| alive(request)), "a start by an old lease (L0)");
+        let mut newest = self.sent.iter().rev().take_while(|sent| sent.at_us >= since);
+        let written = newest.any(|sent| sent.range == range && sent.fence == fence);
+        assert!(written, "a start by an old copy of its range (L0)");
+    }
+
     /// The executor: it looks at the licence last, and then begins.
     fn begin(&mut self, start: Start) {
         let now = self.now();
@@ -476,6 +510,7 @@ impl World {
         assert!(start.due <= now.wall, "{run} started early");
         assert!(self.rules.answered.contains(&(range, fence)), "{run} before a ledger (L1)");
         assert!(!self.rules.left.contains(&(range, fence)), "{run} after a final ledger");
+        self.check_licence(range, fence);
         let first = self.rules.started.insert((run.clone(), start.attempt));
         assert!(first, "{run} started twice as attempt {:?}", start.attempt);
         self.starts.push(Started {
