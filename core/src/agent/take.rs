@@ -15,6 +15,7 @@ use crate::agent::near::{NearTask, Timed};
 use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
+use crate::agent::ready::Rank;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Fence, RunId, RunKey, TaskNumber};
 use crate::ledger::takeover::{self, Verdict};
@@ -171,7 +172,7 @@ impl Range {
             listed: true,
             waited_by_policy: catch_up_last.is_some(),
             catch_up: catch_up_last.is_some(),
-            queued_as: 0,
+            queued_as: Rank::default(),
             end_known,
             catch_up_last,
             last_attempt: false,

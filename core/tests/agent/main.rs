@@ -5,6 +5,7 @@
 mod order;
 mod quarantine;
 mod refused;
+mod rota;
 mod shared;
 mod store;
 mod words;

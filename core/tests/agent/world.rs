@@ -396,7 +396,10 @@ impl World {
                     false => self.tell(STORE_US, Input::Loaded { load, answer }),
                 }
             }
-            Effect::Start(start) => self.at(self.now_us + self.executor_us, Event::Begin(start)),
+            Effect::Start(start) => {
+                assert!(start.until > self.now().mono, "{} without a licence (L0)", start.run);
+                self.at(self.now_us + self.executor_us, Event::Begin(start));
+            }
             Effect::Cancel { ticket } => self.finish(ticket, AttemptEnd::Cancelled),
             Effect::Notice(notice) => self.notices.push((self.now_us, notice)),
             Effect::Exit { reason } => self.exited = Some(reason),
