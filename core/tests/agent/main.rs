@@ -2,12 +2,14 @@
 //! story says, and time moves only when the story moves it. The simulator walks at random through
 //! many agents; here stands one rule at a time, with the words for it.
 
+mod bounds;
 mod handoff;
 mod order;
 mod quarantine;
 mod refused;
 mod rota;
 mod shared;
+mod stopped;
 mod store;
 mod words;
 mod world;
