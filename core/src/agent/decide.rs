@@ -17,7 +17,7 @@ use crate::agent::range::Range;
 use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::run_id;
 use crate::due::wheel::NearEntry;
-use crate::ids::{RangeId, RunId, TaskNumber};
+use crate::ids::{RunId, TaskNumber};
 use crate::limits;
 use crate::run::life::Stage;
 use crate::run::overlap::{self, Verdict};
@@ -64,12 +64,8 @@ impl Agent {
                 range.parked.insert(entry);
             }
         }
-        // Catch-ups share a budget: whoever it left out begins the next time.
-        let first = match self.desk.catch_up_renewed() {
-            true => self.desk.catch_up_from.take(),
-            false => self.desk.catch_up_from,
-        };
-        let first = first.unwrap_or(RangeId(0));
+        // Catch-ups share a budget: who had of it last comes last the next time.
+        let first = self.desk.catch_up_next;
         for (_, range) in self.ranges.range_mut(first..) {
             range.decide_and_turn(&mut self.desk);
         }

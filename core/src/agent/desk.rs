@@ -129,8 +129,8 @@ pub(crate) struct Desk {
     pub wake_mono: Mono,
     /// Catch-up starts that this second still allows, and when it began.
     pub catch_up_left: (u64, Mono),
-    /// The first range that this second had nothing left for: the next begins there.
-    pub catch_up_from: Option<RangeId>,
+    /// The range after the one that was allowed the last catch-up: it is asked first.
+    pub catch_up_next: RangeId,
     /// Settle keys were not put: not again before this.
     pub settle_after: Mono,
     effects: Vec<Effect>,
@@ -172,7 +172,7 @@ impl Desk {
             sync_wanted: false,
             wake_mono: now.mono,
             catch_up_left: (0, now.mono),
-            catch_up_from: None,
+            catch_up_next: RangeId(0),
             settle_after: Mono::default(),
             effects: Vec::new(),
             ops: Vec::new(),

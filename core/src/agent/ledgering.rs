@@ -23,6 +23,11 @@ use crate::time::{Instant, Mono, Wall};
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// How long a final ledger waits until it can cover all that was started.
 const FINAL_WAIT: Duration = Duration::from_millis(300);
+/// How long one that fails is sent again.
+const FINAL_TRIES: Duration = Duration::from_secs(1);
+/// How long a range is held after a hand-off that was given up: several seconds of failure would
+/// otherwise be seconds without a start.
+const STAY: Duration = Duration::from_secs(1);
 /// How long it waits where this clock is ahead of the coordinators'; what is further ahead is not
 /// begun.
 pub(super) const AHEAD_WAIT: Duration = Duration::from_secs(2);
@@ -71,6 +76,11 @@ impl Agent {
                 &prepared.kind
             {
                 range.writer.note_sent(Written::Ledger(ledger.number), self.desk.now);
+            }
+            if matches!(prepared.kind, WriteKind::Final { .. }) {
+                // It may happen for as long as no later ledger has: nothing starts until one is
+                // answered, whatever is said of this one.
+                range.writer.answered = None;
             }
             let kind = prepared.kind.clone();
             range.writer.phase = Phase::InFlight { prepared };
@@ -206,10 +216,7 @@ impl Range {
         let give_up = since.plus(if ahead.is_zero() { FINAL_WAIT } else { AHEAD_WAIT });
         if give_up <= desk.now.mono {
             // Better late than repeated: go on, and try again when the watch is quick.
-            if let Hold::Leaving { fence, .. } = self.hold {
-                self.hold = Hold::Held { fence };
-                self.hand_off_after = desk.now.mono.plus(FINAL_WAIT * 2);
-            }
+            self.stay(desk.now.mono);
             return DueWrite::Nothing;
         }
         desk.wake_by(give_up);
@@ -217,6 +224,14 @@ impl Range {
             true => DueWrite::Beat,
             false => DueWrite::Nothing,
         }
+    }
+
+    /// The hand-off is given up: the range is held as before, for long enough to decide and start
+    /// what came due meanwhile.
+    fn stay(&mut self, now: Mono) {
+        let Hold::Leaving { fence, .. } = self.hold else { return };
+        self.hold = Hold::Held { fence };
+        self.hand_off_after = now.plus(STAY);
     }
 
     /// How long it takes until the coordinators' time lets the marks cover what was decided.
@@ -424,11 +439,10 @@ impl Range {
             // It did not happen; the next one says the same and more.
             self.writer.dirty = true;
             self.writer.urgent = true;
-            if let Hold::Leaving { fence, since } = self.hold
-                && desk.now.mono.since(since) > Duration::from_secs(1)
+            if let Hold::Leaving { since, .. } = self.hold
+                && desk.now.mono.since(since) > FINAL_TRIES
             {
-                self.hold = Hold::Held { fence };
-                self.writer.answered = None;
+                self.stay(desk.now.mono);
             }
         } else if there.is_none_or(|there| Some(there.fence) != self.fence()) {
             // My watch has lost a ledger: what I took up is not what there was.

@@ -149,6 +149,15 @@ impl NearTasks {
         numbers.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
+    /// The record of a task cannot be read: no entry of it counts any more, and what was decided
+    /// stays known. Hands back the next instant that it had here, and its superseded versions.
+    pub fn silence(&mut self, range: RangeId, name: &TaskName) -> (Option<Instant>, Vec<NearTask>) {
+        let old = self.superseded.remove(&(range, name.clone())).unwrap_or_default();
+        let old: Vec<NearTask> = old.into_iter().filter_map(|number| self.remove(number)).collect();
+        let present = self.named(range, name).and_then(|number| self.get_mut(number));
+        (present.and_then(|near| near.queued.take()).map(|(_, instant)| instant), old)
+    }
+
     /// Forgets a task with all its versions: it was deleted.
     pub fn remove_named(&mut self, range: RangeId, name: &TaskName) {
         let old = self.superseded.remove(&(range, name.clone())).unwrap_or_default();

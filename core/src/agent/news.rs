@@ -15,6 +15,9 @@ use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
 use crate::ledger::Marks;
 use crate::run::{RunState, life};
 use crate::task::Task;
+use crate::time::Instant;
+
+pub(super) const UNREADABLE: &str = "its task's record cannot be read";
 
 impl Agent {
     pub(super) fn range_news(&mut self, id: RangeId, news: RangeNews) {
@@ -63,7 +66,7 @@ impl Range {
         self.copy.stamp = desk.next_stamp();
         self.copy.triggers.clear();
         self.copy.settles.clear();
-        self.copy.unreadable.clear();
+        self.copy.was_unreadable = std::mem::take(&mut self.copy.unreadable);
         self.copy.unseen =
             self.open.values().filter_map(|run| run.key.as_ref()).map(|k| k.name.clone()).collect();
         let recurring = self.open.keys().map(|id| RunKeyName::Task(id.task.clone()));
@@ -92,6 +95,7 @@ impl Range {
         for key in std::mem::take(&mut self.copy.unseen) {
             self.key_gone(desk, &key, revision);
         }
+        self.copy.was_unreadable.clear();
         self.copy.listed = true;
         self.copy.delivered = revision;
         match self.copy.claim.clone() {
@@ -156,7 +160,7 @@ impl Range {
     fn task_put(&mut self, desk: &mut Desk, task: Arc<Task>, raw: Arc<[u8]>) {
         let name = task.spec.name.clone();
         self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
-        self.triggers_new |= self.copy.unreadable.remove(&name);
+        let silent = self.readable_again(&name);
         let number = desk.next_task_number();
         let fresh_one_shot =
             task.spec.one_shot_at().is_some() && task.incarnation.revision == task.revision;
@@ -173,8 +177,20 @@ impl Range {
             return;
         }
         self.note_fresh(name, task.revision);
+        // The scan attaches no run to what has changed since it was read.
+        if !self.window.scanned || silent.is_some() {
+            self.attach(desk, &task);
+        }
         self.update_open(desk, &task);
-        self.replace_near(desk, number, task);
+        self.replace_near(desk, number, task, silent);
+    }
+
+    /// `Some`: its record could not be read before, since this instant.
+    fn readable_again(&mut self, name: &TaskName) -> Option<Instant> {
+        let before = self.copy.was_unreadable.remove(name);
+        let silent = self.copy.unreadable.remove(name).or(before);
+        self.triggers_new |= silent.is_some();
+        silent
     }
 
     /// Remembers that a name changed, while a read of the store may show it as it was.
@@ -186,10 +202,6 @@ impl Range {
 
     /// What starts, retries included, starts with the present action and policies.
     fn update_open(&mut self, desk: &mut Desk, task: &Arc<Task>) {
-        // The scan will not: it leaves out what has changed since it was read.
-        if !self.window.scanned {
-            self.attach(desk, task);
-        }
         let ids: Vec<_> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
         for id in ids.iter().filter(|id| id.is_of(task.incarnation)) {
             let Some(run) = self.open.get_mut(id) else { continue };
@@ -210,27 +222,39 @@ impl Range {
 
     /// What has not started never starts: a one-shot waits to be resumed, others end by name.
     pub(super) fn pause_run(&mut self, desk: &mut Desk, task: &Arc<Task>, id: &RunId) {
-        let Some(run) = self.open.get_mut(id) else { return };
-        let (stage, tried) = (run.stage, run.attempt.number > 0);
-        // What another holder had started, and nobody knows the end of.
-        let unknown = tried && run.attempts.is_empty() && !run.end_known;
         if task.spec.one_shot_at().is_some() {
             self.hold_back(desk, id);
             return;
         }
-        let rest = run.catch_up_last.take();
-        match stage {
+        self.end_rest(desk, id, "paused");
+        self.end_unstarted(desk, id, "paused", "its task was paused");
+    }
+
+    /// A run that does not run now, and will not: it is named by what is known of it. `untried`:
+    /// why it never started; `why`: why it is not tried again.
+    fn end_unstarted(&mut self, desk: &mut Desk, id: &RunId, untried: &str, why: &str) {
+        let Some(run) = self.open.get(id) else { return };
+        let tried = run.attempt.number > 0;
+        // What another holder had started, and nobody knows the end of.
+        let unknown = tried && run.attempts.is_empty() && !run.end_known;
+        match run.stage {
             life::Stage::Running { .. } | life::Stage::Held { .. } | life::Stage::Ended { .. } => {}
             _ if unknown => {
-                let reason = "its host went away, and its task was paused";
-                self.end_run(desk, id, RunState::Lost, Some(reason));
+                let reason = format!("its host went away, and {why}");
+                self.end_run(desk, id, RunState::Lost, Some(&reason));
             }
-            _ if tried => self.end_run(desk, id, RunState::Cancelled, Some("its task was paused")),
-            _ => self.end_run(desk, id, RunState::Skipped, Some("paused")),
+            _ if tried => self.end_run(desk, id, RunState::Cancelled, Some(why)),
+            _ => self.end_run(desk, id, RunState::Skipped, Some(untried)),
         }
-        if let (Some(last), RunKey::Instant(first)) = (rest, id.run) {
+    }
+
+    /// The instants of a series after the one that it stands at end without a run.
+    fn end_rest(&mut self, desk: &mut Desk, id: &RunId, reason: &str) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        let rest = run.catch_up_last.take().zip(run.task.clone());
+        if let (Some((last, task)), RunKey::Instant(first)) = (rest, id.run) {
             let rest = (first.plus(Duration::from_millis(1)), last);
-            self.skip_instants(desk, &Timed::new(task.clone()), rest, "paused");
+            self.skip_instants(desk, &Timed::new(task), rest, reason);
         }
     }
 
@@ -238,31 +262,40 @@ impl Range {
     /// left alone, and so is a one-shot, whose run may still be wanted.
     fn task_unreadable(&mut self, desk: &mut Desk, name: TaskName) {
         self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
-        self.copy.unreadable.insert(name.clone());
+        let now = desk.now.wall.instant();
+        let before = self.copy.was_unreadable.remove(&name);
+        let silent = self.copy.unreadable.entry(name.clone()).or_insert(before.unwrap_or(now));
         desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
+        let (next, superseded) = desk.near.silence(self.id, &name);
+        if let Some(next) = next {
+            *silent = next.minus(Duration::from_millis(1)).min(*silent);
+        }
         if self.fence().is_none() {
             return;
         }
-        // Whatever version a read under way still shows is older than any that comes later.
-        self.note_fresh(name.clone(), self.copy.delivered);
-        desk.near.remove_named(self.id, &name);
+        // A read under way may still show the version before, whose revision was delivered.
+        self.note_fresh(name.clone(), self.copy.delivered.next());
+        for near in superseded {
+            let Some((_, first)) = near.queued else { continue };
+            let instants = (first, near.until.unwrap_or(first));
+            self.skip_instants(desk, &near.timed, instants, UNREADABLE);
+        }
         let ids: Vec<_> = self.runs_of(&name).map(|(id, _)| id.clone()).collect();
         for id in ids {
+            self.end_rest(desk, &id, UNREADABLE);
             let Some(run) = self.open.get_mut(&id) else { continue };
-            run.catch_up_last = None;
-            match (run.stage, run.key.is_some()) {
-                (life::Stage::Ended { .. } | life::Stage::Held { .. }, _) => {}
-                (life::Stage::Running { .. }, _) => run.last_attempt = true,
-                (_, true) => {
+            match run.stage {
+                life::Stage::Ended { .. } => {}
+                // Inherited, and its task not seen yet: it waits as it is.
+                _ if run.task.is_none() => {}
+                life::Stage::Running { .. } => run.last_attempt = true,
+                life::Stage::Held { .. } if run.key.is_some() => run.task = None,
+                life::Stage::Held { .. } => run.last_attempt = true,
+                _ if run.key.is_some() => {
+                    run.task = None;
                     self.hold_back(desk, &id);
-                    if let Some(run) = self.open.get_mut(&id) {
-                        run.task = None;
-                    }
                 }
-                (_, false) => {
-                    let reason = "its task's record cannot be read";
-                    self.end_run(desk, &id, RunState::Skipped, Some(reason));
-                }
+                _ => self.end_unstarted(desk, &id, UNREADABLE, UNREADABLE),
             }
         }
     }
@@ -270,7 +303,7 @@ impl Range {
     pub(super) fn key_gone(&mut self, desk: &mut Desk, key: &RunKeyName, revision: Revision) {
         match key {
             RunKeyName::Task(name) => {
-                self.triggers_new |= self.copy.unreadable.remove(name);
+                self.readable_again(name);
                 desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
                 self.note_fresh(name.clone(), revision);
                 desk.near.remove_named(self.id, name);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::desk::Desk;
 use crate::agent::effect::{RunKeyName, Ticket};
+use crate::agent::ready::Rank;
 use crate::ids::{Attempt, Fence, Revision, RunId, RunKey};
 use crate::run::life::Stage;
 use crate::run::{AttemptRecord, RunRecord, RunState};
@@ -38,8 +39,8 @@ pub(crate) struct OpenRun {
     pub catch_up: bool,
     /// How its newest attempt ended is known: it failed and was to be tried again.
     pub end_known: bool,
-    /// The priority under which it is in the ready queue.
-    pub queued_as: i32,
+    /// The rank under which it is in the ready queue.
+    pub queued_as: Rank,
     /// Instants after its own, up to here, are to be made up for.
     pub catch_up_last: Option<Instant>,
     /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
@@ -60,7 +61,7 @@ impl OpenRun {
             listed: false,
             waited_by_policy: false,
             catch_up: false,
-            queued_as: 0,
+            queued_as: Rank::default(),
             end_known: false,
             catch_up_last: None,
             last_attempt: false,

@@ -36,8 +36,11 @@ pub(crate) struct Copy {
     pub vacant_since: Option<Mono>,
     pub triggers: BTreeMap<(TaskName, u128), Trigger>,
     pub settles: BTreeMap<SettleKey, (Session, SettledEnd)>,
-    /// Tasks whose record cannot be read: they are there, and nothing of them starts.
-    pub unreadable: BTreeSet<TaskName>,
+    /// Tasks whose record cannot be read: they are there, and nothing of them starts. Each with the
+    /// instant up to which it had been decided.
+    pub unreadable: BTreeMap<TaskName, Instant>,
+    /// As it was before the list under way.
+    pub was_unreadable: BTreeMap<TaskName, Instant>,
     /// Keys of open runs that the list under way has not named yet.
     pub unseen: BTreeSet<RunKeyName>,
 }

@@ -1,5 +1,7 @@
-//! The ready queue: runs that are due and wait for a free place among the executors, the highest
-//! priority and then the oldest due first, over all ranges.
+//! The ready queue: runs that are due and wait for a free place among the executors, over all
+//! ranges: the highest priority first, then what is on time, then the oldest due. What is made up
+//! for after an outage is late already and older than all the rest: where places are few, it would
+//! make the rest late as well, for as long as the outage was.
 //!
 //! Each range has a queue of its own, and the heads are merged: a range that may not start anything
 //! for a while (its watch stalls, its licence is over) then holds up no other, however much it has
@@ -11,25 +13,42 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use crate::ids::{RangeId, RunId};
 use crate::time::Instant;
 
-/// Smallest first: priority, due, and the name, so that the order is one for all.
-type Place = (Reverse<i32>, Instant, RunId);
+/// What goes before what, smallest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Rank {
+    priority: Reverse<i32>,
+    catch_up: bool,
+}
+
+impl Rank {
+    pub fn new(priority: i32, catch_up: bool) -> Rank {
+        Rank { priority: Reverse(priority), catch_up }
+    }
+}
+
+/// Smallest first: rank, due, and the name, so that the order is one for all.
+type Place = (Rank, Instant, RunId);
 
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     ranges: BTreeMap<RangeId, BTreeSet<Place>>,
     len: usize,
+    catch_ups: usize,
 }
 
 impl Ready {
-    pub fn put(&mut self, priority: i32, due: Instant, range: RangeId, run: RunId) {
-        let new = self.ranges.entry(range).or_default().insert((Reverse(priority), due, run));
+    pub fn put(&mut self, rank: Rank, due: Instant, range: RangeId, run: RunId) {
+        let new = self.ranges.entry(range).or_default().insert((rank, due, run));
         self.len += usize::from(new);
+        self.catch_ups += usize::from(new && rank.catch_up);
     }
 
-    /// `priority` and `due` as it was put.
-    pub fn remove(&mut self, priority: i32, due: Instant, range: RangeId, run: &RunId) {
+    /// `rank` and `due` as it was put.
+    pub fn remove(&mut self, rank: Rank, due: Instant, range: RangeId, run: &RunId) {
         let Some(queue) = self.ranges.get_mut(&range) else { return };
-        self.len -= usize::from(queue.remove(&(Reverse(priority), due, run.clone())));
+        let gone = queue.remove(&(rank, due, run.clone()));
+        self.len -= usize::from(gone);
+        self.catch_ups -= usize::from(gone && rank.catch_up);
         if queue.is_empty() {
             self.ranges.remove(&range);
         }
@@ -37,6 +56,11 @@ impl Ready {
 
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Of them, those that are made up for.
+    pub fn catch_ups(&self) -> usize {
+        self.catch_ups
     }
 
     pub fn oldest_due(&self) -> Option<Instant> {
@@ -51,8 +75,9 @@ impl Ready {
         }
         let mut chosen = Vec::new();
         while chosen.len() < places
-            && let Some(Reverse(((_, _, run), range))) = heads.pop()
+            && let Some(Reverse(((rank, _, run), range))) = heads.pop()
         {
+            self.catch_ups -= usize::from(rank.catch_up);
             chosen.push((range, run));
             let next = self.ranges.get_mut(&range).and_then(BTreeSet::pop_first);
             heads.extend(next.map(|head| Reverse((head, range))));
@@ -79,7 +104,8 @@ mod tests {
     fn queue(runs: &[(i32, i64, u16, &str)]) -> Ready {
         let mut ready = Ready::default();
         for (priority, due, range, name) in runs {
-            ready.put(*priority, Instant::from_millis(*due), RangeId(*range), run(name));
+            let rank = Rank::new(*priority, false);
+            ready.put(rank, Instant::from_millis(*due), RangeId(*range), run(name));
         }
         ready
     }
@@ -101,10 +127,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_time_goes_before_what_is_made_up_for_but_not_before_its_priority() {
+        let mut ready = queue(&[(0, 9, 2, "young"), (1, 20, 1, "first")]);
+        for (priority, due, name) in [(0, 1, "old"), (1, 2, "older")] {
+            let rank = Rank::new(priority, true);
+            ready.put(rank, Instant::from_millis(due), RangeId(1), run(name));
+        }
+        assert_eq!(ready.catch_ups(), 2);
+        check(&mut ready, 2, |_| true, &["first", "older"]);
+        assert_eq!(ready.catch_ups(), 1);
+        check(&mut ready, 1, |_| true, &["young"]);
+        ready.remove(Rank::new(0, true), Instant::from_millis(1), RangeId(1), &run("old"));
+        assert_eq!((ready.len(), ready.catch_ups()), (0, 0));
+    }
+
+    #[test]
     fn a_range_that_may_not_start_holds_up_no_other() {
         let mut ready = queue(&[(0, 50, 2, "young")]);
         for number in 0..5_000 {
-            ready.put(9, Instant::from_millis(1), RangeId(1), run(&format!("stalled{number}")));
+            let (rank, due) = (Rank::new(9, false), Instant::from_millis(1));
+            ready.put(rank, due, RangeId(1), run(&format!("stalled{number}")));
         }
         check(&mut ready, 10, |range| range == RangeId(2), &["young"]);
         assert_eq!(ready.len(), 5_000);
@@ -113,8 +155,8 @@ mod tests {
     #[test]
     fn what_is_taken_out_by_name_does_not_come() {
         let mut ready = queue(&[(1, 5, 1, "a"), (0, 5, 1, "b")]);
-        ready.remove(1, Instant::from_millis(5), RangeId(1), &run("a"));
-        ready.remove(7, Instant::from_millis(5), RangeId(1), &run("b"));
+        ready.remove(Rank::new(1, false), Instant::from_millis(5), RangeId(1), &run("a"));
+        ready.remove(Rank::new(7, false), Instant::from_millis(5), RangeId(1), &run("b"));
         check(&mut ready, 9, |_| true, &["b"]);
     }
 }

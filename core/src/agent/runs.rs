@@ -13,6 +13,7 @@ use crate::agent::input::Committed;
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{LeftRun, Range};
+use crate::agent::ready::Rank;
 use crate::agent::take::run_id;
 use crate::ids::{Attempt, RangeId, RunId, RunKey, TaskNumber};
 use crate::limits;
@@ -164,7 +165,8 @@ impl Range {
 
     fn requeue(&mut self, desk: &mut Desk, id: &RunId) {
         if let Some(run) = self.open.get_mut(id) {
-            run.queued_as = run.task.as_ref().map_or(0, |task| task.spec.priority);
+            let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
+            run.queued_as = Rank::new(priority, run.catch_up);
             desk.ready.put(run.queued_as, run.due, self.id, id.clone());
         }
     }
@@ -503,21 +505,20 @@ impl Range {
 }
 
 impl Desk {
-    /// A new second has begun for catch-ups, and nobody has asked in it yet.
-    pub(super) fn catch_up_renewed(&self) -> bool {
-        self.now.mono.since(self.catch_up_left.1) >= CATCH_UP_SHARE
-    }
-
     /// Whether one more catch-up may start within this second.
-    pub(super) fn allow_catch_up(&mut self, range: RangeId) -> bool {
+    fn allow_catch_up(&mut self, range: RangeId) -> bool {
         let (left, since) = self.catch_up_left;
         let (left, since) = match self.now.mono.since(since) >= CATCH_UP_SHARE {
-            true => (limits::CATCH_UP_STARTS_PER_S, self.now.mono),
+            true => {
+                // Those that were allowed and found no place start within this one.
+                let waiting = u64::try_from(self.ready.catch_ups()).unwrap_or(u64::MAX);
+                (limits::CATCH_UP_STARTS_PER_S.saturating_sub(waiting), self.now.mono)
+            }
             false => (left, since),
         };
         self.catch_up_left = (left.saturating_sub(1), since);
-        if left == 0 {
-            self.catch_up_from.get_or_insert(range);
+        if left > 0 {
+            self.catch_up_next = RangeId(range.0.saturating_add(1));
         }
         left > 0
     }

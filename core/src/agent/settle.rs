@@ -9,6 +9,7 @@ use crate::agent::effect::{
     BatchNumber, KeyDelete, SettleKey, SettlePut, SettledEnd, ShareRequest,
 };
 use crate::agent::input::ShareAnswer;
+use crate::agent::news::UNREADABLE;
 use crate::agent::range::{LeftRun, Range};
 use crate::ids::{RangeId, RunId};
 use crate::ledger::EntryState;
@@ -279,8 +280,17 @@ impl Range {
 
     /// Nobody knows how it ended: as a run that was started by a holder that died.
     fn abandoned(&mut self, desk: &mut Desk, id: &RunId) {
-        let known = self.open.get(id).is_some_and(|run| run.task.is_some() && !run.last_attempt);
-        if !known {
+        let Some(run) = self.open.get(id) else { return };
+        let known = run.task.is_some() && !run.last_attempt;
+        let unreadable = self.copy.unreadable.contains_key(&id.task);
+        if unreadable && run.task.is_none() {
+            // What is to become of it is known when its record can be read again.
+            self.step(id, Event::Abandoned);
+            self.hold_back(desk, id);
+        } else if unreadable {
+            let reason = format!("its host went away, and {UNREADABLE}");
+            self.end_run(desk, id, RunState::Lost, Some(&reason));
+        } else if !known {
             self.end_run(desk, id, RunState::Cancelled, Some("its task was deleted"));
         } else if self.step(id, Event::Abandoned)
             && let Some(run) = self.open.remove(id)

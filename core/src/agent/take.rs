@@ -10,8 +10,10 @@ use crate::agent::effect::{
     Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
 };
 use crate::agent::near::{NearTask, Timed};
+use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
+use crate::agent::ready::Rank;
 use crate::agent::triggers::own_trigger;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Fence, RunId, RunKey, TaskNumber};
@@ -28,6 +30,12 @@ const EDITED_LATE_MAX: usize = 1_000;
 const SCAN_PAGE: usize = 1_000;
 
 const EDITED_LATE: &str = "edited_late";
+
+/// Up to where a task's instants are decided, and by which version, if that is near.
+struct Decided {
+    at: Option<Instant>,
+    by: Option<Arc<Timed>>,
+}
 
 impl Agent {
     pub(super) fn take_ranges(&mut self) {
@@ -163,7 +171,7 @@ impl Range {
             listed: true,
             waited_by_policy: catch_up_last.is_some(),
             catch_up: catch_up_last.is_some(),
-            queued_as: 0,
+            queued_as: Rank::default(),
             end_known,
             catch_up_last,
             last_attempt: false,
@@ -247,7 +255,7 @@ impl Range {
             .open
             .iter()
             .filter(|(id, run)| run.task.is_none() && matches!(id.run, RunKey::Instant(_)))
-            .filter(|(id, _)| !self.copy.unreadable.contains(&id.task))
+            .filter(|(id, _)| !self.copy.unreadable.contains_key(&id.task))
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
@@ -267,6 +275,7 @@ impl Range {
         let (task, effective) = (&timed.task, timed.task.effective_from.instant());
         let edited = task.revision > base.incarnation.revision
             && task.incarnation <= base.incarnation
+            && task.brings_instants()
             && task.spec.one_shot_at().is_none();
         if edited && effective < base.through {
             let first = effective.plus(Duration::from_millis(1));
@@ -311,16 +320,27 @@ impl Range {
     }
 
     /// A version of a task was delivered while the range is held: instants up to its
-    /// `effective_from` belong to the version before, later ones to it.
-    pub(super) fn replace_near(&mut self, desk: &mut Desk, number: TaskNumber, task: Arc<Task>) {
-        let effective = task.effective_from.instant();
+    /// `effective_from` belong to the version before, later ones to it. `silent`: its record could
+    /// not be read before, since this instant.
+    pub(super) fn replace_near(
+        &mut self,
+        desk: &mut Desk,
+        number: TaskNumber,
+        task: Arc<Task>,
+        silent: Option<Instant>,
+    ) {
+        let (base, effective) = (self.window.base, task.effective_from.instant());
         let before = desk.near.named(self.id, &task.spec.name);
-        let mut decided = None;
+        // Before the window began anew, it may have been near.
+        let life = (task.spec.name.clone(), task.incarnation);
+        let mut decided = Decided { at: self.window.decided_names.get(&life).copied(), by: None };
         if let Some(before) = before
             && let Some(near) = desk.near.get(before)
         {
             let same_life = near.timed.task.incarnation == task.incarnation;
-            decided = near.decided.filter(|_| same_life).map(|at| (at, near.timed.clone()));
+            if same_life && near.decided.is_some() {
+                decided = Decided { at: near.decided, by: Some(near.timed.clone()) };
+            }
             let owes = near.queued.is_some_and(|(_, instant)| instant <= effective);
             if same_life && owes && task.spec.one_shot_at().is_none() {
                 desk.near.supersede(before, effective);
@@ -329,12 +349,19 @@ impl Range {
             }
         }
         let timed = Arc::new(Timed::new(task));
-        let known = decided.as_ref().map(|(at, _)| *at);
+        let known = decided.at;
         let one_shot = timed.task.spec.one_shot_at().is_some();
-        let first = if one_shot || !self.window.scanned {
+        let first = if one_shot {
+            self.first_undecided(&timed)
+        } else if !self.window.scanned {
+            // What the window's base has passed meanwhile.
+            if let Some(silent) = silent.filter(|_| timed.task.incarnation <= base.incarnation) {
+                let first = effective.max(silent).plus(Duration::from_millis(1));
+                self.skip_instants(desk, &timed, (first, base.through), UNREADABLE);
+            }
             self.first_undecided(&timed)
         } else {
-            let from = self.end_late_instants(desk, &timed, decided);
+            let from = self.end_late_instants(desk, &timed, &decided, silent);
             timed.timetable.next_after(from).map(|i| (i, timed.due(i)))
         };
         if let Some((instant, due)) = first {
@@ -348,28 +375,38 @@ impl Range {
     }
 
     /// Instants of a new version that lie before what was decided, or before what a ledger covers,
-    /// must not start; those that the old schedule had as well have come to something already.
-    /// Gives the instant after which the new version goes on.
+    /// must not start; those that the old schedule had as well have come to something already, and
+    /// a version that leaves the instants alone has no others. Gives the instant after which the
+    /// new version goes on.
     fn end_late_instants(
         &mut self,
         desk: &mut Desk,
         timed: &Timed,
-        decided: Option<(Instant, Arc<Timed>)>,
+        decided: &Decided,
+        silent: Option<Instant>,
     ) -> Instant {
         let effective = timed.task.effective_from.instant();
         let marks = self.writer.marks;
         let covered = (timed.task.incarnation <= marks.incarnation).then_some(marks.through);
-        let until = decided.as_ref().map(|(at, _)| *at).max(covered).unwrap_or(effective);
+        let until = decided.at.max(covered).unwrap_or(effective);
         let had = |instant: Instant| {
-            decided.as_ref().is_some_and(|(at, old)| {
+            decided.by.as_ref().is_some_and(|old| {
                 let before = instant.minus(Duration::from_millis(1));
-                instant <= *at && old.timetable.next_after(before) == Some(instant)
+                decided.at.is_some_and(|at| instant <= at)
+                    && old.timetable.next_after(before) == Some(instant)
             })
         };
-        let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
-        let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
-        for instant in late {
-            self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+        if let Some(silent) = silent {
+            // The marks went on meanwhile.
+            let first = effective.max(silent).max(decided.at.unwrap_or(Instant::MIN));
+            let first = first.plus(Duration::from_millis(1));
+            self.skip_instants(desk, timed, (first, until), UNREADABLE);
+        } else if timed.task.brings_instants() {
+            let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
+            let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
+            for instant in late {
+                self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+            }
         }
         effective.max(until)
     }

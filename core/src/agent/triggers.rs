@@ -66,7 +66,8 @@ impl Range {
         let Some(trigger) = self.copy.triggers.get(&(id.task.clone(), ulid)).cloned() else {
             return;
         };
-        if found.is_none() && self.copy.unreadable.contains(&id.task) {
+        // It may have been read before its record became what cannot be.
+        if self.copy.unreadable.contains_key(&id.task) {
             return;
         }
         let Some((_, task)) = found else {

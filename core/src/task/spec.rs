@@ -65,6 +65,14 @@ pub struct Task {
     pub request: Option<u128>,
 }
 
+impl Task {
+    /// Whether this version is an edit that changed the instants, or a resume: one that leaves the
+    /// instants alone keeps `effective_from` as it was.
+    pub fn brings_instants(&self) -> bool {
+        self.effective_from > self.created_at && self.effective_from >= self.updated_at
+    }
+}
+
 /// What a run does.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {

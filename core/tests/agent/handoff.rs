@@ -1,0 +1,214 @@
+//! A final ledger that fails: nothing of the range starts from its sending until a later ledger is
+//! answered, and after a second the range goes on as before, to be handed on another time.
+
+use std::cell::Cell;
+
+use tocktower_core::agent::effect::{Notice, ShareRequest, WriteKind};
+use tocktower_core::agent::input::{ReadBack, ShareAnswer, WriteOutcome};
+use tocktower_core::ids::{RangeId, Session};
+use tocktower_core::run::AttemptEnd;
+use tocktower_core::task::{Overlap, Spec};
+
+use crate::shared::EPOCH;
+use crate::words::{every, writes_final};
+use crate::world::{Fate, Sent, World};
+
+const RANGE: RangeId = RangeId(0);
+
+/// A holder of one range with a task of every second, which is to go to another agent.
+fn to_go() -> World {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Allow, ..every("a/tick", 1) });
+    world.pass(3_500);
+    go(&mut world, "b");
+    world
+}
+
+/// The ring gives everything to one agent.
+fn go(world: &mut World, owner: &str) {
+    let mine = world.shared.session("a");
+    let other = Session { epoch: EPOCH, revision: world.shared.next() };
+    world.shared.join("b", other, if owner == "b" { 100 } else { 0 });
+    world.shared.join("a", mine, if owner == "a" { 100 } else { 0 });
+}
+
+fn finals_fail(world: &mut World, count: usize, fate: Fate) {
+    let left = Cell::new(count);
+    world.fate(move |request| match writes_final(request) && left.get() > 0 {
+        true => {
+            left.set(left.get() - 1);
+            fate.clone()
+        }
+        false => Fate::Served,
+    });
+}
+
+/// When the first final ledger was sent.
+fn first_final(world: &World) -> u64 {
+    let mut sent = world.sent.iter();
+    let first = sent.find(|sent| matches!(sent.kind, WriteKind::Final { .. }));
+    first.expect("a final ledger").at_us
+}
+
+/// From the moment at which a final ledger is sent the watches are silent.
+fn deaf_from_the_final_on(world: &mut World) {
+    while world.finals() == 0 {
+        world.pass_us(100);
+    }
+    world.deaf = true;
+}
+
+fn handed_off(world: &World) -> bool {
+    world.told(|notice| matches!(notice, Notice::HandedOff { .. })) > 0
+}
+
+/// Every second up to this one was run, once, and none later than it may be.
+#[track_caller]
+fn each_ran(world: &World, seconds: i64, late_ms: i64) {
+    let all: Vec<(i64, u32)> = (1..=seconds).map(|at| (at, 1)).collect();
+    assert_eq!(world.started("a/tick"), all);
+    let begin_us = world.at_second(0).wall().micros();
+    let late = |at_us: u64, due_us: i64| begin_us + i64::try_from(at_us).expect("it fits") - due_us;
+    let late = world.starts.iter().map(|s| late(s.at_us, s.due.micros()) / 1_000).max();
+    assert!(late <= Some(late_ms), "{late:?} ms late");
+}
+
+#[test]
+fn in_calm_the_range_goes_with_its_next_ledger_and_nothing_starts_after_it() {
+    let mut world = to_go();
+    world.pass(3_000);
+    assert!(handed_off(&world));
+    assert_eq!((world.finals(), world.agent.held().count()), (1, 0));
+    assert!(world.shared.of(RANGE).claim.is_none());
+    let sent = world.sent.last().expect("it fits").at_us;
+    assert!(world.starts.iter().all(|start| start.at_us <= sent));
+}
+
+#[test]
+fn one_that_fails_for_a_second_is_followed_by_an_ordinary_one_and_the_range_goes_on() {
+    let fates = [Fate::Lost, Fate::Refused { retryable: true }, Fate::Refused { retryable: false }];
+    for fate in fates {
+        let mut world = to_go();
+        finals_fail(&mut world, usize::MAX, fate.clone());
+        world.pass(1_300);
+        let first = first_final(&world);
+        world.pass(1_500);
+        let ordinary = |sent: &&Sent| matches!(sent.kind, WriteKind::Ledger { .. });
+        let after = world.ledgers_since(RANGE, first).into_iter().find(ordinary);
+        let after = after.expect("an ordinary ledger").at_us - first;
+        assert!((900_000..1_300_000).contains(&after), "{fate:?}: {after} us");
+        // It goes on: that nothing starts in between is a rule of the world.
+        world.pass(20_000);
+        go(&mut world, "a");
+        world.pass(2_800);
+        each_ran(&world, 29, 1_400);
+        assert!(!handed_off(&world));
+    }
+}
+
+#[test]
+fn it_is_handed_on_when_the_next_one_goes_well() {
+    let fates = [Fate::Lost, Fate::Refused { retryable: true }, Fate::Refused { retryable: false }];
+    for fate in fates {
+        let mut world = to_go();
+        finals_fail(&mut world, 1, fate.clone());
+        world.pass(8_000);
+        assert!(handed_off(&world), "{fate:?}");
+        assert!(world.finals() >= 2);
+        let ran = world.started("a/tick").len();
+        each_ran(&world, i64::try_from(ran).expect("it fits"), 1_400);
+        // Whoever comes next has nothing to repeat.
+        let marks = world.shared.ledger(RANGE).marks;
+        assert!(marks.through >= world.at_second(u64::try_from(ran).expect("it fits")));
+    }
+}
+
+#[test]
+fn one_that_was_written_without_a_word_is_found_and_nothing_starts_any_more() {
+    let mut world = to_go();
+    finals_fail(&mut world, 1, Fate::AnswerLost);
+    deaf_from_the_final_on(&mut world);
+    world.pass(5_000);
+    assert!(handed_off(&world));
+    assert_eq!((world.finals(), world.agent.held().count()), (1, 0));
+    let sent = world.sent.last().expect("it fits").at_us;
+    assert!(world.starts.iter().all(|start| start.at_us <= sent));
+}
+
+#[test]
+fn a_final_one_that_does_not_answer_keeps_the_range_still_and_beats_wait() {
+    let mut world = to_go();
+    finals_fail(&mut world, usize::MAX, Fate::Held);
+    world.pass(4_000);
+    assert_eq!((world.finals(), world.held.len()), (1, 1), "one at a time (L3)");
+    let starts = world.starts.len();
+    world.fate(|_| Fate::Served);
+    world.release(|_, _| ShareAnswer::Unknown { error: "timed out".to_owned() });
+    world.pass(3_000);
+    assert!(world.starts.len() > starts || handed_off(&world));
+}
+
+#[test]
+fn a_compare_that_fails_says_what_is_there() {
+    // As it was: it is sent again. Another's claim: it is another's. Another ledger: list again.
+    for case in ["as it was", "another's claim", "an earlier ledger", "a ledger of its fence"] {
+        let mut world = to_go();
+        finals_fail(&mut world, 1, Fate::Held);
+        deaf_from_the_final_on(&mut world);
+        world.pass(500);
+        assert_eq!(world.held.len(), 1, "{case}");
+        let fence = world.shared.of(RANGE).claim.as_ref().expect("it fits").fence;
+        match case {
+            "as it was" => {}
+            "another's claim" => {
+                world.shared.unclaim(RANGE);
+                let session = world.shared.session("b");
+                world.shared.claim(RANGE, "b", session);
+            }
+            "an earlier ledger" => {
+                let earlier = tocktower_core::ids::Fence::default();
+                world.shared.write_as(RANGE, earlier, 3);
+            }
+            _ => world.shared.write_as(RANGE, fence, 99),
+        }
+        let starts = world.starts.len();
+        world.release(|world, _| {
+            let keys = world.shared.of(RANGE);
+            let (claim, ledger) = (keys.claim.clone(), keys.ledger.clone());
+            ShareAnswer::Wrote(vec![WriteOutcome::Differs(ReadBack { claim, ledger })])
+        });
+        world.pass(700);
+        assert_eq!(world.starts.len(), starts, "{case}");
+        world.deaf = false;
+        world.pass(6_000);
+        let stranger = world.told(|notice| matches!(notice, Notice::Stranger { .. }));
+        assert_eq!(stranger == 1, case == "a ledger of its fence", "{case}");
+        if ["as it was", "another's claim"].contains(&case) {
+            // It may have happened, and the other have taken the range up since.
+            assert_eq!((world.starts.len(), handed_off(&world)), (starts, true), "{case}");
+        }
+        let finals = if case == "as it was" { 2 } else { 1 };
+        assert!(world.finals() == finals || stranger == 1, "{case}: {}", world.finals());
+        // One that comes back as a stranger is a member as any other.
+        assert!(stranger == 1 || world.agent.held().count() == 0, "{case}");
+    }
+}
+
+#[test]
+fn what_runs_goes_on_and_is_the_holders_again_when_it_failed() {
+    let mut world = to_go();
+    world.runs_long("a/tick");
+    world.pass(600);
+    finals_fail(&mut world, usize::MAX, Fate::Lost);
+    world.pass(3_000);
+    go(&mut world, "a");
+    world.pass(3_000);
+    let running = world.running.len();
+    assert!(running >= 4, "{running} run");
+    world.end("a/tick", AttemptEnd::Succeeded);
+    world.pass(1_500);
+    assert!(world.store.history.len() >= running);
+    let settles =
+        |(_, request): &&(u64, ShareRequest)| matches!(request, ShareRequest::Settle { .. });
+    assert_eq!(world.requests.iter().filter(settles).count(), 0, "they were never left");
+}

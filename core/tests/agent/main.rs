@@ -1,0 +1,15 @@
+//! Stories of one agent's core, told by hand: what is asked of the shared state is answered as the
+//! story says, and time moves only when the story moves it. The simulator walks at random through
+//! many agents; here stands one rule at a time, with the words for it.
+
+mod bounds;
+mod handoff;
+mod order;
+mod quarantine;
+mod refused;
+mod rota;
+mod shared;
+mod stopped;
+mod store;
+mod words;
+mod world;

@@ -1,0 +1,176 @@
+//! Clients that change a task, and what its open runs and later instants make of it; several
+//! changes that the watch brings at once are taken in one after the other.
+
+use tocktower_core::agent::effect::Notice;
+use tocktower_core::run::AttemptEnd;
+use tocktower_core::task::{Overlap, Spec};
+use tocktower_core::time::Wall;
+
+use crate::words::{every, every_after};
+use crate::world::World;
+
+#[test]
+fn an_edit_that_leaves_the_instants_alone_says_nothing_of_those_that_have_been() {
+    // The task is not near: its last instant is covered and forgotten, its next is far ahead.
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 60));
+    world.pass(145_000);
+    assert_eq!(world.started("a/task"), [(60, 1), (120, 1)]);
+    world.edit("a/task", |spec| Spec { description: "other words".to_owned(), ..spec });
+    world.pass(5_000);
+    world.pause("a/task");
+    world.pass(5_000);
+    assert_eq!(world.history("a/task"), ["60 succeeded", "120 succeeded"]);
+    let begin = Wall::from_millis(world.at_second(0).millis());
+    assert!(
+        world.task("a/task").effective_from <= begin,
+        "the instants are those of the beginning"
+    );
+}
+
+#[test]
+fn a_takeover_right_after_such_an_edit_says_nothing_of_them_either() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 60));
+    world.pass(145_000);
+    // The edit and the loss of the session come before any ledger says that the edit was seen.
+    world.edit("a/task", |spec| Spec { description: "other words".to_owned(), ..spec });
+    world.shared.end_lease();
+    world.pass(5_000);
+    assert_eq!(world.told(|notice| matches!(notice, Notice::Claimed { .. })), 2);
+    assert_eq!(world.history("a/task"), ["60 succeeded", "120 succeeded"]);
+}
+
+#[test]
+fn an_edit_right_after_a_list_repeats_no_run() {
+    let mut world = World::new(1, 10);
+    world.create(every_after("a/task", 60, 500));
+    world.pass(60_600);
+    assert_eq!(world.started("a/task"), [(0, 1), (60, 1)]);
+    world.list();
+    world.pass(100);
+    world.edit("a/task", |spec| Spec { description: "other words".to_owned(), ..spec });
+    world.pass(62_000);
+    assert_eq!(world.started("a/task"), [(0, 1), (60, 1), (120, 1)]);
+    world.each_ended_once(&world.task("a/task"), 0, 121);
+}
+
+#[test]
+fn an_edit_of_the_schedule_that_comes_late_names_its_instants() {
+    // It takes effect before the marks, by the clock of a coordinator that is behind: what it would
+    // have had in between ends by name, and what the old schedule had is not named again.
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 2));
+    world.pass(9_500);
+    let current = world.task("a/task");
+    let spec = Spec { schedules: every("a/task", 1).schedules, ..current.spec.clone() };
+    let then = world.at_second(4).wall();
+    let version = tocktower_core::task::replace(&current, spec, then).expect("it fits").unwrap();
+    world.write(&current, version);
+    world.pass(3_000);
+    let late = ["5 skipped: edited_late", "7 skipped: edited_late"];
+    let history = world.history("a/task");
+    let named: Vec<&String> = history.iter().filter(|row| row.contains("skipped")).collect();
+    assert_eq!(named, late);
+    world.each_ended_once(&world.task("a/task"), 4, 12);
+}
+
+/// A range whose only place is taken, until `a/hog` is ended.
+fn full() -> World {
+    let mut world = World::new(1, 1);
+    world.create(every("a/hog", 3_600));
+    world.runs_long("a/hog");
+    world.trigger("a/hog", 1);
+    world.pass(500);
+    assert_eq!(world.running.len(), 1);
+    world
+}
+
+#[test]
+fn two_triggers_at_once_run_one_after_the_other_as_they_were_asked_for() {
+    for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Allow] {
+        let mut world = World::new(1, 10);
+        world.create(Spec { overlap, ..every("a/task", 3_600) });
+        world.conduct("a/task", 300, &[]);
+        world.pass(1_000);
+        world.trigger("a/task", 5);
+        world.trigger("a/task", 6);
+        world.pass(3_000);
+        assert_eq!(world.started("a/task"), [(5, 1), (6, 1)], "{overlap:?}");
+        let starts = world.starts_of("a/task");
+        let payloads: Vec<_> = starts.iter().map(|start| start.payload.as_deref()).collect();
+        assert_eq!(payloads, [Some("5"), Some("6")]);
+        let apart = starts[1].at_us - starts[0].at_us;
+        assert_eq!(apart >= 300_000, overlap != Overlap::Allow, "{overlap:?}: {apart} us");
+        assert_eq!(world.history("a/task").len(), 2);
+    }
+}
+
+#[test]
+fn a_pause_that_is_taken_back_at_once_still_ends_what_had_not_started() {
+    let mut world = full();
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    world.pass(4_000);
+    world.pause("a/task");
+    world.resume("a/task");
+    world.pass(100);
+    assert_eq!(world.history("a/task"), ["2 skipped: paused", "4 skipped: paused"]);
+    world.end("a/hog", AttemptEnd::Succeeded);
+    world.pass(3_600);
+    assert_eq!(world.started("a/task"), [(6, 1), (8, 1)]);
+    world.each_ended_once(&world.task("a/task"), 1, 8);
+}
+
+#[test]
+fn of_a_pause_an_edit_and_a_resume_at_once_the_last_word_counts() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 2));
+    world.pass(4_500);
+    world.pause("a/task");
+    world.resume("a/task");
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 3).schedules, ..spec });
+    world.pass(5_000);
+    assert_eq!(world.started("a/task"), [(2, 1), (4, 1), (6, 1), (9, 1)]);
+    world.pause("a/task");
+    world.resume("a/task");
+    world.pause("a/task");
+    world.pass(5_000);
+    assert_eq!(world.started("a/task").len(), 4);
+    assert_eq!(world.history("a/task")[4..], ["12 skipped: paused"]);
+    world.resume("a/task");
+    world.pass(4_000);
+    world.each_ended_once(&world.task("a/task"), 5, 18);
+}
+
+#[test]
+fn a_trigger_and_a_pause_at_once_run_the_trigger_alone() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 2));
+    world.pass(1_500);
+    world.trigger("a/task", 5);
+    world.pause("a/task");
+    world.pass(3_000);
+    assert_eq!(world.started("a/task"), [(5, 1)]);
+    let named = ["trigger 5 succeeded", "2 skipped: paused", "4 skipped: paused"];
+    assert_eq!(world.history("a/task"), named);
+}
+
+#[test]
+fn a_delete_and_a_create_at_once_are_two_lives() {
+    let mut world = full();
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    world.pass(2_000);
+    world.trigger("a/task", 5);
+    let before = world.task("a/task");
+    world.delete("a/task");
+    world.delete_trigger("a/task", 5);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 3) });
+    world.trigger("a/task", 6);
+    world.pass(200);
+    world.end("a/hog", AttemptEnd::Succeeded);
+    world.pass(4_000);
+    assert_eq!(world.history("a/task")[0], "2 cancelled: its task was deleted");
+    assert_eq!(world.started("a/task"), [(6, 1), (3, 1), (6, 1)]);
+    let lives: Vec<_> = world.starts_of("a/task").iter().map(|s| s.run.incarnation).collect();
+    assert!(!lives.contains(&before.incarnation));
+}

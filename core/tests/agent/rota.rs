@@ -1,0 +1,140 @@
+//! Making up for an outage: so many catch-ups a second for the whole agent, each range in its turn,
+//! and what is on time goes first.
+
+use std::time::Duration;
+
+use tocktower_core::agent::input::Input;
+use tocktower_core::ids::RangeId;
+use tocktower_core::limits::CATCH_UP_STARTS_PER_S;
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec};
+
+use crate::words::{every, of_range};
+use crate::world::{Started, World};
+
+const BUDGET: usize = CATCH_UP_STARTS_PER_S as usize;
+/// When the agent comes: an instant of a task of every minute is 12 s old.
+const COMES_MS: u64 = 132_000;
+
+/// Nobody was there for two minutes, and so many tasks of each range wait for their last instant.
+fn outage(ranges: u16, places: usize, tasks: usize) -> World {
+    let mut world = World::new(u32::from(ranges), places);
+    let window = Duration::from_secs(3_600);
+    for range in 0..ranges {
+        for name in of_range(&world, range, "late/t", tasks) {
+            let catch_up = CatchUp { policy: CatchUpPolicy::Latest, window };
+            world.create(Spec { catch_up, ..every(&name, 60) });
+        }
+    }
+    world.stop(COMES_MS);
+    world
+}
+
+fn made_up(world: &World) -> Vec<&Started> {
+    world.starts.iter().filter(|s| s.run.task.namespace.as_str() == "late").collect()
+}
+
+fn made_up_of(world: &World, range: u16) -> usize {
+    let of = |s: &&&Started| world.shared.ranges.range_of(&s.run.task) == RangeId(range);
+    made_up(world).iter().filter(of).count()
+}
+
+/// How late the starts of what is on time are, at most, in milliseconds.
+fn worst_ms(world: &World) -> i64 {
+    let begin_us = world.at_second(0).wall().micros();
+    let on_time = world.starts.iter().filter(|s| s.run.task.namespace.as_str() == "now");
+    let late =
+        on_time.map(|s| begin_us + i64::try_from(s.at_us).expect("it fits") - s.due.micros());
+    late.max().expect("something was on time") / 1_000
+}
+
+/// The most that started within any stretch of this length.
+fn most_within(world: &World, seconds: u64) -> usize {
+    let times: Vec<u64> = made_up(world).iter().map(|start| start.at_us).collect();
+    let within = |from: u64| times.partition_point(|at| *at < from + seconds * 1_000_000);
+    let counts = times.iter().enumerate().map(|(before, from)| within(*from) - before);
+    counts.max().unwrap_or(0)
+}
+
+#[test]
+fn every_range_gets_its_turn_though_each_has_more_than_a_second_allows() {
+    let mut world = outage(4, 5_000, 500);
+    world.pass(COMES_MS + 4_500);
+    let counts: Vec<usize> = (0..4).map(|range| made_up_of(&world, range)).collect();
+    assert!(counts.iter().all(|count| *count >= 100), "{counts:?}");
+    world.pass(7_000);
+    assert_eq!(made_up(&world).len(), 2_000, "ten seconds' worth");
+    assert_eq!(most_within(&world, 1), BUDGET);
+}
+
+#[test]
+fn a_range_with_few_does_not_wait_for_one_with_many() {
+    let mut world = outage(2, 5_000, 1_500);
+    let few = of_range(&world, 1, "late/few", 10);
+    for name in of_range(&world, 1, "late/t", 1_500) {
+        world.delete(&name);
+    }
+    for name in &few {
+        world.create(every(name, 60));
+    }
+    world.pass(COMES_MS + 2_500);
+    assert_eq!(made_up_of(&world, 1), 10 * 2, "of both minutes");
+    assert!(made_up_of(&world, 0) > 2 * BUDGET - 50);
+}
+
+#[test]
+fn what_is_on_time_is_not_held_up() {
+    let mut world = outage(2, 5_000, 1_000);
+    for range in 0..2 {
+        for name in of_range(&world, range, "now/t", 20) {
+            let catch_up =
+                CatchUp { policy: CatchUpPolicy::None, window: Duration::from_secs(3_600) };
+            world.create(Spec { catch_up, ..every(&name, 1) });
+        }
+    }
+    world.pass(COMES_MS + 1_000);
+    let before = world.starts.len();
+    world.starts.clear();
+    world.pass(9_000);
+    assert!(before > 0);
+    assert!(worst_ms(&world) <= 5, "{} ms", worst_ms(&world));
+    let on_time = world.starts.len() - made_up(&world).len();
+    assert_eq!(on_time, 9 * 40);
+}
+
+#[test]
+fn where_places_are_few_what_is_on_time_goes_first() {
+    // Ten places and 400 ms an attempt: 25 starts a second, eight times less than are allowed.
+    let mut world = outage(2, 10, 300);
+    world.usual = Duration::from_millis(400);
+    for range in 0..2 {
+        let name = of_range(&world, range, "now/t", 1).remove(0);
+        let catch_up = CatchUp { policy: CatchUpPolicy::None, window: Duration::from_secs(3_600) };
+        world.create(Spec { catch_up, ..every(&name, 1) });
+    }
+    world.pass(COMES_MS + 1_000);
+    world.starts.clear();
+    world.pass(20_000);
+    assert!(worst_ms(&world) <= 405, "a place comes free: {} ms", worst_ms(&world));
+    assert!(made_up(&world).len() > 400, "the others go on: {}", made_up(&world).len());
+}
+
+#[test]
+fn what_could_not_start_for_a_while_is_no_storm_afterwards() {
+    let mut world = outage(1, 5_000, 2_000);
+    world.pass(COMES_MS + 500);
+    world.tell(0, Input::Disk { free: false });
+    world.pass(6_000);
+    let before = made_up(&world).len();
+    assert!(before <= BUDGET);
+    world.tell(0, Input::Disk { free: true });
+    world.pass(15_000);
+    // A share that was granted and could not be used is not granted twice.
+    for seconds in [1, 3, 6] {
+        let most = most_within(&world, seconds);
+        assert!(
+            most <= BUDGET * (usize::try_from(seconds).expect("it fits") + 1),
+            "{most} in {seconds} s"
+        );
+    }
+    assert_eq!(made_up(&world).len(), 2_000);
+}

@@ -1,0 +1,116 @@
+//! A model of the agent's store: reads see every batch before them, and a ledger's number counts
+//! as known when it is on disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
+use tocktower_core::agent::input::{DueLoaded, LoadAnswer};
+use tocktower_core::ids::{LedgerNumber, RangeId, Revision, TaskName, TaskNumber};
+use tocktower_core::run::RunRecord;
+use tocktower_core::task::Task;
+use tocktower_core::time::Instant;
+
+#[derive(Default)]
+pub struct Store {
+    /// Every version that ever was: what a row stands for.
+    pub versions: BTreeMap<Revision, Arc<Task>>,
+    tasks: BTreeMap<(RangeId, TaskNumber), (Arc<Task>, u64)>,
+    names: BTreeMap<(RangeId, TaskName), TaskNumber>,
+    due: BTreeMap<(RangeId, Instant, TaskNumber), Instant>,
+    pub history: Vec<RunRecord>,
+    written: BTreeMap<LedgerNumber, BatchNumber>,
+    synced: BatchNumber,
+}
+
+impl Store {
+    pub fn apply(&mut self, batch: &Batch) {
+        for op in &batch.ops {
+            self.one(op);
+        }
+        for op in &batch.ops {
+            if let StoreOp::LedgerNumber { number, .. } = op {
+                self.written.insert(*number, batch.number);
+            }
+        }
+    }
+
+    /// A batch and all before it are on disk.
+    pub fn sync(&mut self, batch: BatchNumber) {
+        self.synced = self.synced.max(batch);
+    }
+
+    pub fn knows(&self, number: LedgerNumber) -> bool {
+        self.written.get(&number).is_some_and(|batch| *batch <= self.synced)
+    }
+
+    fn one(&mut self, op: &StoreOp) {
+        match op {
+            StoreOp::PutTask { range, number, name, revision, stamp, .. } => {
+                if let Some(before) = self.names.insert((*range, name.clone()), *number) {
+                    self.tasks.remove(&(*range, before));
+                }
+                let task = self.versions[revision].clone();
+                self.tasks.insert((*range, *number), (task, *stamp));
+            }
+            StoreOp::DeleteTask { range, name } => {
+                if let Some(number) = self.names.remove(&(*range, name.clone())) {
+                    self.tasks.remove(&(*range, number));
+                }
+            }
+            StoreOp::Sweep { range, stamp } => {
+                self.tasks.retain(|(at, _), (_, seen)| at != range || *seen >= *stamp);
+                let tasks = &self.tasks;
+                self.names.retain(|(at, _), number| tasks.contains_key(&(*at, *number)));
+            }
+            StoreOp::DropRange { range } => {
+                self.tasks.retain(|(at, _), _| at != range);
+                self.names.retain(|(at, _), _| at != range);
+                self.due.retain(|(at, ..), _| at != range);
+            }
+            StoreOp::ClearDue { range } => self.due.retain(|(at, ..), _| at != range),
+            StoreOp::PutDue { range, due, instant, number } => {
+                self.due.insert((*range, *due, *number), *instant);
+            }
+            StoreOp::Watermark { range, through } => {
+                self.due.retain(|(at, due, _), _| at != range || due > through);
+            }
+            StoreOp::History(record) => self.history.push((**record).clone()),
+            StoreOp::LedgerNumber { .. }
+            | StoreOp::OpenRun { .. }
+            | StoreOp::CloseRun { .. }
+            | StoreOp::Output { .. } => {}
+        }
+    }
+
+    pub fn load(&self, request: &LoadRequest) -> LoadAnswer {
+        match request {
+            LoadRequest::Due { range, after, through, .. } => {
+                let first = (*range, *after, TaskNumber(u64::MAX));
+                let last = (*range, *through, TaskNumber(u64::MAX));
+                let rows = self.due.range(first..=last);
+                let entries = rows.filter_map(|((_, due, number), instant)| {
+                    let (task, _) = self.tasks.get(&(*range, *number))?;
+                    let (due, instant, number) = (*due, *instant, *number);
+                    Some(DueLoaded { due, instant, number, task: task.clone() })
+                });
+                LoadAnswer::Due { entries: entries.collect(), through: *through }
+            }
+            LoadRequest::Scan { range, after, limit } => {
+                let first = (*range, TaskNumber(after.map_or(0, |after| after.0 + 1)));
+                let mut rows = self.tasks.range(first..=(*range, TaskNumber(u64::MAX)));
+                let tasks = rows.by_ref().take(*limit);
+                let tasks = tasks.map(|((_, number), (task, _))| (*number, task.clone()));
+                let tasks = tasks.collect();
+                LoadAnswer::Scan { tasks, more: rows.next().is_some() }
+            }
+            LoadRequest::Task { range, name } => {
+                let number = self.names.get(&(*range, name.clone())).copied();
+                LoadAnswer::Task(number.map(|number| {
+                    let (task, _) = &self.tasks[&(*range, number)];
+                    (number, task.clone())
+                }))
+            }
+        }
+    }
+}

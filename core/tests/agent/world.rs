@@ -1,0 +1,547 @@
+//! One agent in a world that does what the story says. Time jumps from one event to the next, and
+//! what is at hand at one moment is taken in as one batch, as the driver does.
+//!
+//! Some rules hold in every story and are looked at whenever something is sent or started: one
+//! write of a range at a time, read back before anything else, marks that never go back, a number
+//! on disk before its ledger is sent (L3 to L5); no start without a licence, before an answered
+//! ledger or after a final one, none twice and none early (L0, L1, promise 8).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tocktower_core::agent::effect::{
+    BatchNumber, CallId, Effect, ExitReason, LoadId, LoadRequest, Notice, RangeWrite, ShareRequest,
+    Start, Ticket, WriteKind,
+};
+use tocktower_core::agent::input::{
+    Committed, Input, LoadAnswer, ShareAnswer, SharedNews, WriteOutcome,
+};
+use tocktower_core::agent::{Agent, Config, Rules};
+use tocktower_core::hash::RangeCount;
+use tocktower_core::ids::{AgentName, Attempt, Fence, PoolName, RangeId, RunId};
+use tocktower_core::ledger::{Ledger, Marks};
+use tocktower_core::run::{AttemptEnd, Finished};
+use tocktower_core::time::{Mono, Now, Wall};
+
+use crate::shared::{EPOCH, Shared, TTL};
+use crate::store::Store;
+
+/// When every story begins: a full hour, and a full minute with it.
+const BEGIN_MS: i64 = 1_800_000_000_000;
+const BOOTED_US: u64 = 5_000_000_000;
+/// How long each thing takes that the story says nothing of.
+const SHARE_US: u64 = 1_000;
+const NEWS_US: u64 = 1_000;
+const STORE_US: u64 = 500;
+/// Events of one moment: more is a loop without end.
+const EVENTS_MAX: usize = 100_000;
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    Served,
+    /// It is served, and its answer is lost.
+    AnswerLost,
+    /// It never arrives, and nobody can know.
+    Lost,
+    Refused {
+        retryable: bool,
+    },
+    /// Nobody answers until the story says so.
+    Held,
+}
+
+/// A write of one range that was sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub at_us: u64,
+    pub range: RangeId,
+    pub fence: Fence,
+    pub kind: WriteKind,
+}
+
+impl Sent {
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &self.kind {
+            WriteKind::Ledger { ledger, .. } | WriteKind::Final { ledger, .. } => Some(ledger),
+            WriteKind::Beat { .. } => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub at_us: u64,
+    pub run: RunId,
+    pub attempt: Attempt,
+    pub due: Wall,
+    pub payload: Option<String>,
+}
+
+/// How a task's attempts go: how long each takes, and how it ends.
+#[derive(Clone, Debug)]
+pub struct Conduct {
+    pub took: Duration,
+    /// The ends of its next attempts; then all succeed.
+    pub ends: Vec<AttemptEnd>,
+}
+
+#[derive(Debug)]
+enum Event {
+    Told(Box<Input>),
+    Begin(Box<Start>),
+    News,
+    Over(Ticket, AttemptEnd),
+}
+
+pub struct World {
+    pub now_us: u64,
+    pub agent: Agent,
+    pub shared: Shared,
+    pub store: Store,
+    pub starts: Vec<Started>,
+    pub sent: Vec<Sent>,
+    pub requests: Vec<(u64, ShareRequest)>,
+    pub notices: Vec<(u64, Notice)>,
+    pub exited: Option<ExitReason>,
+    pub running: BTreeMap<Ticket, Start>,
+    pub conducts: BTreeMap<String, Conduct>,
+    /// How long a task's attempt takes of which the story says nothing.
+    pub usual: Duration,
+    /// How long a start is on its way to its executor.
+    pub executor_us: u64,
+    /// The watches bring nothing while this is set.
+    pub deaf: bool,
+    fate: Box<dyn FnMut(&ShareRequest) -> Fate>,
+    pub held: Vec<(CallId, ShareRequest)>,
+    /// Reads of the store that the story answers.
+    pub hold_loads: fn(&LoadRequest) -> bool,
+    pub held_loads: Vec<(LoadId, LoadAnswer)>,
+    /// The process stands still until then.
+    stopped_until_us: u64,
+    /// Requests on their way, with what becomes of them there.
+    arriving: BTreeMap<(u64, u64), (CallId, ShareRequest, Fate)>,
+    events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    rules: Held,
+}
+
+/// What the rules that hold in every story go by.
+#[derive(Default)]
+struct Held {
+    under_way: BTreeMap<(RangeId, Fence), CallId>,
+    unknown: BTreeMap<RangeId, Fence>,
+    marks: BTreeMap<(RangeId, Fence), Marks>,
+    answered: BTreeSet<(RangeId, Fence)>,
+    /// A final ledger was sent, and no later one is answered.
+    left: BTreeSet<(RangeId, Fence)>,
+    started: BTreeSet<(RunId, Attempt)>,
+    newest_batch: BatchNumber,
+}
+
+impl World {
+    /// An agent called `a`, alone, with so many ranges and places.
+    pub fn new(ranges: u32, places: usize) -> World {
+        let ranges = RangeCount::new(ranges).expect("it fits");
+        let config = Config {
+            agent: AgentName::parse("a").expect("it fits"),
+            pool: PoolName::parse("default").expect("it fits"),
+            weight: 100,
+            ttl: TTL,
+            ranges,
+            epoch: EPOCH,
+            process: 7,
+            first_number: 1_000,
+            running_max: places,
+            compact: false,
+            rules: Rules::ALL,
+        };
+        let mut shared = Shared::new(ranges);
+        shared.fleet_news.push(SharedNews::ListBegan);
+        shared.fleet_news.push(SharedNews::ListEnded { revision: shared.revision });
+        World {
+            now_us: 0,
+            agent: Agent::new(config, now_at(0)),
+            shared,
+            store: Store::default(),
+            starts: Vec::new(),
+            sent: Vec::new(),
+            requests: Vec::new(),
+            notices: Vec::new(),
+            exited: None,
+            running: BTreeMap::new(),
+            conducts: BTreeMap::new(),
+            usual: Duration::from_millis(1),
+            executor_us: 1,
+            deaf: false,
+            fate: Box::new(|_| Fate::Served),
+            held: Vec::new(),
+            hold_loads: |_| false,
+            held_loads: Vec::new(),
+            stopped_until_us: 0,
+            arriving: BTreeMap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            rules: Held::default(),
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        now_at(self.now_us)
+    }
+
+    /// What becomes of requests from now on.
+    pub fn fate(&mut self, fate: impl FnMut(&ShareRequest) -> Fate + 'static) {
+        self.fate = Box::new(fate);
+    }
+
+    /// Time goes on by so many milliseconds, and everything happens that happens then.
+    pub fn pass(&mut self, ms: u64) {
+        self.pass_us(ms * 1_000);
+    }
+
+    pub fn pass_us(&mut self, us: u64) {
+        let until = self.now_us + us;
+        self.share_news();
+        let mut events = 0;
+        loop {
+            let next = self.next_event_us();
+            if next > until {
+                break;
+            }
+            events = if next == self.now_us { events + 1 } else { 0 };
+            assert!(events < EVENTS_MAX, "a loop without end at {next} us");
+            self.now_us = next;
+            self.turn();
+        }
+        self.now_us = until;
+    }
+
+    fn next_event_us(&self) -> u64 {
+        let queued = self.events.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+        let arrives = self.arriving.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+        let wake = self.agent.wake();
+        let mono = wake.mono.micros().saturating_sub(BOOTED_US);
+        let wall = wake
+            .wall
+            .map_or(u64::MAX, |wall| u64::try_from(wall.micros() - BEGIN_MS * 1_000).unwrap_or(0));
+        let lease = self.lease_over_us().map_or(u64::MAX, |until| until + 1);
+        let agent = queued.min(mono).min(wall).max(self.stopped_until_us);
+        agent.min(arrives).min(lease).max(self.now_us + 1)
+    }
+
+    fn lease_over_us(&self) -> Option<u64> {
+        self.shared.lease_until_us.filter(|_| !self.shared.spared)
+    }
+
+    /// The process stands still for so long, as by SIGSTOP: the world goes on without it, and what
+    /// was told to it meanwhile is at hand when it wakes.
+    pub fn stop(&mut self, ms: u64) {
+        self.stopped_until_us = self.now_us + ms * 1_000;
+    }
+
+    /// Takes in all that is at hand, and does what comes of it.
+    fn turn(&mut self) {
+        if self.lease_over_us().is_some_and(|until| until < self.now_us) {
+            self.shared.end_lease();
+            self.share_news();
+        }
+        self.serve_arrived();
+        if self.stopped_until_us > self.now_us {
+            return;
+        }
+        let mut inputs = Vec::new();
+        while let Some(first) = self.events.first_entry() {
+            if first.key().0 > self.now_us {
+                break;
+            }
+            let event = first.remove();
+            self.take(event, &mut inputs);
+        }
+        let now = self.now();
+        for input in inputs {
+            self.agent.apply(now, input);
+        }
+        let mut effects = Vec::new();
+        self.agent.advance(now, &mut effects);
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.share_news();
+    }
+
+    fn take(&mut self, event: Event, inputs: &mut Vec<Input>) {
+        match event {
+            Event::Told(input) => {
+                if let Input::Committed(Committed { batch, synced: true, .. }) = &*input {
+                    self.store.sync(*batch);
+                }
+                inputs.push(*input);
+            }
+            Event::Begin(start) => self.begin(*start),
+            Event::News => {
+                let news = std::mem::take(&mut self.shared.fleet_news);
+                inputs.extend(news.into_iter().map(Input::Shared));
+                let news = std::mem::take(&mut self.shared.news);
+                inputs.extend(news.into_iter().map(|(range, news)| Input::Range { range, news }));
+            }
+            Event::Over(ticket, end) if self.running.remove(&ticket).is_some() => {
+                let finished = Box::new(finished(self.now().wall, end));
+                inputs.push(Input::Finished { ticket, finished });
+            }
+            Event::Over(..) => {}
+        }
+    }
+
+    /// The shared state answers what has come to it, whether or not the process stands still.
+    fn serve_arrived(&mut self) {
+        while let Some(first) = self.arriving.first_entry() {
+            if first.key().0 > self.now_us {
+                break;
+            }
+            let (call, request, fate) = first.remove();
+            let answer = self.answer(&request, fate);
+            self.note_answer(call, &request, &answer);
+            self.tell(0, Input::Answered { call, answer });
+            self.share_news();
+        }
+    }
+
+    fn answer(&mut self, request: &ShareRequest, fate: Fate) -> ShareAnswer {
+        let error = "no answer".to_owned();
+        match fate {
+            Fate::Served => self.serve(request),
+            Fate::AnswerLost => {
+                self.serve(request);
+                ShareAnswer::Unknown { error }
+            }
+            Fate::Lost | Fate::Held => ShareAnswer::Unknown { error },
+            Fate::Refused { retryable } => {
+                ShareAnswer::Refused { error: "etcd says no".to_owned(), retryable }
+            }
+        }
+    }
+
+    pub fn serve(&mut self, request: &ShareRequest) -> ShareAnswer {
+        self.shared.serve(request, self.now_us)
+    }
+
+    /// Answers a request that was held.
+    pub fn release(&mut self, answer: impl Fn(&mut World, &ShareRequest) -> ShareAnswer) {
+        for (call, request) in std::mem::take(&mut self.held) {
+            let answer = answer(self, &request);
+            self.note_answer(call, &request, &answer);
+            self.tell(0, Input::Answered { call, answer });
+        }
+    }
+
+    /// Gives the answers to reads of the store that were held.
+    pub fn release_loads(&mut self) {
+        for (load, answer) in std::mem::take(&mut self.held_loads) {
+            self.tell(0, Input::Loaded { load, answer });
+        }
+    }
+
+    /// The watch of the first range is opened anew and lists it.
+    pub fn list(&mut self) {
+        self.shared.news.retain(|(at, _)| *at != RangeId(0));
+        self.shared.list(RangeId(0), self.now());
+    }
+
+    pub fn tell(&mut self, after_us: u64, input: Input) {
+        self.at(self.now_us + after_us, Event::Told(Box::new(input)));
+    }
+
+    fn at(&mut self, at_us: u64, event: Event) {
+        self.next_event += 1;
+        self.events.insert((at_us, self.next_event), event);
+    }
+
+    /// Has the watches bring what has changed.
+    fn share_news(&mut self) {
+        let some = !self.shared.news.is_empty() || !self.shared.fleet_news.is_empty();
+        if some && !self.deaf {
+            self.at(self.now_us + NEWS_US, Event::News);
+        }
+    }
+
+    pub fn finish(&mut self, ticket: Ticket, end: AttemptEnd) {
+        self.at(self.now_us + 1, Event::Over(ticket, end));
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Share { call, request } => self.send(call, request),
+            Effect::Follow { range, .. } => {
+                // What was under way for the watch before is nobody's any more.
+                self.shared.news.retain(|(at, _)| *at != range);
+                self.shared.list(range, self.now());
+            }
+            Effect::Relist { range } => {
+                self.shared.news.retain(|(at, _)| *at != range);
+                self.shared.list(range, self.now());
+            }
+            Effect::Commit(batch) => {
+                self.store.apply(&batch);
+                assert!(batch.number > self.rules.newest_batch, "batches are counted");
+                self.rules.newest_batch = batch.number;
+                let (batch, synced) = (batch.number, batch.sync);
+                let committed = Committed { batch, synced, duplicates: Vec::new() };
+                self.tell(STORE_US, Input::Committed(committed));
+            }
+            Effect::Load { load, request } => {
+                let answer = self.store.load(&request);
+                match (self.hold_loads)(&request) {
+                    true => self.held_loads.push((load, answer)),
+                    false => self.tell(STORE_US, Input::Loaded { load, answer }),
+                }
+            }
+            Effect::Start(start) => {
+                assert!(start.until > self.now().mono, "{} without a licence (L0)", start.run);
+                self.at(self.now_us + self.executor_us, Event::Begin(start));
+            }
+            Effect::Cancel { ticket } => self.finish(ticket, AttemptEnd::Cancelled),
+            Effect::Notice(notice) => self.notices.push((self.now_us, notice)),
+            Effect::Exit { reason } => self.exited = Some(reason),
+            Effect::Report { .. } | Effect::ExpectWatch { .. } => {}
+        }
+    }
+
+    fn send(&mut self, call: CallId, request: ShareRequest) {
+        match &request {
+            ShareRequest::Write(writes) => {
+                for write in writes {
+                    self.note_sent(call, write);
+                }
+            }
+            ShareRequest::ReadBack { range } => {
+                let newest = self.sent.iter().rev().find(|sent| sent.range == *range);
+                let fence = newest.expect("something to read back").fence;
+                let before = self.rules.under_way.insert((*range, fence), call);
+                assert_eq!(before, None, "read back while a write is under way (L3)");
+            }
+            _ => {}
+        }
+        self.requests.push((self.now_us, request.clone()));
+        match (self.fate)(&request) {
+            Fate::Held => self.held.push((call, request)),
+            fate => {
+                self.next_event += 1;
+                let at = (self.now_us + SHARE_US, self.next_event);
+                self.arriving.insert(at, (call, request, fate));
+            }
+        }
+    }
+
+    fn note_sent(&mut self, call: CallId, write: &RangeWrite) {
+        let (range, fence) = (write.range, write.fence);
+        let before = self.rules.under_way.insert((range, fence), call);
+        assert_eq!(before, None, "two writes of {range:?} at a time (L3)");
+        let unknown = self.rules.unknown.get(&range) == Some(&fence);
+        assert!(!unknown, "{range:?} is written before it was read back (L3)");
+        let sent = Sent { at_us: self.now_us, range, fence, kind: write.kind.clone() };
+        if let Some(ledger) = sent.ledger() {
+            let before = *self.rules.marks.get(&(range, fence)).unwrap_or(&Marks::NONE);
+            let forth = ledger.marks.through >= before.through
+                && ledger.marks.incarnation >= before.incarnation;
+            assert!(forth, "marks went back from {before:?} to {:?} (L5)", ledger.marks);
+            self.rules.marks.insert((range, fence), ledger.marks);
+            assert!(self.store.knows(ledger.number), "sent before it was synced (L4)");
+        }
+        if matches!(write.kind, WriteKind::Final { .. }) {
+            self.rules.left.insert((range, fence));
+        }
+        self.sent.push(sent);
+    }
+
+    fn note_answer(&mut self, call: CallId, request: &ShareRequest, answer: &ShareAnswer) {
+        self.rules.under_way.retain(|_, under_way| *under_way != call);
+        match (request, answer) {
+            (ShareRequest::Write(writes), ShareAnswer::Wrote(outcomes)) => {
+                for (write, outcome) in writes.iter().zip(outcomes) {
+                    let written = matches!(outcome, WriteOutcome::Written { .. });
+                    if written && matches!(write.kind, WriteKind::Ledger { .. }) {
+                        self.rules.left.remove(&(write.range, write.fence));
+                        self.rules.answered.insert((write.range, write.fence));
+                    }
+                }
+            }
+            (ShareRequest::Write(_), ShareAnswer::Refused { retryable: false, .. }) => {}
+            (ShareRequest::Write(writes), _) => {
+                let ledgers = writes.iter().filter(|w| !matches!(w.kind, WriteKind::Beat { .. }));
+                self.rules.unknown.extend(ledgers.map(|write| (write.range, write.fence)));
+            }
+            (ShareRequest::ReadBack { range }, ShareAnswer::ReadBack(found)) => {
+                let Some(fence) = self.rules.unknown.remove(range) else { return };
+                let there = found.ledger.as_ref().and_then(|seen| seen.ledger.as_ref().ok());
+                let newest = self.sent.iter().rev().find(|sent| sent.range == *range);
+                let ordinary = newest.filter(|s| matches!(s.kind, WriteKind::Ledger { .. }));
+                let number = ordinary.and_then(Sent::ledger).map(|ledger| ledger.number);
+                if there.is_some_and(|there| Some(there.number) == number) {
+                    self.rules.left.remove(&(*range, fence));
+                    self.rules.answered.insert((*range, fence));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// L0, from outside: the lease was kept alive and the range was written under this fence, both
+    /// asked for within the licence.
+    fn check_licence(&self, range: RangeId, fence: Fence) {
+        let since = self.now_us.saturating_sub(2_700_000);
+        let alive = |request: &ShareRequest| {
+            matches!(request, ShareRequest::KeepAlive { .. } | ShareRequest::GrantLease { .. })
+        };
+        let mut newest = self.requests.iter().rev().take_while(|(at, _)| *at >= since);
+        assert!(newest.any(|(_, request)| alive(request)), "a start by an old lease (L0)");
+        let mut newest = self.sent.iter().rev().take_while(|sent| sent.at_us >= since);
+        let written = newest.any(|sent| sent.range == range && sent.fence == fence);
+        assert!(written, "a start by an old copy of its range (L0)");
+    }
+
+    /// The executor: it looks at the licence last, and then begins.
+    fn begin(&mut self, start: Start) {
+        let now = self.now();
+        if start.until <= now.mono {
+            self.tell(1, Input::Unstarted { ticket: start.ticket });
+            return;
+        }
+        let range = self.shared.ranges.range_of(&start.run.task);
+        let fence = start.attempt.fence;
+        let run = &start.run;
+        assert!(start.due <= now.wall, "{run} started early");
+        assert!(self.rules.answered.contains(&(range, fence)), "{run} before a ledger (L1)");
+        assert!(!self.rules.left.contains(&(range, fence)), "{run} after a final ledger");
+        self.check_licence(range, fence);
+        let first = self.rules.started.insert((run.clone(), start.attempt));
+        assert!(first, "{run} started twice as attempt {:?}", start.attempt);
+        self.starts.push(Started {
+            at_us: self.now_us,
+            run: run.clone(),
+            attempt: start.attempt,
+            due: start.due,
+            payload: start.payload.as_deref().map(str::to_owned),
+        });
+        let conduct = self.conducts.get_mut(&run.task.to_string());
+        let took = conduct.as_ref().map_or(self.usual, |conduct| conduct.took);
+        let end = conduct.filter(|conduct| !conduct.ends.is_empty());
+        let end = end.map_or(AttemptEnd::Succeeded, |conduct| conduct.ends.remove(0));
+        let ticket = start.ticket;
+        self.running.insert(ticket, start);
+        if took < Duration::MAX {
+            let over = self.now_us + u64::try_from(took.as_micros()).expect("it fits");
+            self.at(over, Event::Over(ticket, end));
+        }
+    }
+}
+
+fn now_at(us: u64) -> Now {
+    let wall = Wall::from_micros(BEGIN_MS * 1_000 + i64::try_from(us).expect("it fits"));
+    Now { wall, mono: Mono::from_micros(BOOTED_US + us) }
+}
+
+fn finished(now: Wall, end: AttemptEnd) -> Finished {
+    let output = Default::default();
+    Finished { started_at: Some(now), finished_at: now, end, code: None, output }
+}
