@@ -24,7 +24,8 @@ fn holder() -> World {
 /// The other task has run in every second all the while.
 #[track_caller]
 fn the_other_went_on(world: &World, seconds: u64) {
-    let all: Vec<(i64, u32)> = (1..=i64::try_from(seconds).unwrap()).map(|at| (at, 1)).collect();
+    let all: Vec<(i64, u32)> =
+        (1..=i64::try_from(seconds).expect("small")).map(|at| (at, 1)).collect();
     assert_eq!(world.started("a/other"), all);
     world.each_ended_once(&world.task("a/other"), 1, seconds);
 }
