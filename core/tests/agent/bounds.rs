@@ -33,7 +33,7 @@ fn crowd(count: usize) -> World {
     let mut world = World::new(1, 10);
     world.usual = std::time::Duration::MAX;
     for number in 0..count {
-        let phase = 60_000 + 10 * u64::try_from(number).expect("it fits");
+        let phase = 60_000 + 10 * u64::try_from(number).expect("small");
         world.create(Spec { ..every_after(&long(number), 36_000, phase) });
     }
     world.pass(60_000);

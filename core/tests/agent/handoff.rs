@@ -68,7 +68,7 @@ fn each_ran(world: &World, seconds: i64, late_ms: i64) {
     let all: Vec<(i64, u32)> = (1..=seconds).map(|at| (at, 1)).collect();
     assert_eq!(world.started("a/tick"), all);
     let begin_us = world.at_second(0).wall().micros();
-    let late = |at_us: u64, due_us: i64| begin_us + i64::try_from(at_us).expect("it fits") - due_us;
+    let late = |at_us: u64, due_us: i64| begin_us + i64::try_from(at_us).expect("small") - due_us;
     let late = world.starts.iter().map(|s| late(s.at_us, s.due.micros()) / 1_000).max();
     assert!(late <= Some(late_ms), "{late:?} ms late");
 }

@@ -51,7 +51,7 @@ fn asked(world: &World, since_us: u64) -> Vec<&'static str> {
 #[track_caller]
 fn each_second_ran_once(world: &World, seconds: u64) {
     let all: Vec<(i64, u32)> =
-        (1..=i64::try_from(seconds).expect("it fits")).map(|at| (at, 1)).collect();
+        (1..=i64::try_from(seconds).expect("small")).map(|at| (at, 1)).collect();
     assert_eq!(world.started("a/tick"), all);
     world.each_ended_once(&world.task("a/tick"), 1, seconds);
     let late = world.starts.iter().map(|s| world_lateness_ms(world, s.at_us, s.due.micros())).max();
@@ -60,7 +60,7 @@ fn each_second_ran_once(world: &World, seconds: u64) {
 
 fn world_lateness_ms(world: &World, at_us: u64, due_us: i64) -> i64 {
     let begin = world.at_second(0).millis();
-    i64::try_from(at_us / 1_000).expect("it fits") - (due_us / 1_000 - begin)
+    i64::try_from(at_us / 1_000).expect("small") - (due_us / 1_000 - begin)
 }
 
 #[test]

@@ -42,8 +42,7 @@ fn made_up_of(world: &World, range: u16) -> usize {
 fn worst_ms(world: &World) -> i64 {
     let begin_us = world.at_second(0).wall().micros();
     let on_time = world.starts.iter().filter(|s| s.run.task.namespace.as_str() == "now");
-    let late =
-        on_time.map(|s| begin_us + i64::try_from(s.at_us).expect("it fits") - s.due.micros());
+    let late = on_time.map(|s| begin_us + i64::try_from(s.at_us).expect("small") - s.due.micros());
     late.max().expect("something was on time") / 1_000
 }
 

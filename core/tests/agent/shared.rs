@@ -142,7 +142,7 @@ impl Shared {
     /// The lease has run out, or is revoked: session and claims go with it.
     pub fn end_lease(&mut self) {
         self.lease_until_us = None;
-        let agent = AgentName::parse("a").expect("it fits");
+        let agent = AgentName::parse("a").expect("a good name");
         let Some(gone) = self.members.remove(&agent) else { return };
         self.next();
         self.fleet_news.push(SharedNews::MemberGone { agent });
@@ -156,8 +156,8 @@ impl Shared {
 
     /// A session of an agent is there, or has another weight.
     pub fn join(&mut self, agent: &str, session: Session, weight: u32) {
-        let agent = AgentName::parse(agent).expect("it fits");
-        let pool = PoolName::parse("default").expect("it fits");
+        let agent = AgentName::parse(agent).expect("a good name");
+        let pool = PoolName::parse("default").expect("a good name");
         let member = Member { agent: agent.clone(), session, pool, weight };
         self.members.insert(agent, member.clone());
         self.fleet_news.push(SharedNews::Member(member));
@@ -165,7 +165,7 @@ impl Shared {
 
     /// The session that an agent has now.
     pub fn session(&self, agent: &str) -> Session {
-        self.members[&AgentName::parse(agent).expect("it fits")].session
+        self.members[&AgentName::parse(agent).expect("a good name")].session
     }
 
     pub fn claim(&mut self, range: RangeId, agent: &str, session: Session) -> ShareAnswer {
@@ -173,7 +173,7 @@ impl Shared {
             return ShareAnswer::NotClaimed;
         }
         let revision = self.next();
-        let agent = AgentName::parse(agent).expect("it fits");
+        let agent = AgentName::parse(agent).expect("a good name");
         let fence = Fence { epoch: EPOCH, revision };
         let claim = ClaimSeen { agent, session, fence, beat: 0, revision };
         self.of(range).claim = Some(claim.clone());
@@ -354,5 +354,5 @@ fn raw_of(task: &Task) -> Arc<[u8]> {
 }
 
 fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).expect("it fits")
+    u64::try_from(span.as_micros()).expect("small")
 }

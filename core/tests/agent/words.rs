@@ -19,19 +19,20 @@ use crate::shared::EPOCH;
 use crate::world::{Conduct, Sent, Started, World};
 
 pub fn named(name: &str) -> TaskName {
-    TaskName::parse(name).expect("it fits")
+    TaskName::parse(name).expect("a good name")
 }
 
 /// A task that runs at every so many seconds.
 pub fn every(name: &str, seconds: u64) -> Spec {
-    let every = Every::new(Duration::from_secs(seconds), Duration::ZERO).expect("it fits");
+    let every =
+        Every::new(Duration::from_secs(seconds), Duration::ZERO).expect("at least a second");
     spec(name, Schedule::Every(every))
 }
 
 /// A task that runs at every so many seconds, so many milliseconds after the full one.
 pub fn every_after(name: &str, seconds: u64, phase_ms: u64) -> Spec {
     let phase = Duration::from_millis(phase_ms);
-    let every = Every::new(Duration::from_secs(seconds), phase).expect("it fits");
+    let every = Every::new(Duration::from_secs(seconds), phase).expect("at least a second");
     spec(name, Schedule::Every(every))
 }
 
@@ -47,7 +48,7 @@ fn spec(name: &str, schedule: Schedule) -> Spec {
         jitter: Duration::ZERO,
         exclude: Default::default(),
         action: Action::Noop,
-        pool: PoolName::parse("default").expect("it fits"),
+        pool: PoolName::parse("default").expect("a good name"),
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) },
         overlap: Overlap::Skip,
         retry: Retry::default(),
@@ -201,9 +202,7 @@ impl World {
         starts
             .map(|start| match start.run.run {
                 RunKey::Instant(at) => (self.second_of(at), start.attempt.number),
-                RunKey::Manual(ulid) => {
-                    (i64::try_from(ulid).expect("it fits"), start.attempt.number)
-                }
+                RunKey::Manual(ulid) => (i64::try_from(ulid).expect("small"), start.attempt.number),
             })
             .collect()
     }

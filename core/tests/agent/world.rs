@@ -142,10 +142,10 @@ struct Held {
 impl World {
     /// An agent called `a`, alone, with so many ranges and places.
     pub fn new(ranges: u32, places: usize) -> World {
-        let ranges = RangeCount::new(ranges).expect("it fits");
+        let ranges = RangeCount::new(ranges).expect("a power of two");
         let config = Config {
-            agent: AgentName::parse("a").expect("it fits"),
-            pool: PoolName::parse("default").expect("it fits"),
+            agent: AgentName::parse("a").expect("a good name"),
+            pool: PoolName::parse("default").expect("a good name"),
             weight: 100,
             ttl: TTL,
             ranges,
@@ -530,14 +530,14 @@ impl World {
         let ticket = start.ticket;
         self.running.insert(ticket, start);
         if took < Duration::MAX {
-            let over = self.now_us + u64::try_from(took.as_micros()).expect("it fits");
+            let over = self.now_us + u64::try_from(took.as_micros()).expect("small");
             self.at(over, Event::Over(ticket, end));
         }
     }
 }
 
 fn now_at(us: u64) -> Now {
-    let wall = Wall::from_micros(BEGIN_MS * 1_000 + i64::try_from(us).expect("it fits"));
+    let wall = Wall::from_micros(BEGIN_MS * 1_000 + i64::try_from(us).expect("small"));
     Now { wall, mono: Mono::from_micros(BOOTED_US + us) }
 }
 
