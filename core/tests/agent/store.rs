@@ -75,11 +75,25 @@ impl Store {
             StoreOp::Watermark { range, through } => {
                 self.due.retain(|(at, due, _), _| at != range || due > through);
             }
-            StoreOp::History(record) => self.history.push((**record).clone()),
+            StoreOp::History(record) => self.write_down(record),
             StoreOp::LedgerNumber { .. }
             | StoreOp::OpenRun { .. }
             | StoreOp::CloseRun { .. }
             | StoreOp::Output { .. } => {}
+        }
+    }
+
+    /// A span that grows is its row written again; any other end that comes twice stands here
+    /// twice.
+    fn write_down(&mut self, record: &RunRecord) {
+        let known = self.history.iter_mut().find(|row| {
+            let grown = record.span.map(|span| span.until) > row.span.map(|span| span.until)
+                && row.attempts.is_empty();
+            row.id == record.id && row.fence == record.fence && row.state == record.state && grown
+        });
+        match known {
+            Some(row) => *row = record.clone(),
+            None => self.history.push(record.clone()),
         }
     }
 
