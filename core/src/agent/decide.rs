@@ -76,7 +76,7 @@ impl Agent {
         if self.ranges.values().all(|range| range.parked.is_empty()) {
             let ranges = &self.ranges;
             self.desk.near.sweep(self.desk.now.mono, |range| {
-                ranges.get(&range).map_or(Instant::MIN, |range| range.writer.marks.through)
+                ranges.get(&range).map(|range| range.writer.marks)
             });
         }
     }
@@ -162,6 +162,7 @@ impl Range {
         let now = desk.now.wall.instant();
         if self.parked.is_empty() {
             self.window.decided_to = now.min(self.window.loaded_to);
+            self.full = false;
             return;
         }
         let mut room = self.room();

@@ -106,11 +106,22 @@ impl Range {
         (first, through): (Instant, Instant),
         reason: &str,
     ) {
+        self.end_instants(desk, timed, (first, through), RunState::Skipped, reason);
+    }
+
+    /// Instants of a version from `first` to `through` that have come to this.
+    pub(super) fn end_instants(
+        &mut self,
+        desk: &mut Desk,
+        timed: &Timed,
+        (first, through): (Instant, Instant),
+        state: RunState,
+        reason: &str,
+    ) {
         let before = first.minus(MILLISECOND);
         let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
         if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
             let (task, span) = (&timed.task, Span { until: through, count });
-            let state = RunState::Skipped;
             self.record_span(desk, &Ended { task, first, span, state, reason }, count);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{Incarnation, RangeId, TaskName, TaskNumber};
+use crate::ledger::Marks;
 use crate::schedule::{Timetable, jitter};
 use crate::task::Task;
 use crate::time::{Instant, Mono};
@@ -187,12 +188,15 @@ impl NearTasks {
 
     /// Forgets what has no entry and was not touched lately. What no ledger has `covered` yet is
     /// kept, however long that takes while clocks disagree: nobody else remembers that it started.
-    pub fn sweep(&mut self, now: Mono, covered: impl Fn(RangeId) -> Instant) {
+    pub fn sweep(&mut self, now: Mono, covered: impl Fn(RangeId) -> Option<Marks>) {
         let stale: Vec<TaskNumber> = self
             .tasks
             .iter()
             .filter(|(_, task)| task.queued.is_none() && now.since(task.touched) > REMEMBERED)
-            .filter(|(_, task)| task.decided.is_none_or(|at| at <= covered(task.range)))
+            .filter(|(_, task)| match (task.decided, covered(task.range)) {
+                (Some(at), Some(marks)) => marks.cover(at, task.timed.task.incarnation),
+                (decided, _) => decided.is_none(),
+            })
             .map(|(number, _)| *number)
             .collect();
         for number in stale {

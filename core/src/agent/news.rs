@@ -15,8 +15,9 @@ use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
 use crate::ledger::Marks;
 use crate::run::{RunState, life};
 use crate::task::Task;
-use crate::time::Instant;
+use crate::time::{Instant, MILLISECOND};
 
+pub(super) const DELETED: &str = "its task was deleted";
 pub(super) const UNREADABLE: &str = "its task's record cannot be read";
 
 impl Agent {
@@ -327,7 +328,7 @@ impl Range {
     pub(super) fn run_key_gone(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get_mut(id) else { return };
         run.key = None;
-        run.catch_up_last = None;
+        let rest = run.catch_up_last.take().zip(run.task.clone());
         run.last_attempt = true;
         self.writer.dirty = true;
         match run.stage {
@@ -335,7 +336,11 @@ impl Range {
                 self.open.remove(id);
             }
             life::Stage::Running { .. } | life::Stage::Held { .. } => {}
-            _ => self.end_run(desk, id, RunState::Cancelled, Some("its task was deleted")),
+            _ => self.end_run(desk, id, RunState::Cancelled, Some(DELETED)),
+        }
+        if let (Some((last, task)), RunKey::Instant(first)) = (rest, id.run) {
+            let rest = (first.plus(MILLISECOND), last);
+            self.end_instants(desk, &Timed::new(task), rest, RunState::Cancelled, DELETED);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::agent::effect::{
     BatchNumber, KeyDelete, SettleKey, SettlePut, SettledEnd, ShareRequest,
 };
 use crate::agent::input::ShareAnswer;
-use crate::agent::news::UNREADABLE;
+use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::range::{LeftRun, Range};
 use crate::ids::{RangeId, RunId};
 use crate::ledger::EntryState;
@@ -291,7 +291,7 @@ impl Range {
             let reason = format!("its host went away, and {UNREADABLE}");
             self.end_run(desk, id, RunState::Lost, Some(&reason));
         } else if !known {
-            self.end_run(desk, id, RunState::Cancelled, Some("its task was deleted"));
+            self.end_run(desk, id, RunState::Cancelled, Some(DELETED));
         } else if self.step(id, Event::Abandoned)
             && let Some(run) = self.open.remove(id)
         {

@@ -10,7 +10,7 @@ use crate::agent::effect::{
     Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
 };
 use crate::agent::near::{NearTask, Timed};
-use crate::agent::news::UNREADABLE;
+use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
 use crate::agent::ready::Rank;
@@ -263,7 +263,7 @@ impl Range {
             // Its end may have been recorded by the one who ran it, before the key went: under the
             // lowest fence this account gives way to every other.
             let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);
-            record.reason = Some("its task was deleted".to_owned());
+            record.reason = Some(DELETED.to_owned());
             desk.end(record);
         }
     }

@@ -137,3 +137,20 @@ fn what_could_not_start_for_a_while_is_no_storm_afterwards() {
     }
     assert_eq!(made_up(&world).len(), 2_000);
 }
+
+#[test]
+fn of_a_task_that_is_deleted_while_it_is_made_up_for_every_instant_ends_by_name() {
+    let mut world = World::new(1, 5);
+    let catch_up = CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) };
+    world.create(Spec { catch_up, ..every("late/all", 1) });
+    let task = world.task("late/all");
+    world.stop(COMES_MS);
+    world.pass(COMES_MS);
+    while made_up(&world).len() < 3 {
+        world.pass(20);
+    }
+    world.delete("late/all");
+    world.pass(5_000);
+    assert!(made_up(&world).len() < 100, "the rest was still to come");
+    world.each_ended_once(&task, 1, COMES_MS / 1_000);
+}
