@@ -103,8 +103,8 @@ impl Reports {
         corrections(unstarted, open).for_each(|record| self.links.report(record));
     }
 
-    /// A change of a run, each once; that an end is settled is no change. `ended`: instants that have
-    /// ended with it.
+    /// A change of a run, each once; that an end is settled is no change. `ended`: instants that
+    /// have ended with it.
     pub fn report(&mut self, record: Arc<RunRecord>, ended: u64) {
         if record.state == RunState::Running
             && let [only] = &record.attempts[..]

@@ -327,7 +327,8 @@ impl Follower {
             let border = self.borders.as_ref();
             let border = border.and_then(|keys| keys.border(&self.part.start, self.ahead));
             self.part.end = border
-                .filter(|border| *border < self.range.end)
+                // Somebody else's key may look as if it lay in a range.
+                .filter(|border| *border > self.part.start && *border < self.range.end)
                 .unwrap_or_else(|| self.range.end.clone());
         }
         true

@@ -122,16 +122,17 @@ impl Telling {
 /// Ends that were told as provisional: the newest of each run.
 #[derive(Default)]
 struct Unsettled {
-    runs: HashMap<RunId, Arc<RunRecord>>,
+    runs: HashMap<RunId, Ending>,
     /// In the order in which they are looked at. One that was forgotten stays until its turn.
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<RunId>,
     bytes: usize,
     /// So many of the queue are still to be looked at in this round.
     round: usize,
 }
 
-struct Waiting {
-    run: RunId,
+struct Ending {
+    run: Arc<RunRecord>,
+    /// Since this account of it came: a span grows, and is told of anew each time.
     looks: u32,
 }
 
@@ -148,22 +149,22 @@ impl Unsettled {
     fn remember(&mut self, run: Arc<RunRecord>) -> Vec<Arc<RunRecord>> {
         self.bytes += size(&run);
         let id = run.id.clone();
-        match self.runs.insert(id.clone(), run) {
-            Some(older) => self.bytes -= size(&older),
-            None => self.queue.push_back(Waiting { run: id, looks: 0 }),
+        match self.runs.insert(id.clone(), Ending { run, looks: 0 }) {
+            Some(older) => self.bytes -= size(&older.run),
+            None => self.queue.push_back(id),
         }
         let mut gone = Vec::new();
         while self.queue.len() > UNSETTLED_MAX || self.bytes > UNSETTLED_BYTES_MAX {
             let Some(first) = self.queue.pop_front() else { break };
             self.round = self.round.saturating_sub(1);
-            gone.extend(self.remove(&first.run));
+            gone.extend(self.remove(&first));
         }
         gone
     }
 
     /// Whether this account, or one that counts more, is remembered.
     fn knows(&self, run: &RunRecord) -> bool {
-        self.runs.get(&run.id).is_some_and(|known| known.fence >= run.fence)
+        self.runs.get(&run.id).is_some_and(|known| known.run.fence >= run.fence)
     }
 
     /// It goes on: it was started again.
@@ -179,19 +180,19 @@ impl Unsettled {
         let mut looked = Looked::default();
         for _ in 0..self.round.min(most) {
             self.round -= 1;
-            let Some(mut waiting) = self.queue.pop_front() else { break };
-            let Some(run) = self.runs.get(&waiting.run) else { continue };
-            waiting.looks += 1;
-            let settled = settled(run);
-            if settled == Settled::NotYet && waiting.looks < SETTLE_ROUNDS_MAX {
-                self.queue.push_back(waiting);
+            let Some(id) = self.queue.pop_front() else { break };
+            let Some(ending) = self.runs.get_mut(&id) else { continue };
+            ending.looks += 1;
+            let settled = settled(&ending.run);
+            if settled == Settled::NotYet && ending.looks < SETTLE_ROUNDS_MAX {
+                self.queue.push_back(id);
                 continue;
             }
             let over = match settled {
                 Settled::Here => &mut looked.settled,
                 Settled::NotYet | Settled::Elsewhere => &mut looked.let_go,
             };
-            over.extend(self.runs.remove(&waiting.run));
+            over.extend(self.runs.remove(&id).map(|ending| ending.run));
             self.bytes -= over.last().map_or(0, |run| size(run));
         }
         looked
@@ -201,11 +202,11 @@ impl Unsettled {
         self.queue.clear();
         self.bytes = 0;
         self.round = 0;
-        self.runs.drain().map(|(_, run)| run).collect()
+        self.runs.drain().map(|(_, ending)| ending.run).collect()
     }
 
     fn remove(&mut self, run: &RunId) -> Option<Arc<RunRecord>> {
-        let gone = self.runs.remove(run)?;
+        let gone = self.runs.remove(run)?.run;
         self.bytes -= size(&gone);
         Some(gone)
     }

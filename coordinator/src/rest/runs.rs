@@ -56,7 +56,8 @@ pub async fn list_all(State(app): State<App>, call: Call) -> Answer {
     params(
         ("namespace" = String, Path,), ("name" = String, Path,),
         ("state" = Option<String>, Query, description = "One or more, with commas"),
-        ("since" = Option<String>, Query, description = "By instant, RFC 3339"),
+        ("since" = Option<String>, Query, description = "By instant, RFC 3339; a row of several \
+            instants counts by its first"),
         ("until" = Option<String>, Query, description = "Does not belong to it"),
         ("limit" = Option<u32>, Query, description = "1 to 1,000; 100 when left out"),
         ("cursor" = Option<String>, Query,),

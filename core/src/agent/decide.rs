@@ -12,7 +12,7 @@ use crate::agent::effect::{LoadRequest, Notice, RunKeyName, StoreOp};
 use crate::agent::idle::{self, Ended};
 use crate::agent::input::DueLoaded;
 use crate::agent::near::Timed;
-use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::open::{OpenRun, OwnKey, Rest};
 use crate::agent::range::Range;
 use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::run_id;
@@ -206,7 +206,10 @@ impl Range {
             return;
         }
         let next = match task.spec.paused {
-            true => self.decide_paused(desk, &task, &timed, entry.number, instant),
+            true => {
+                let first = (instant, entry.due);
+                self.decide_paused(desk, &task, &timed, entry.number, first)
+            }
             false => self.decide_recurring(desk, &task, &timed, instant, entry.due),
         };
         self.queue_next(desk, entry.number, &timed, next, until);
@@ -255,11 +258,13 @@ impl Range {
         let plan = catchup::plan(&timed.timetable, task.spec.catch_up, instant, now);
         if let Some((first, span)) = plan.missed {
             let (state, reason) = (RunState::Missed, OUTSIDE_WINDOW);
-            self.record_span(desk, &Ended { task, first, span, state, reason }, span.count);
+            let due = span.until.plus(task.spec.jitter);
+            self.record_span(desk, &Ended { task, first, span, due, state, reason }, span.count);
         }
         if let Some((first, span)) = plan.superseded {
             let (state, reason) = (RunState::Skipped, idle::SUPERSEDED);
-            self.record_span(desk, &Ended { task, first, span, state, reason }, span.count);
+            let due = span.until.plus(task.spec.jitter);
+            self.record_span(desk, &Ended { task, first, span, due, state, reason }, span.count);
         }
         if let Some((first, last)) = plan.make_up {
             let mut run = OpenRun::new(task.clone(), first, timed.due(first));
@@ -272,7 +277,10 @@ impl Range {
                 Entry::Vacant(vacant) => {
                     vacant.insert(run);
                 }
-                Entry::Occupied(_) => self.make_up_rest(task, first, last),
+                Entry::Occupied(_) => {
+                    let rest = Rest { task: task.clone(), of: None, last };
+                    self.make_up_rest(rest, first);
+                }
             }
             self.turns = true;
         }

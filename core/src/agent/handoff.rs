@@ -13,7 +13,7 @@ use crate::agent::open::OpenRun;
 use crate::agent::range::{HandedOn, Hold, LeftRun, Phase, Range};
 use crate::agent::runs::{end_of, settled_end};
 use crate::agent::take::run_id;
-use crate::ids::Revision;
+use crate::ids::{Revision, RunId};
 use crate::ledger::{Entry, EntryState, Ledger};
 use crate::run::life::Stage;
 use crate::task::Task;
@@ -153,7 +153,12 @@ impl Range {
             let known = run.is_some_and(|run| run.ended() || run.ticket().is_some());
             entry.state != EntryState::Ended && known
         };
-        let not_ended = ledger.open.iter().filter(mine).map(|entry| entry.run.clone()).collect();
+        let listed = ledger.open.iter().filter(mine).map(|entry| entry.run.clone());
+        // One with a key of its own is not listed before it starts: it may have ended meanwhile.
+        let said = |id: &RunId| ledger.open.iter().any(|entry| entry.run == *id);
+        let keyed = self.open.iter().filter(|(_, run)| run.ended() && run.key.is_some());
+        let unsaid = keyed.map(|(id, _)| id.clone()).filter(|id| !said(id));
+        let not_ended = listed.chain(unsaid).collect();
         self.handed_on = Some(HandedOn { fence, not_ended });
     }
 

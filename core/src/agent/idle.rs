@@ -2,9 +2,10 @@
 //!
 //! Each of them ends by name, and together they may be very many: a task of every second that is
 //! paused for a day has 86,400. So they are told of as spans: one record for the first of them,
-//! with the last and their number. A backlog is one span at once; a task that is paused, or whose run
-//! outlasts many of its instants, has a span that grows instant by instant, the same row written
-//! again. The write at each instant stays: an instant is covered only once its end is on disk (L5).
+//! with the last and their number. A backlog is one span at once; a task that is paused, or whose
+//! run outlasts many of its instants, has a span that grows instant by instant, the same row
+//! written again. The write at each instant stays: an instant is covered only once its end is on
+//! disk (L5).
 //!
 //! A growing span ends where its reason or the version of the task does, at a takeover, and after
 //! `SPAN_LENGTH_MAX`: history is found and forgotten by the first instant of a span.
@@ -52,6 +53,8 @@ pub(super) struct Ended<'a> {
     pub task: &'a Arc<Task>,
     pub first: Instant,
     pub span: Span,
+    /// No instant of the span is due after this: a ledger that covers it covers them all.
+    pub due: Instant,
     pub state: RunState,
     pub reason: &'a str,
 }
@@ -65,14 +68,18 @@ impl Range {
         task: &Arc<Task>,
         timed: &Timed,
         number: TaskNumber,
-        first: Instant,
+        (first, due): (Instant, Instant),
     ) -> Option<Instant> {
-        let until = desk.now.wall.instant().max(first);
+        let now = desk.now.wall.instant().max(due);
+        let next = timed.first_due_after(now, first).map(|(next, _)| next);
+        // With jitter the next one may lie before now, and is due after it.
+        let until = next.map_or(now, |next| now.min(next.minus(MILLISECOND)));
         let before = first.minus(MILLISECOND);
         let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
-        let next = timed.timetable.next_after(until);
+        let due = if count > 1 { now } else { due };
         let (span, state, reason) = (Span { until, count }, RunState::Skipped, "paused");
-        self.end_in_span(desk, number, next, reason, Ended { task, first, span, state, reason });
+        let ended = Ended { task, first, span, due, state, reason };
+        self.end_in_span(desk, number, next, reason, ended);
         next
     }
 
@@ -86,7 +93,7 @@ impl Range {
     ) {
         let first = run.instant;
         let (span, state) = (Span { until: first, count: 1 }, RunState::Skipped);
-        let ended = Ended { task, first, span, state, reason };
+        let ended = Ended { task, first, span, due: run.due, state, reason };
         let number = desk.near.named(self.id, &task.spec.name);
         match number.and_then(|number| Some((number, desk.near.get(number)?.timed.clone()))) {
             Some((number, timed)) => {
@@ -95,7 +102,6 @@ impl Range {
             }
             None => self.record_span(desk, &ended, span.count),
         }
-        self.writer.owes(run.due, task.incarnation);
     }
 
     /// Instants of a version from `first` to `through` that must not start any more, and why.
@@ -122,7 +128,8 @@ impl Range {
         let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
         if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
             let (task, span) = (&timed.task, Span { until: through, count });
-            self.record_span(desk, &Ended { task, first, span, state, reason }, count);
+            let due = through.plus(task.spec.jitter);
+            self.record_span(desk, &Ended { task, first, span, due, state, reason }, count);
         }
     }
 
@@ -148,11 +155,11 @@ impl Range {
 
     /// One record for consecutive instants that ended without a run, of which so many are new.
     pub(super) fn record_span(&mut self, desk: &mut Desk, ended: &Ended<'_>, more: u64) {
-        let Ended { task, first, span, state, reason } = *ended;
+        let Ended { task, first, span, due, state, reason } = *ended;
         // Until a ledger covers it a takeover would decide it again. What is yet to come is not
         // waited for: a final ledger could not cover it.
-        self.writer.owes(span.until.min(desk.now.wall.instant()), task.incarnation);
-        let run = OpenRun::new(task.clone(), first, first);
+        self.writer.owes(due.min(desk.now.wall.instant()), task.incarnation);
+        let run = OpenRun::new(task.clone(), first, due);
         let fence = self.fence().unwrap_or_default();
         let mut record = run.record(desk, &run_id(task, first), fence, state);
         record.reason = Some(reason.to_owned());

@@ -434,6 +434,8 @@ impl Range {
             let ledger = ledger.clone();
             self.handed_off(desk, &ledger, self.writer.seen.next());
         } else if mine.is_none() {
+            // Maybe a final one of mine, which asks how runs ended that it lists as left here.
+            self.left_at = self.left_at.max(revision);
             self.lose(desk);
         } else if revision == self.writer.seen {
             // It did not happen; the next one says the same and more.

@@ -9,7 +9,6 @@ use crate::agent::Agent;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
 use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
-use crate::agent::near::Timed;
 use crate::agent::range::{Hold, Range, Written};
 use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
 use crate::ledger::Marks;
@@ -67,7 +66,10 @@ impl Range {
         self.copy.stamp = desk.next_stamp();
         self.copy.triggers.clear();
         self.copy.settles.clear();
-        self.copy.was_unreadable = std::mem::take(&mut self.copy.unreadable);
+        // A list that broke off may not have come to those of the one before.
+        for (name, since) in std::mem::take(&mut self.copy.unreadable) {
+            self.copy.was_unreadable.entry(name).or_insert(since);
+        }
         self.copy.unseen =
             self.open.values().filter_map(|run| run.key.as_ref()).map(|k| k.name.clone()).collect();
         let recurring = self.open.keys().map(|id| RunKeyName::Task(id.task.clone()));
@@ -206,7 +208,7 @@ impl Range {
         let ids: Vec<_> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
         for id in ids.iter().filter(|id| id.is_of(task.incarnation)) {
             let Some(run) = self.open.get_mut(id) else { continue };
-            run.task = Some(task.clone());
+            run.renew(task);
             self.turns |= !task.spec.paused;
             if run.is_paused(id) {
                 self.pause_run(desk, task, id);
@@ -252,10 +254,9 @@ impl Range {
     /// The instants of a series after the one that it stands at end without a run.
     fn end_rest(&mut self, desk: &mut Desk, id: &RunId, reason: &str) {
         let Some(run) = self.open.get_mut(id) else { return };
-        let rest = run.catch_up_last.take().zip(run.task.clone());
-        if let (Some((last, task)), RunKey::Instant(first)) = (rest, id.run) {
-            let rest = (first.plus(Duration::from_millis(1)), last);
-            self.skip_instants(desk, &Timed::new(task), rest, reason);
+        if let (Some(rest), RunKey::Instant(first)) = (run.take_rest(), id.run) {
+            let instants = (first.plus(MILLISECOND), rest.last);
+            self.skip_instants(desk, &rest.timed(), instants, reason);
         }
     }
 
@@ -328,7 +329,7 @@ impl Range {
     pub(super) fn run_key_gone(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get_mut(id) else { return };
         run.key = None;
-        let rest = run.catch_up_last.take().zip(run.task.clone());
+        let rest = run.take_rest();
         run.last_attempt = true;
         self.writer.dirty = true;
         match run.stage {
@@ -338,9 +339,10 @@ impl Range {
             life::Stage::Running { .. } | life::Stage::Held { .. } => {}
             _ => self.end_run(desk, id, RunState::Cancelled, Some(DELETED)),
         }
-        if let (Some((last, task)), RunKey::Instant(first)) = (rest, id.run) {
-            let rest = (first.plus(MILLISECOND), last);
-            self.end_instants(desk, &Timed::new(task), rest, RunState::Cancelled, DELETED);
+        if let (Some(rest), RunKey::Instant(first)) = (rest, id.run) {
+            let instants = (first.plus(MILLISECOND), rest.last);
+            let state = RunState::Cancelled;
+            self.end_instants(desk, &rest.timed(), instants, state, DELETED);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::desk::Desk;
 use crate::agent::effect::{RunKeyName, Ticket};
+use crate::agent::near::Timed;
 use crate::agent::ready::Rank;
 use crate::ids::{Attempt, Fence, Revision, RunId, RunKey};
 use crate::run::life::Stage;
@@ -43,8 +44,23 @@ pub(crate) struct OpenRun {
     pub queued_as: Rank,
     /// Instants after its own, up to here, are to be made up for.
     pub catch_up_last: Option<Instant>,
+    /// The version whose instants these are, once there is a newer one.
+    pub series_of: Option<Arc<Timed>>,
     /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
     pub last_attempt: bool,
+}
+
+/// The instants of a series that are still to come.
+pub(crate) struct Rest {
+    pub task: Arc<Task>,
+    pub of: Option<Arc<Timed>>,
+    pub last: Instant,
+}
+
+impl Rest {
+    pub fn timed(&self) -> Arc<Timed> {
+        self.of.clone().unwrap_or_else(|| Arc::new(Timed::new(self.task.clone())))
+    }
 }
 
 impl OpenRun {
@@ -64,8 +80,25 @@ impl OpenRun {
             queued_as: Rank::default(),
             end_known: false,
             catch_up_last: None,
+            series_of: None,
             last_attempt: false,
         }
+    }
+
+    /// A newer version of its task; a series keeps the instants that it was made of.
+    pub fn renew(&mut self, task: &Arc<Task>) {
+        if self.catch_up_last.is_some() && self.series_of.is_none() {
+            self.series_of = self.task.take().map(|old| Arc::new(Timed::new(old)));
+        }
+        self.task = Some(task.clone());
+    }
+
+    /// The instants of its series after its own, which are somebody else's from now on.
+    pub fn take_rest(&mut self) -> Option<Rest> {
+        // One that was inherited, and whose task is not known yet, keeps its series.
+        let task = self.task.clone()?;
+        let (last, of) = (self.catch_up_last.take()?, self.series_of.take());
+        Some(Rest { task, of, last })
     }
 
     /// Its task is paused: what has not started never starts. Who asks for a run gets it.

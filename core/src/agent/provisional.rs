@@ -62,10 +62,13 @@ impl Range {
             return false;
         }
         let recurring = matches!(record.id.run, RunKey::Instant(_)) && record.request.is_none();
-        let last_due = record.span.map_or(record.due.instant(), |span| span.until);
-        let covers = |marks: Marks| marks.cover(last_due, record.id.incarnation);
+        let last_due = record.span.map(|span| span.until).max(Some(record.due.instant()));
+        let covers =
+            |marks: Marks| last_due.is_some_and(|due| marks.cover(due, record.id.incarnation));
         match (self.fence(), self.writer.answered) {
             (Some(fence), Some(marks)) if record.fence == fence => recurring && !covers(marks),
+            // A final ledger of mine is under way.
+            (Some(fence), None) if record.fence == fence => true,
             // Of an earlier holding: the ledger that the watch shows says it, or nothing does yet.
             _ => match self.copy.ledger.as_ref().map(|seen| &seen.ledger) {
                 Some(Ok(ledger)) if recurring && covers(ledger.marks) => {

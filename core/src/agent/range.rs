@@ -10,6 +10,7 @@ use crate::agent::effect::{
 use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
 use crate::agent::ledgering::{ENTRY_BYTES, listing_bytes};
 use crate::agent::open::OpenRun;
+use crate::agent::runs::settled_end;
 use crate::claim;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Epoch, Fence, Incarnation, LedgerNumber, RangeId, Revision, RunId, RunKey};
@@ -365,13 +366,24 @@ impl Range {
                     let key = SettleKey { run: id, attempt: run.attempt };
                     self.left.insert(key, LeftRun::Running(Box::new(run)));
                 }
-                Stage::Behind | Stage::Held { .. } | Stage::Ended { .. } => {}
+                Stage::Ended { batch } => self.leave_ended(desk, id, &run, batch),
+                Stage::Behind | Stage::Held { .. } => {}
             }
         }
         self.hold = Hold::No;
         self.writer = Writer::new();
         self.restart_window(desk, Marks::NONE);
         desk.store(StoreOp::ClearDue { range: self.id });
+    }
+
+    /// A final ledger of mine that was given up may have been written all the same, and list this
+    /// run as left here: then how it ended is asked for. If no ledger asks, it is forgotten.
+    fn leave_ended(&mut self, desk: &mut Desk, run: RunId, ended: &OpenRun, batch: BatchNumber) {
+        if let Some(end) = ended.attempts.last().and_then(|attempt| attempt.end.as_ref()) {
+            desk.sync_wanted = true;
+            let (end, key) = (settled_end(end), SettleKey { run, attempt: ended.attempt });
+            self.left.entry(key).or_insert(LeftRun::Ended { end, batch });
+        }
     }
 
     /// Starts the window again: due entries are derived anew, from what `base` does not cover.

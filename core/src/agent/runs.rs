@@ -10,8 +10,7 @@ use crate::agent::effect::{
     BatchNumber, Effect, LoadRequest, RunKeyName, SettledEnd, Start, StoreOp, Ticket,
 };
 use crate::agent::input::Committed;
-use crate::agent::near::Timed;
-use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::open::{OpenRun, OwnKey, Rest};
 use crate::agent::range::{LeftRun, Range};
 use crate::agent::ready::Rank;
 use crate::agent::take::run_id;
@@ -338,7 +337,7 @@ impl Range {
     /// What stays of an ended run: its place in the list, its key to delete, the next of a series.
     pub(super) fn after_end(&mut self, desk: &mut Desk, id: &RunId, batch: BatchNumber) {
         let Some(run) = self.open.get_mut(id) else { return };
-        let series = run.catch_up_last.take().zip(run.task.clone());
+        let rest = run.take_rest();
         if run.key.is_some() {
             desk.done.push_back((batch, self.id, id.clone()));
         } else if !run.listed {
@@ -346,15 +345,16 @@ impl Range {
             self.writer.owes(run.due, id.incarnation);
             self.open.remove(id);
         }
-        if let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) {
-            self.make_up_rest(&task, instant, last);
+        if let (Some(rest), RunKey::Instant(instant)) = (rest, id.run) {
+            self.make_up_rest(rest, instant);
         }
     }
 
-    /// The instants of a series after `instant`, up to `last`, wait as an entry of their own: a
+    /// The instants of a series after `instant` wait as an entry of their own: a
     /// ledger that lists the one that runs must list them too.
-    pub(super) fn make_up_rest(&mut self, task: &Arc<Task>, instant: Instant, last: Instant) {
-        let timed = Timed::new(task.clone());
+    pub(super) fn make_up_rest(&mut self, rest: Rest, instant: Instant) {
+        let timed = rest.timed();
+        let Rest { task, of, last } = rest;
         let Some(next) = timed.timetable.next_after(instant).filter(|next| *next <= last) else {
             return;
         };
@@ -363,7 +363,8 @@ impl Range {
         run.waited_by_policy = true;
         run.catch_up = true;
         run.catch_up_last = (next < last).then_some(last);
-        self.open.entry(run_id(task, next)).or_insert(run);
+        run.series_of = of;
+        self.open.entry(run_id(&task, next)).or_insert(run);
     }
 
     /// Lets those go on that waited for others of their task, catch-ups at a bounded rate.
@@ -435,9 +436,9 @@ impl Range {
     /// The first instant of a series has its turn: the rest goes on waiting.
     fn split_series(&mut self, id: &RunId) {
         let Some(run) = self.open.get_mut(id) else { return };
-        let series = run.catch_up_last.take().zip(run.task.clone());
-        if let (Some((last, task)), RunKey::Instant(instant)) = (series, id.run) {
-            self.make_up_rest(&task, instant, last);
+        let rest = run.take_rest();
+        if let (Some(rest), RunKey::Instant(instant)) = (rest, id.run) {
+            self.make_up_rest(rest, instant);
         }
     }
 

@@ -174,6 +174,7 @@ impl Range {
             queued_as: Rank::default(),
             end_known,
             catch_up_last,
+            series_of: None,
             last_attempt: false,
         })
     }
@@ -280,6 +281,8 @@ impl Range {
         if edited && effective < base.through {
             let first = effective.plus(Duration::from_millis(1));
             self.skip_instants(desk, &timed, (first, base.through), EDITED_LATE);
+            // Those of them that a series would have made up for have ended with this.
+            self.cut_series(task, first);
         }
         if let Some((instant, due)) = self.first_undecided(&timed) {
             self.cut_series(&timed.task, instant);
@@ -361,8 +364,7 @@ impl Range {
             }
             self.first_undecided(&timed)
         } else {
-            let from = self.end_late_instants(desk, &timed, &decided, silent);
-            timed.timetable.next_after(from).map(|i| (i, timed.due(i)))
+            self.end_late_instants(desk, &timed, &decided, silent)
         };
         if let Some((instant, due)) = first {
             self.queue_instant(desk, number, &timed, instant, due);
@@ -376,19 +378,23 @@ impl Range {
 
     /// Instants of a new version that lie before what was decided, or before what a ledger covers,
     /// must not start; those that the old schedule had as well have come to something already, and
-    /// a version that leaves the instants alone has no others. Gives the instant after which the
-    /// new version goes on.
+    /// a version that leaves the instants alone has no others. Gives the first instant that is
+    /// left to the new version, with its due: what was decided is told by instants, what a ledger
+    /// covers by dues.
     fn end_late_instants(
         &mut self,
         desk: &mut Desk,
         timed: &Timed,
         decided: &Decided,
         silent: Option<Instant>,
-    ) -> Instant {
+    ) -> Option<(Instant, Instant)> {
         let effective = timed.task.effective_from.instant();
         let marks = self.writer.marks;
         let covered = (timed.task.incarnation <= marks.incarnation).then_some(marks.through);
-        let until = decided.at.max(covered).unwrap_or(effective);
+        let after = effective.max(decided.at.unwrap_or(Instant::MIN));
+        let first = timed.first_due_after(covered.unwrap_or(Instant::MIN), after);
+        let before = first.map_or(Instant::MAX, |(first, _)| first.minus(Duration::from_millis(1)));
+        let until = decided.at.max(covered).unwrap_or(effective).min(before);
         let had = |instant: Instant| {
             decided.by.as_ref().is_some_and(|old| {
                 let before = instant.minus(Duration::from_millis(1));
@@ -408,7 +414,7 @@ impl Range {
                 self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
             }
         }
-        effective.max(until)
+        first
     }
 
     /// Writes a due entry down, and takes it into the wheel if its time is loaded already.

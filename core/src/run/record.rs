@@ -88,7 +88,8 @@ pub struct RunRecord {
     pub reason: Option<String>,
     /// The scheduled time; of a trigger, when it was asked for.
     pub instant: Instant,
-    /// Instant and jitter: when it should have started.
+    /// Instant and jitter: when it should have started. Of a span, when its last one should have,
+    /// at the latest.
     pub due: Wall,
     /// The holder that reports, and under which fence. Of two accounts the higher fence counts.
     pub agent: AgentName,

@@ -1,6 +1,8 @@
 //! Clients that change a task, and what its open runs and later instants make of it; several
 //! changes that the watch brings at once are taken in one after the other.
 
+use std::time::Duration;
+
 use tocktower_core::agent::effect::Notice;
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
@@ -53,6 +55,32 @@ fn an_edit_right_after_a_list_repeats_no_run() {
     world.pass(62_000);
     assert_eq!(world.started("a/task"), [(0, 1), (60, 1), (120, 1)]);
     world.each_ended_once(&world.task("a/task"), 0, 121);
+}
+
+#[test]
+fn an_edit_or_a_pause_between_an_instant_and_its_due_loses_neither() {
+    let mut world = World::new(1, 10);
+    let names: Vec<String> = (0..20).map(|number| format!("a/task{number}")).collect();
+    for name in &names {
+        let jitter = Duration::from_secs(60);
+        world.create(Spec { jitter, ..every(name, 120) });
+    }
+    // Some are due already, some within the loaded stretch, some later.
+    world.pass(140_000);
+    for name in &names[..10] {
+        world.edit(name, |spec| Spec { description: "other words".to_owned(), ..spec });
+    }
+    for name in &names[10..] {
+        world.pause(name);
+    }
+    world.pass(50_000);
+    for name in &names {
+        world.each_ended_once(&world.task(name), 120, 121);
+    }
+    let started = names[..10].iter().filter(|name| world.started(name) == [(120, 1)]).count();
+    assert_eq!(started, 10, "other words are no reason not to start");
+    let paused = names[10..].iter().filter(|name| world.started(name).is_empty()).count();
+    assert!((2..10).contains(&paused), "{paused} were not due yet");
 }
 
 #[test]

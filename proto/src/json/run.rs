@@ -15,7 +15,7 @@ pub struct Run {
     /// The scheduled time; of a manual run, when it was asked for.
     #[schema(format = DateTime)]
     pub instant: String,
-    /// When it should start: the instant and its jitter.
+    /// When it should start: the instant and its jitter. Of several instants, the last.
     #[schema(format = DateTime)]
     pub due: String,
     #[schema(value_type = RunState)]
