@@ -73,10 +73,6 @@ async fn pass(
         if let WatchMessage::Events { events, .. } = &mut message {
             let mut lost = lost.lock().unwrap();
             events.retain(|event| !lost.remove(event.key()));
-            // Of a revision that was lost whole the watch does not say that it has passed.
-            if events.is_empty() {
-                continue;
-            }
         }
         if !cut.load(Ordering::SeqCst) && out.send(message).await.is_err() {
             return;
