@@ -336,7 +336,7 @@ impl Range {
                 run.stage = Stage::Behind;
                 self.open.insert(id, run);
             }
-            Verdict::Skip(reason) if task.spec.one_shot_at().is_none() => {
+            Verdict::Skip(reason) if !manual && task.spec.one_shot_at().is_none() => {
                 self.skip_for_overlap(desk, &task, &run, reason);
             }
             Verdict::Skip(reason) => {

@@ -266,11 +266,11 @@ impl Desk {
 
     /// The end of a run, for history and for those who watch.
     pub fn end(&mut self, record: RunRecord) {
-        self.end_of(record, 1);
+        self.end_many(record, 1);
     }
 
     /// The end of so many instants that were not told of before.
-    pub fn end_of(&mut self, record: RunRecord, ended: u64) {
+    pub fn end_many(&mut self, record: RunRecord, ended: u64) {
         let record = Arc::new(record);
         self.keep(Arc::clone(&record));
         self.effects.push(Effect::Report { record, ended });

@@ -17,7 +17,7 @@ use crate::ids::{Revision, RunId};
 use crate::ledger::{Entry, EntryState, Ledger};
 use crate::run::life::Stage;
 use crate::task::Task;
-use crate::time::Instant;
+use crate::time::{Instant, MILLISECOND};
 
 /// Instants of a replaced schedule that are handed on by name.
 const OWED_MAX: usize = 100;
@@ -118,7 +118,7 @@ impl Range {
                 self.skip_instants(desk, &near.timed, (first, until), "paused");
                 continue;
             }
-            let before = first.minus(Duration::from_millis(1));
+            let before = first.minus(MILLISECOND);
             let instants = near.timed.timetable.instants_after(before);
             let owed: Vec<Instant> =
                 instants.take_while(|at| *at <= until).take(OWED_MAX + 1).collect();

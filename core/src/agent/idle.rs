@@ -56,7 +56,7 @@ pub(super) struct Ended<'a> {
     /// No instant of the span is due after this: a ledger that covers it covers them all.
     pub due: Instant,
     pub state: RunState,
-    pub reason: &'a str,
+    pub reason: &'static str,
 }
 
 impl Range {
@@ -79,7 +79,7 @@ impl Range {
         let due = if count > 1 { now } else { due };
         let (span, state, reason) = (Span { until, count }, RunState::Skipped, "paused");
         let ended = Ended { task, first, span, due, state, reason };
-        self.end_in_span(desk, number, next, reason, ended);
+        self.end_in_span(desk, number, next, ended);
         next
     }
 
@@ -98,7 +98,7 @@ impl Range {
         match number.and_then(|number| Some((number, desk.near.get(number)?.timed.clone()))) {
             Some((number, timed)) => {
                 let next = timed.timetable.next_after(first);
-                self.end_in_span(desk, number, next, reason, ended);
+                self.end_in_span(desk, number, next, ended);
             }
             None => self.record_span(desk, &ended, span.count),
         }
@@ -110,7 +110,7 @@ impl Range {
         desk: &mut Desk,
         timed: &Timed,
         (first, through): (Instant, Instant),
-        reason: &str,
+        reason: &'static str,
     ) {
         self.end_instants(desk, timed, (first, through), RunState::Skipped, reason);
     }
@@ -122,13 +122,13 @@ impl Range {
         timed: &Timed,
         (first, through): (Instant, Instant),
         state: RunState,
-        reason: &str,
+        reason: &'static str,
     ) {
         let before = first.minus(MILLISECOND);
         let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
         if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
             let (task, span) = (&timed.task, Span { until: through, count });
-            let due = through.plus(task.spec.jitter);
+            let due = if count == 1 { timed.due(first) } else { through.plus(task.spec.jitter) };
             self.record_span(desk, &Ended { task, first, span, due, state, reason }, count);
         }
     }
@@ -139,16 +139,15 @@ impl Range {
         desk: &mut Desk,
         number: TaskNumber,
         next: Option<Instant>,
-        reason: &'static str,
         mut ended: Ended<'_>,
     ) {
         let (fence, more) = (self.fence().unwrap_or_default(), ended.span.count);
         let known = desk.idle.spans.get(&number);
-        if let Some(known) = known.filter(|known| known.goes_on(&ended, reason, fence)) {
+        if let Some(known) = known.filter(|known| known.goes_on(&ended, fence)) {
             ended.first = known.first;
             ended.span.count = known.count.saturating_add(more).min(limits::SPAN_COUNT_MAX);
         }
-        let (first, count) = (ended.first, ended.span.count);
+        let Ended { first, span: Span { count, .. }, reason, .. } = ended;
         desk.idle.remember(number, Growing { first, next, count, reason, fence }, desk.now);
         self.record_span(desk, &ended, more);
     }
@@ -164,7 +163,7 @@ impl Range {
         let mut record = run.record(desk, &run_id(task, first), fence, state);
         record.reason = Some(reason.to_owned());
         record.span = (span.count > 1).then_some(span);
-        desk.end_of(record, more);
+        desk.end_many(record, more);
     }
 }
 
@@ -182,9 +181,9 @@ impl Idle {
 }
 
 impl Growing {
-    fn goes_on(&self, ended: &Ended<'_>, reason: &str, fence: Fence) -> bool {
+    fn goes_on(&self, ended: &Ended<'_>, fence: Fence) -> bool {
         self.next == Some(ended.first)
-            && self.reason == reason
+            && self.reason == ended.reason
             && self.fence == fence
             && ended.span.until <= self.first.plus(limits::SPAN_LENGTH_MAX)
     }

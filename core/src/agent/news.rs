@@ -3,10 +3,9 @@
 //! range is held.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::agent::Agent;
-use crate::agent::desk::Desk;
+use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
 use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
 use crate::agent::range::{Hold, Range, Written};
@@ -179,6 +178,7 @@ impl Range {
         if self.fence().is_none() {
             return;
         }
+        self.read_again(desk, &name);
         self.note_fresh(name, task.revision);
         // The scan attaches no run to what has changed since it was read.
         if !self.window.scanned || silent.is_some() {
@@ -194,6 +194,16 @@ impl Range {
         let silent = self.copy.unreadable.remove(name).or(before);
         self.triggers_new |= silent.is_some();
         silent
+    }
+
+    /// What is read of the task for its triggers is the version before: it is asked for anew.
+    fn read_again(&mut self, desk: &mut Desk, name: &TaskName) {
+        let of_task = |ulid| (name.clone(), ulid);
+        if self.copy.triggers.range(of_task(0)..=of_task(u128::MAX)).next().is_some() {
+            let of = |load: &Load| matches!(load, Load::Trigger { run, .. } if run.task == *name);
+            desk.loads.retain(|_, load| !of(load));
+            self.triggers_new = true;
+        }
     }
 
     /// Remembers that a name changed, while a read of the store may show it as it was.
@@ -252,7 +262,7 @@ impl Range {
     }
 
     /// The instants of a series after the one that it stands at end without a run.
-    fn end_rest(&mut self, desk: &mut Desk, id: &RunId, reason: &str) {
+    fn end_rest(&mut self, desk: &mut Desk, id: &RunId, reason: &'static str) {
         let Some(run) = self.open.get_mut(id) else { return };
         if let (Some(rest), RunKey::Instant(first)) = (run.take_rest(), id.run) {
             let instants = (first.plus(MILLISECOND), rest.last);
@@ -270,7 +280,7 @@ impl Range {
         desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
         let (next, superseded) = desk.near.silence(self.id, &name);
         if let Some(next) = next {
-            *silent = next.minus(Duration::from_millis(1)).min(*silent);
+            *silent = next.minus(MILLISECOND).min(*silent);
         }
         if self.fence().is_none() {
             return;

@@ -62,9 +62,7 @@ impl Range {
             return false;
         }
         let recurring = matches!(record.id.run, RunKey::Instant(_)) && record.request.is_none();
-        let last_due = record.span.map(|span| span.until).max(Some(record.due.instant()));
-        let covers =
-            |marks: Marks| last_due.is_some_and(|due| marks.cover(due, record.id.incarnation));
+        let covers = |marks: Marks| marks.cover(record.due.instant(), record.id.incarnation);
         match (self.fence(), self.writer.answered) {
             (Some(fence), Some(marks)) if record.fence == fence => recurring && !covers(marks),
             // A final ledger of mine is under way.

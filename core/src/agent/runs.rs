@@ -350,8 +350,8 @@ impl Range {
         }
     }
 
-    /// The instants of a series after `instant` wait as an entry of their own: a
-    /// ledger that lists the one that runs must list them too.
+    /// The instants of a series after `instant` wait as an entry of their own: a ledger that lists
+    /// the one that runs must list them too.
     pub(super) fn make_up_rest(&mut self, rest: Rest, instant: Instant) {
         let timed = rest.timed();
         let Rest { task, of, last } = rest;

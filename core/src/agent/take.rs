@@ -22,7 +22,7 @@ use crate::ledger::{Entry, Ledger, Marks};
 use crate::run::RunState;
 use crate::run::life::Stage;
 use crate::task::Task;
-use crate::time::Instant;
+use crate::time::{Instant, MILLISECOND};
 
 /// Instants of a late edit that are ended one by one.
 const EDITED_LATE_MAX: usize = 1_000;
@@ -278,13 +278,15 @@ impl Range {
             && task.incarnation <= base.incarnation
             && task.brings_instants()
             && task.spec.one_shot_at().is_none();
-        if edited && effective < base.through {
-            let first = effective.plus(Duration::from_millis(1));
-            self.skip_instants(desk, &timed, (first, base.through), EDITED_LATE);
+        let undecided = self.first_undecided(&timed);
+        let through = covered_to(base.through, undecided);
+        if edited && effective < through {
+            let first = effective.plus(MILLISECOND);
+            self.skip_instants(desk, &timed, (first, through), EDITED_LATE);
             // Those of them that a series would have made up for have ended with this.
             self.cut_series(task, first);
         }
-        if let Some((instant, due)) = self.first_undecided(&timed) {
+        if let Some((instant, due)) = undecided {
             self.cut_series(&timed.task, instant);
             self.queue_instant(desk, number, &timed, instant, due);
         }
@@ -298,7 +300,7 @@ impl Range {
             let (RunKey::Instant(first), Some(run)) = (id.run, self.open.get_mut(&id)) else {
                 continue;
             };
-            let before = undecided.minus(Duration::from_millis(1));
+            let before = undecided.minus(MILLISECOND);
             run.catch_up_last =
                 run.catch_up_last.map(|last| last.min(before)).filter(|last| *last > first);
         }
@@ -357,12 +359,14 @@ impl Range {
         let first = if one_shot {
             self.first_undecided(&timed)
         } else if !self.window.scanned {
+            let undecided = self.first_undecided(&timed);
             // What the window's base has passed meanwhile.
             if let Some(silent) = silent.filter(|_| timed.task.incarnation <= base.incarnation) {
-                let first = effective.max(silent).plus(Duration::from_millis(1));
-                self.skip_instants(desk, &timed, (first, base.through), UNREADABLE);
+                let first = effective.max(silent).plus(MILLISECOND);
+                let through = covered_to(base.through, undecided);
+                self.skip_instants(desk, &timed, (first, through), UNREADABLE);
             }
-            self.first_undecided(&timed)
+            undecided
         } else {
             self.end_late_instants(desk, &timed, &decided, silent)
         };
@@ -393,11 +397,10 @@ impl Range {
         let covered = (timed.task.incarnation <= marks.incarnation).then_some(marks.through);
         let after = effective.max(decided.at.unwrap_or(Instant::MIN));
         let first = timed.first_due_after(covered.unwrap_or(Instant::MIN), after);
-        let before = first.map_or(Instant::MAX, |(first, _)| first.minus(Duration::from_millis(1)));
-        let until = decided.at.max(covered).unwrap_or(effective).min(before);
+        let until = covered_to(decided.at.max(covered).unwrap_or(effective), first);
         let had = |instant: Instant| {
             decided.by.as_ref().is_some_and(|old| {
-                let before = instant.minus(Duration::from_millis(1));
+                let before = instant.minus(MILLISECOND);
                 decided.at.is_some_and(|at| instant <= at)
                     && old.timetable.next_after(before) == Some(instant)
             })
@@ -405,7 +408,7 @@ impl Range {
         if let Some(silent) = silent {
             // The marks went on meanwhile.
             let first = effective.max(silent).max(decided.at.unwrap_or(Instant::MIN));
-            let first = first.plus(Duration::from_millis(1));
+            let first = first.plus(MILLISECOND);
             self.skip_instants(desk, timed, (first, until), UNREADABLE);
         } else if timed.task.brings_instants() {
             let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
@@ -456,13 +459,19 @@ impl Range {
         }
         let entry = NearEntry { due, number, range: self.id, hold: self.holding };
         if due <= self.window.decided_to || due <= desk.now.wall.instant() {
-            let before = due.minus(std::time::Duration::from_millis(1));
+            let before = due.minus(MILLISECOND);
             self.window.decided_to = self.window.decided_to.min(before);
             self.parked.insert(entry);
         } else {
             desk.wheel.put(entry);
         }
     }
+}
+
+/// Marks tell of dues: of the instants before them, the first that is `undecided` and those after
+/// it are due later.
+fn covered_to(through: Instant, undecided: Option<(Instant, Instant)>) -> Instant {
+    undecided.map_or(through, |(first, _)| through.min(first.minus(MILLISECOND)))
 }
 
 pub(super) fn run_id(task: &Task, instant: Instant) -> RunId {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tocktower_core::agent::effect::Notice;
+use tocktower_core::agent::effect::{LoadRequest, Notice};
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Wall;
@@ -101,6 +101,70 @@ fn an_edit_of_the_schedule_that_comes_late_names_its_instants() {
     let named: Vec<&String> = history.iter().filter(|row| row.contains("skipped")).collect();
     assert_eq!(named, late);
     world.each_ended_once(&world.task("a/task"), 4, 12);
+}
+
+#[test]
+fn a_late_edit_that_a_new_holder_finds_ends_no_instant_that_is_still_to_start() {
+    // As above, but the session is lost with the edit. With jitter an instant may lie before the
+    // marks, and its due behind them.
+    let mut world = World::new(1, 10);
+    let mut names: Vec<String> = (0..30).map(|number| format!("a/task{number}")).collect();
+    for name in &names {
+        world.create(Spec { jitter: Duration::from_secs(60), ..every(name, 240) });
+    }
+    world.pass(260_000);
+    // Those that ran are known to the old schedule, of which the new holder knows nothing.
+    names.retain(|name| world.started(name).is_empty());
+    assert!(names.len() > 10, "{names:?}");
+    for name in &names {
+        let current = world.task(name);
+        let schedules = every(name, 120).schedules;
+        let spec = Spec { schedules, ..current.spec.clone() };
+        let then = world.at_second(200).wall();
+        let version = tocktower_core::task::replace(&current, spec, then).expect("a good edit");
+        world.write(&current, version.expect("an edit that changes something"));
+    }
+    world.shared.end_lease();
+    world.pass(60_000);
+    for name in &names {
+        world.each_ended_once(&world.task(name), 240, 241);
+    }
+    assert!(names.iter().all(|name| world.started(name) == [(240, 1)]), "each had its run");
+}
+
+#[test]
+fn a_trigger_whose_task_is_being_read_starts_under_the_edit_that_comes_meanwhile() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 3_600));
+    world.pass(1_500);
+    world.hold_loads = |request| matches!(request, LoadRequest::Task { .. });
+    world.trigger("a/task", 4);
+    world.pass(50);
+    let timeout = Some(Duration::from_secs(7));
+    world.edit("a/task", |spec| Spec { timeout, ..spec });
+    world.pass(50);
+    world.hold_loads = |_| false;
+    world.release_loads();
+    world.pass(1_000);
+    assert_eq!(world.started("a/task"), [(4, 1)]);
+    assert_eq!(world.starts[0].timeout, timeout, "the version that has reached the agent");
+}
+
+#[test]
+fn of_very_many_triggers_each_ends_by_its_own_name() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 3_600));
+    world.runs_long("a/task");
+    world.trigger("a/task", 1_000);
+    world.pass(500);
+    let many = tocktower_core::limits::BEHIND_MAX as u64 + 20;
+    for ulid in 0..many {
+        world.trigger("a/task", u128::from(ulid));
+    }
+    world.pass(3_000);
+    let rows = world.history("a/task");
+    let skipped = rows.iter().filter(|row| row.starts_with("trigger") && row.contains("skipped"));
+    assert_eq!((skipped.count(), rows.len()), (21, 21), "{rows:?}");
 }
 
 /// A range whose only place is taken, until `a/hog` is ended.

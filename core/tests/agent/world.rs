@@ -76,6 +76,7 @@ pub struct Started {
     pub attempt: Attempt,
     pub due: Wall,
     pub payload: Option<String>,
+    pub timeout: Option<Duration>,
 }
 
 /// How a task's attempts go: how long each takes, and how it ends.
@@ -522,6 +523,7 @@ impl World {
             attempt: start.attempt,
             due: start.due,
             payload: start.payload.as_deref().map(str::to_owned),
+            timeout: start.timeout,
         });
         let conduct = self.conducts.get_mut(&run.task.to_string());
         let took = conduct.as_ref().map_or(self.usual, |conduct| conduct.took);
