@@ -56,12 +56,12 @@ fn run_cells(run: &Run, clock: &Clock) -> [String; 7] {
         dash(&run.agent),
         shown(run.lateness_us),
         shown(run.duration_us),
-        result(run),
+        result(run, clock),
     ]
 }
 
-/// What came of a run, in a few words.
-fn result(run: &Run) -> String {
+/// What came of a run, in a few words; of many instants in one row, how many they are.
+fn result(run: &Run, clock: &Clock) -> String {
     use v1::run::Code;
     let code = match run.code {
         Some(Code::ExitCode(code)) => format!("exit {code}"),
@@ -69,7 +69,11 @@ fn result(run: &Run) -> String {
         Some(Code::HttpStatus(status)) => format!("http {status}"),
         None => String::new(),
     };
-    let parts = [code.as_str(), run.reason.as_str(), run.error.as_str()];
+    let many = match run.count {
+        0 | 1 => String::new(),
+        count => format!("{count} instants until {}", clock.both(run.until.as_ref())),
+    };
+    let parts = [code.as_str(), run.reason.as_str(), run.error.as_str(), many.as_str()];
     let told: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     dash(&told.join(": ").replace('\n', " "))
 }
@@ -232,4 +236,22 @@ fn action(task: &v1::Task) -> String {
 
 fn dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_many_instants_says_how_many_and_until_when() {
+        let clock = Clock::of_host();
+        let reason = "paused".to_owned();
+        let one = Run { reason: reason.clone(), ..Run::default() };
+        assert_eq!(result(&one, &clock), "paused");
+        let until = Some(WireTime { seconds: 1_795_546_093, nanos: 0 });
+        let many = Run { reason, count: 14, until, ..Run::default() };
+        let told = result(&many, &clock);
+        assert!(told.starts_with("paused: 14 instants until "), "{told}");
+        assert!(told.contains(&clock.both(many.until.as_ref())), "{told}");
+    }
 }
