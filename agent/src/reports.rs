@@ -29,8 +29,8 @@ pub(crate) struct Reports {
     pub links: LinksHandle,
     pub telling: Telling,
     pub live: Arc<LiveRuns>,
+    /// Without the starts that their task's own policy put off, as for the metrics.
     pub lateness: LatenessMeter,
-    /// For the metrics, without the starts that their task's own policy put off.
     pub lateness_seconds: Lateness,
     pub link_stats: watch::Sender<LinkStats>,
     /// Ranges with history, as a bitmap.
@@ -126,8 +126,8 @@ impl Reports {
 
     fn begun(&mut self, ticket: Ticket) {
         let Some(late) = self.starting.remove(&ticket) else { return };
-        self.lateness.record([late.micros]);
         if !late.by_policy {
+            self.lateness.record([late.micros]);
             self.lateness_seconds.observe(late.micros);
         }
     }
