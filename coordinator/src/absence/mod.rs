@@ -77,7 +77,7 @@ impl Forgetter {
     fn decided(&mut self) -> (Vec<Decision>, Vec<Change>) {
         let absent = self.absent();
         let (now, agreed) = (clock::now(), self.links.agree_on_the_time());
-        let decisions = self.absences.look(&self.rules, now, agreed, &absent);
+        let decisions = self.absences.look(&self.rules, now, agreed, &absent, CHANGES_MAX);
         let change = |(agent, decision): (AgentName, Decision)| {
             let Kept { record, revision: seen } = absent.get(&agent)?.clone();
             let to = match decision {
@@ -89,7 +89,7 @@ impl Forgetter {
             };
             Some((decision, Change { agent, seen, to }))
         };
-        decisions.into_iter().filter_map(change).take(CHANGES_MAX).unzip()
+        decisions.into_iter().filter_map(change).unzip()
     }
 
     /// Records of agents that have neither a session nor a link here.

@@ -12,6 +12,7 @@
 //! lies ahead was noted by a clock that was wrong: it is noted anew, and nobody is forgotten by it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use tocktower_core::ids::{AgentName, Revision};
@@ -62,17 +63,21 @@ pub struct Absences {
     clock: SteadyClock,
     /// Which record was seen without a session, and since when.
     seen: BTreeMap<AgentName, (Revision, Mono)>,
+    /// The last agent that something was decided of: the next look goes on behind it, so that those
+    /// of whom it comes to nothing hold up no others.
+    last: Option<AgentName>,
 }
 
 impl Absences {
-    /// A look at all records of absent agents. `agreed`: most agents that were measured agree with
-    /// this coordinator's clock.
+    /// A look at all records of absent agents, of which `most` are decided. `agreed`: most agents
+    /// that were measured agree with this coordinator's clock.
     pub fn look(
         &mut self,
         rules: &ForgetRules,
         now: Now,
         agreed: bool,
         absent: &BTreeMap<AgentName, Kept>,
+        most: usize,
     ) -> Vec<(AgentName, Decision)> {
         self.clock.look(now, agreed);
         self.seen.retain(|agent, (revision, _)| {
@@ -89,7 +94,15 @@ impl Absences {
             let noted = kept.record.absent_since_us.map(Wall::from_micros);
             Some((agent.clone(), decide(rules, now, *since, noted)?))
         };
-        absent.iter().filter_map(decide).collect()
+        let behind = match &self.last {
+            Some(last) => (Bound::Excluded(last), Bound::Unbounded),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let up_to = self.last.as_ref().map(|last| absent.range(..=last));
+        let rota = absent.range(behind).chain(up_to.into_iter().flatten());
+        let decisions: Vec<(AgentName, Decision)> = rota.filter_map(decide).take(most).collect();
+        self.last = decisions.last().map(|(agent, _)| agent.clone());
+        decisions
     }
 }
 
@@ -119,6 +132,8 @@ mod tests {
         believed: Duration::from_secs(300),
         after: Duration::from_secs(30 * 86_400),
     };
+
+    const MOST: usize = 4;
 
     /// One coordinator, its clocks, and the records of the agents that are absent.
     struct Watched {
@@ -161,7 +176,7 @@ mod tests {
         }
 
         fn look(&mut self) -> Vec<(AgentName, Decision)> {
-            self.absences.look(&RULES, self.now, self.agreed, &self.absent)
+            self.absences.look(&RULES, self.now, self.agreed, &self.absent, MOST)
         }
 
         fn ago(&self, span: Duration) -> Wall {
@@ -208,7 +223,7 @@ mod tests {
         let forget = |agent, since| (name(agent), Decision::Forget { since });
         assert_eq!(watched.pass(5), [forget("long", long)]);
         assert_eq!(watched.pass(5), [forget("long", long)]);
-        assert_eq!(watched.pass(5), [forget("long", long), forget("short", short)]);
+        assert_eq!(watched.pass(5), [forget("short", short), forget("long", long)]);
     }
 
     #[test]
@@ -237,6 +252,23 @@ mod tests {
         watched.look();
         let began = watched.now.wall;
         assert_eq!(watched.pass(60), [(name("a"), Decision::Note { since: began })]);
+    }
+
+    #[test]
+    fn those_of_whom_it_comes_to_nothing_hold_up_no_others() {
+        let mut watched = watched();
+        (0..6).for_each(|number| watched.goes(&format!("a{number}"), 7, None));
+        let noted = |decided: Vec<(AgentName, Decision)>| -> Vec<String> {
+            decided.iter().map(|(agent, _)| agent.to_string()).collect()
+        };
+        watched.look();
+        assert_eq!(noted(watched.pass(60)), ["a0", "a1", "a2", "a3"]);
+        assert_eq!(noted(watched.pass(5)), ["a4", "a5", "a0", "a1"]);
+        // The one behind which it would go on is gone.
+        watched.absent.remove(&name("a1"));
+        assert_eq!(noted(watched.pass(5)), ["a2", "a3", "a4", "a5"]);
+        watched.absent.retain(|agent, _| *agent == name("a3"));
+        assert_eq!(noted(watched.pass(5)), ["a3"]);
     }
 
     #[test]
