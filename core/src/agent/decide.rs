@@ -22,7 +22,7 @@ use crate::limits;
 use crate::run::life::Stage;
 use crate::run::overlap::{self, Verdict};
 use crate::run::{RunState, catchup};
-use crate::task::{CatchUpPolicy, Task};
+use crate::task::{CatchUpPolicy, Overlap, Task};
 use crate::time::{Instant, MILLISECOND};
 
 /// How far ahead due entries are in memory; well below a turn of the wheel.
@@ -64,6 +64,9 @@ impl Agent {
                 range.parked.insert(entry);
             }
         }
+        let ranges = &self.ranges;
+        let may = |id| ranges.get(&id).is_some_and(|range: &Range| range.may_start(&self.desk));
+        self.desk.catch_ups_waiting = self.desk.ready.catch_ups(may);
         // Catch-ups share a budget: who had of it last comes last the next time.
         let first = self.desk.catch_up_next;
         for (_, range) in self.ranges.range_mut(first..) {
@@ -317,18 +320,36 @@ impl Range {
         }
     }
 
+    /// Catch-ups of its task that have not started wait until it has ended.
+    fn hold_back_catch_ups(&mut self, desk: &mut Desk, id: &RunId) {
+        let queued = self
+            .runs_of(&id.task)
+            .filter(|(_, other)| other.stage == Stage::Queued && other.unstarted_catch_up());
+        let queued: Vec<RunId> = queued.map(|(id, _)| id.clone()).collect();
+        for other in queued {
+            self.hold_back(desk, &other);
+        }
+    }
+
     /// A run that is due meets the open runs of its task.
     pub(super) fn meet_others(&mut self, desk: &mut Desk, id: RunId, mut run: OpenRun) {
         let Some(task) = run.task.clone() else { return };
         if self.open.contains_key(&id) {
             return;
         }
+        let manual = matches!(id.run, crate::ids::RunKey::Manual(_));
+        // What is made up for waits for a free place behind what is on time: where places are few,
+        // nothing would be on time if it counted before it has started.
+        let first = task.spec.overlap == Overlap::Skip && !manual && !run.catch_up;
+        if first {
+            self.hold_back_catch_ups(desk, &id);
+        }
         let (mut active, mut behind) = (0, 0);
         for (_, other) in self.runs_of(&id.task) {
             active += usize::from(other.active());
-            behind += usize::from(other.stage == Stage::Behind);
+            let waits = other.stage == Stage::Behind && !(first && other.unstarted_catch_up());
+            behind += usize::from(waits);
         }
-        let manual = matches!(id.run, crate::ids::RunKey::Manual(_));
         match overlap::decide(task.spec.overlap, active + behind.min(1), behind) {
             Verdict::Start => self.queue_run(desk, id, run),
             // Somebody asked for this run: it waits rather than come to nothing.

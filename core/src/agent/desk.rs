@@ -129,6 +129,8 @@ pub(crate) struct Desk {
     pub wake_mono: Mono,
     /// Catch-up starts that this second still allows, and when it began.
     pub catch_up_left: (u64, Mono),
+    /// Those of ranges that may start which were allowed and have found no place yet.
+    pub catch_ups_waiting: usize,
     /// The range after the one that was allowed the last catch-up: it is asked first.
     pub catch_up_next: RangeId,
     /// Settle keys were not put: not again before this.
@@ -172,6 +174,7 @@ impl Desk {
             sync_wanted: false,
             wake_mono: now.mono,
             catch_up_left: (0, now.mono),
+            catch_ups_waiting: 0,
             catch_up_next: RangeId(0),
             settle_after: Mono::default(),
             effects: Vec::new(),

@@ -116,6 +116,11 @@ impl OpenRun {
         !matches!(self.stage, Stage::Ended { .. } | Stage::Behind)
     }
 
+    /// Made up for after an outage, and never tried yet.
+    pub fn unstarted_catch_up(&self) -> bool {
+        self.catch_up && self.attempt.number == 0
+    }
+
     pub fn ticket(&self) -> Option<Ticket> {
         match self.stage {
             Stage::Running { ticket } => Some(ticket),

@@ -31,16 +31,42 @@ type Place = (Rank, Instant, RunId);
 
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    ranges: BTreeMap<RangeId, BTreeSet<Place>>,
+    ranges: BTreeMap<RangeId, Queue>,
     len: usize,
+}
+
+/// What waits in one range.
+#[derive(Debug, Default)]
+struct Queue {
+    places: BTreeSet<Place>,
     catch_ups: usize,
+}
+
+impl Queue {
+    fn put(&mut self, place: Place) -> bool {
+        let catch_up = place.0.catch_up;
+        let new = self.places.insert(place);
+        self.catch_ups += usize::from(new && catch_up);
+        new
+    }
+
+    fn remove(&mut self, place: &Place) -> bool {
+        let gone = self.places.remove(place);
+        self.catch_ups -= usize::from(gone && place.0.catch_up);
+        gone
+    }
+
+    fn pop_first(&mut self) -> Option<Place> {
+        let first = self.places.pop_first()?;
+        self.catch_ups -= usize::from(first.0.catch_up);
+        Some(first)
+    }
 }
 
 impl Ready {
     pub fn put(&mut self, rank: Rank, due: Instant, range: RangeId, run: RunId) {
-        let new = self.ranges.entry(range).or_default().insert((rank, due, run));
+        let new = self.ranges.entry(range).or_default().put((rank, due, run));
         self.len += usize::from(new);
-        self.catch_ups += usize::from(new && rank.catch_up);
     }
 
     /// `rank` and `due` as it was put.
@@ -48,8 +74,7 @@ impl Ready {
         let Some(queue) = self.ranges.get_mut(&range) else { return };
         let gone = queue.remove(&(rank, due, run.clone()));
         self.len -= usize::from(gone);
-        self.catch_ups -= usize::from(gone && rank.catch_up);
-        if queue.is_empty() {
+        if queue.places.is_empty() {
             self.ranges.remove(&range);
         }
     }
@@ -58,13 +83,15 @@ impl Ready {
         self.len
     }
 
-    /// Of them, those that are made up for.
-    pub fn catch_ups(&self) -> usize {
-        self.catch_ups
+    /// Of them, those that are made up for, in ranges that `may` start.
+    pub fn catch_ups(&self, may: impl Fn(RangeId) -> bool) -> usize {
+        let ranges = self.ranges.iter().filter(|(_, queue)| queue.catch_ups > 0);
+        ranges.filter(|(range, _)| may(**range)).map(|(_, queue)| queue.catch_ups).sum()
     }
 
     pub fn oldest_due(&self) -> Option<Instant> {
-        self.ranges.values().flatten().map(|(_, due, _)| *due).min()
+        let places = self.ranges.values().flat_map(|queue| &queue.places);
+        places.map(|(_, due, _)| *due).min()
     }
 
     /// Takes out up to `places` runs of ranges that `may` start.
@@ -75,18 +102,17 @@ impl Ready {
         }
         let mut chosen = Vec::new();
         while chosen.len() < places
-            && let Some(Reverse(((rank, _, run), range))) = heads.pop()
+            && let Some(Reverse(((_, _, run), range))) = heads.pop()
         {
-            self.catch_ups -= usize::from(rank.catch_up);
             chosen.push((range, run));
-            let next = self.ranges.get_mut(&range).and_then(BTreeSet::pop_first);
+            let next = self.ranges.get_mut(&range).and_then(Queue::pop_first);
             heads.extend(next.map(|head| Reverse((head, range))));
         }
         self.len -= chosen.len();
         for Reverse((head, range)) in heads {
-            self.ranges.entry(range).or_default().insert(head);
+            self.ranges.entry(range).or_default().put(head);
         }
-        self.ranges.retain(|_, queue| !queue.is_empty());
+        self.ranges.retain(|_, queue| !queue.places.is_empty());
         chosen
     }
 }
@@ -133,12 +159,15 @@ mod tests {
             let rank = Rank::new(priority, true);
             ready.put(rank, Instant::from_millis(due), RangeId(1), run(name));
         }
-        assert_eq!(ready.catch_ups(), 2);
+        assert_eq!(
+            (ready.catch_ups(|_| true), ready.catch_ups(|range| range == RangeId(2))),
+            (2, 0)
+        );
         check(&mut ready, 2, |_| true, &["first", "older"]);
-        assert_eq!(ready.catch_ups(), 1);
+        assert_eq!(ready.catch_ups(|_| true), 1);
         check(&mut ready, 1, |_| true, &["young"]);
         ready.remove(Rank::new(0, true), Instant::from_millis(1), RangeId(1), &run("old"));
-        assert_eq!((ready.len(), ready.catch_ups()), (0, 0));
+        assert_eq!((ready.len(), ready.catch_ups(|_| true)), (0, 0));
     }
 
     #[test]

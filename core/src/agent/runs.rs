@@ -377,6 +377,7 @@ impl Range {
             return;
         }
         self.catch_up_at = None;
+        let may_start = self.may_start(desk);
         let behind: Vec<RunId> = self
             .open
             .iter()
@@ -403,6 +404,11 @@ impl Range {
                 continue;
             }
             let Some(run) = self.open.get(&id) else { continue };
+            if run.catch_up && !may_start {
+                // It uses up nothing of what others may.
+                self.catch_up_at = Some(desk.now.mono.plus(CATCH_UP_SHARE));
+                continue;
+            }
             if run.catch_up && !desk.allow_catch_up(self.id) {
                 self.catch_up_at = Some(desk.catch_up_left.1.plus(CATCH_UP_SHARE));
                 continue;
@@ -512,7 +518,7 @@ impl Desk {
         let (left, since) = match self.now.mono.since(since) >= CATCH_UP_SHARE {
             true => {
                 // Those that were allowed and found no place start within this one.
-                let waiting = u64::try_from(self.ready.catch_ups()).unwrap_or(u64::MAX);
+                let waiting = u64::try_from(self.catch_ups_waiting).unwrap_or(u64::MAX);
                 (limits::CATCH_UP_STARTS_PER_S.saturating_sub(waiting), self.now.mono)
             }
             false => (left, since),

@@ -129,7 +129,7 @@ fn what_waits_for_a_place_or_behind_another_ends_by_name() {
 #[test]
 fn a_series_that_is_made_up_for_ends_by_name_to_its_last_instant() {
     let mut world = World::new(1, 1);
-    world.create(every("a/task", 10));
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 10) });
     // Nobody was there for a minute.
     world.stop(62_000);
     world.runs_long("a/task");

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use tocktower_core::agent::input::Input;
+use tocktower_core::agent::input::{Input, RangeNews};
 use tocktower_core::ids::RangeId;
 use tocktower_core::limits::CATCH_UP_STARTS_PER_S;
+use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec};
 
 use crate::words::{every, of_range};
@@ -115,6 +116,47 @@ fn where_places_are_few_what_is_on_time_goes_first() {
     world.pass(20_000);
     assert!(worst_ms(&world) <= 405, "a place comes free: {} ms", worst_ms(&world));
     assert!(made_up(&world).len() > 400, "the others go on: {}", made_up(&world).len());
+}
+
+#[test]
+fn what_waits_for_a_free_place_to_be_made_up_skips_nothing_that_is_on_time() {
+    let mut world = World::new(1, 1);
+    let catch_up = CatchUp { policy: CatchUpPolicy::Latest, window: Duration::from_secs(3_600) };
+    world.create(Spec { catch_up, ..every("late/task", 60) });
+    world.create(Spec { priority: 1, ..world.once("a/hog", 131) });
+    world.runs_long("a/hog");
+    world.stop(COMES_MS);
+    world.pass(190_000);
+    assert_eq!(world.started("a/hog").len(), 1, "the only place is taken");
+    assert_eq!(world.history("late/task"), ["60 skipped: catch-up: a later instant stands for it"]);
+    world.end("a/hog", AttemptEnd::Succeeded);
+    world.pass(1_000);
+    assert_eq!(world.started("late/task"), [(180, 1), (120, 1)]);
+    world.pass(60_000);
+    world.each_ended_once(&world.task("late/task"), 1, 241);
+    assert_eq!(world.ended("late/task", RunState::Succeeded), 3);
+}
+
+#[test]
+fn a_range_that_may_not_start_uses_up_nothing_of_what_others_may() {
+    let mut world = outage(2, 1, 1_000);
+    world.usual = Duration::MAX;
+    world.pass(COMES_MS + 1_500);
+    assert_eq!(made_up(&world).len(), 1, "it has the only place");
+    let first = made_up(&world)[0].run.task.to_string();
+    world.usual = Duration::from_millis(1);
+    // The watch of the first range has begun to list it, and does not come to an end.
+    let sent = world.now();
+    world.shared.news.push((RangeId(0), RangeNews::ListBegan { sent }));
+    world.pass(100);
+    world.end(&first, AttemptEnd::Succeeded);
+    world.pass(3_900);
+    assert!(made_up_of(&world, 0) <= 1);
+    // Its own share of the first second, and all that the next three allow.
+    assert!(made_up_of(&world, 1) > 3 * BUDGET, "{}", made_up_of(&world, 1));
+    world.shared.list(RangeId(0), world.now());
+    world.pass(9_000);
+    assert_eq!(made_up(&world).len(), 2_000);
 }
 
 #[test]
