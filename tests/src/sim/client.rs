@@ -77,7 +77,7 @@ impl World {
             start_at: None,
             end_at: None,
             max_runs: (!one_shot && self.rng.chance(100)).then(|| self.rng.between(1, 6)),
-            jitter: Duration::from_millis(if self.rng.chance(200) { 700 } else { 0 }),
+            jitter: self.jitter(),
             exclude: Default::default(),
             action: Action::Noop,
             pool: PoolName::parse("default").expect("a good name"),
@@ -92,6 +92,12 @@ impl World {
             priority: i32::try_from(self.rng.between(0, 3)).expect("small"),
             paused: false,
         }
+    }
+
+    /// None, some within a beat of the ledger, and some longer than a takeover takes.
+    fn jitter(&mut self) -> Duration {
+        let longest = *self.rng.pick(&[0, 0, 0, 0, 700, 3_000, 12_000]).expect("there are some");
+        Duration::from_millis(longest)
     }
 
     fn schedule(&mut self, now: Wall) -> Schedule {
