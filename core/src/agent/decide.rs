@@ -2,26 +2,26 @@
 //! waits, or ends as skipped or missed, and the task's next instant goes into the index, all in the
 //! same batch of the store.
 
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{LoadRequest, Notice, RunKeyName, StoreOp};
-use crate::agent::idle::{self, Ended};
+use crate::agent::idle;
 use crate::agent::input::DueLoaded;
 use crate::agent::near::Timed;
-use crate::agent::open::{OpenRun, OwnKey, Rest};
+use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::Range;
 use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::run_id;
 use crate::due::wheel::NearEntry;
 use crate::ids::{RunId, TaskNumber};
 use crate::limits;
+use crate::run::RunState;
+use crate::run::catchup::{self, Backlog};
 use crate::run::life::Stage;
 use crate::run::overlap::{self, Verdict};
-use crate::run::{RunState, catchup};
 use crate::task::{CatchUpPolicy, Overlap, Task};
 use crate::time::{Instant, MILLISECOND};
 
@@ -51,6 +51,7 @@ impl Agent {
             }
             range.window.loaded_to = range.window.loaded_to.min(now.plus(HORIZON));
             range.window.decided_to = range.window.decided_to.min(now);
+            range.shorten_waits(&mut self.desk);
         }
     }
 
@@ -208,12 +209,10 @@ impl Range {
             desk.near.remove(entry.number);
             return;
         }
+        let first = (instant, entry.due);
         let next = match task.spec.paused {
-            true => {
-                let first = (instant, entry.due);
-                self.decide_paused(desk, &task, &timed, entry.number, first)
-            }
-            false => self.decide_recurring(desk, &task, &timed, instant, entry.due),
+            true => self.decide_paused(desk, &task, &timed, entry.number, first, until),
+            false => self.decide_recurring(desk, &task, &timed, first, until),
         };
         self.queue_next(desk, entry.number, &timed, next, until);
     }
@@ -248,9 +247,9 @@ impl Range {
         &mut self,
         desk: &mut Desk,
         task: &Arc<Task>,
-        timed: &Timed,
-        instant: Instant,
-        due: Instant,
+        timed: &Arc<Timed>,
+        (instant, due): (Instant, Instant),
+        until: Option<Instant>,
     ) -> Option<Instant> {
         let now = desk.now.wall;
         if due.wall().plus(limits::ON_TIME) >= now {
@@ -258,36 +257,25 @@ impl Range {
             self.meet_others(desk, run_id(task, instant), run);
             return timed.timetable.next_after(instant);
         }
-        let plan = catchup::plan(&timed.timetable, task.spec.catch_up, instant, now);
-        if let Some((first, span)) = plan.missed {
-            let (state, reason) = (RunState::Missed, OUTSIDE_WINDOW);
-            let due = span.until.plus(task.spec.jitter);
-            self.record_span(desk, &Ended { task, first, span, due, state, reason }, span.count);
+        // By due: with jitter the newest instant may be old and still be on time.
+        let edge = now.minus(limits::ON_TIME).instant();
+        let until = until.unwrap_or(Instant::MAX);
+        let next = timed.first_due_after(edge, instant).filter(|(next, _)| *next <= until);
+        let through = next.map_or(until, |(next, _)| next.minus(MILLISECOND)).min(now.instant());
+        let newer = next.is_some_and(|(_, due)| due.wall() <= now);
+        let backlog = Backlog { timetable: &timed.timetable, first: instant, through, newer };
+        let plan = catchup::plan(backlog, task.spec.catch_up, now);
+        if let Some(missed) = plan.missed {
+            self.end_instants(desk, timed, missed, RunState::Missed, OUTSIDE_WINDOW);
         }
-        if let Some((first, span)) = plan.superseded {
-            let (state, reason) = (RunState::Skipped, idle::SUPERSEDED);
-            let due = span.until.plus(task.spec.jitter);
-            self.record_span(desk, &Ended { task, first, span, due, state, reason }, span.count);
+        if let Some(superseded) = plan.superseded {
+            self.end_instants(desk, timed, superseded, RunState::Skipped, idle::SUPERSEDED);
         }
-        if let Some((first, last)) = plan.make_up {
-            let mut run = OpenRun::new(task.clone(), first, timed.due(first));
-            run.stage = Stage::Behind;
-            run.waited_by_policy = true;
-            run.catch_up = true;
-            run.catch_up_last = (first < last).then_some(last);
-            // By a clock that was set back its first may be open already: the rest follows it.
-            match self.open.entry(run_id(task, first)) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(run);
-                }
-                Entry::Occupied(_) => {
-                    let rest = Rest { task: task.clone(), of: None, last };
-                    self.make_up_rest(rest, first);
-                }
-            }
-            self.turns = true;
+        if let Some(series) = plan.make_up {
+            let of = (timed.task.revision != task.revision).then(|| timed.clone());
+            self.make_up(task, of, series);
         }
-        plan.next
+        next.map(|(next, _)| next)
     }
 
     fn queue_next(

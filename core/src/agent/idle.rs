@@ -69,11 +69,13 @@ impl Range {
         timed: &Timed,
         number: TaskNumber,
         (first, due): (Instant, Instant),
+        until: Option<Instant>,
     ) -> Option<Instant> {
         let now = desk.now.wall.instant().max(due);
         let next = timed.first_due_after(now, first).map(|(next, _)| next);
         // With jitter the next one may lie before now, and is due after it.
-        let until = next.map_or(now, |next| now.min(next.minus(MILLISECOND)));
+        let through = next.map_or(now, |next| now.min(next.minus(MILLISECOND)));
+        let until = until.map_or(through, |until| through.min(until));
         let before = first.minus(MILLISECOND);
         let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
         let due = if count > 1 { now } else { due };
@@ -124,9 +126,12 @@ impl Range {
         state: RunState,
         reason: &'static str,
     ) {
-        let before = first.minus(MILLISECOND);
-        let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
-        if let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) {
+        for (from, through) in self.around_open(&timed.task, (first, through)) {
+            let before = from.minus(MILLISECOND);
+            let count = timed.timetable.count_between(before, through, limits::SPAN_COUNT_MAX);
+            let Some(first) = timed.timetable.next_after(before).filter(|_| count > 0) else {
+                continue;
+            };
             let (task, span) = (&timed.task, Span { until: through, count });
             let due = if count == 1 { timed.due(first) } else { through.plus(task.spec.jitter) };
             self.record_span(desk, &Ended { task, first, span, due, state, reason }, count);

@@ -396,6 +396,8 @@ impl Range {
                 self.writer.alone = false;
                 self.writer.seen = revision;
                 self.writer.answered = Some(ledger.marks);
+                let series = |entry: &Entry| matches!(entry.state, EntryState::CatchUp { .. });
+                self.writer.series = ledger.open.into_iter().filter(series).collect();
                 for id in prepared.dropped {
                     if self.open.get(&id).is_some_and(OpenRun::ended) {
                         self.open.remove(&id);
@@ -436,6 +438,7 @@ impl Range {
         } else if mine.is_none() {
             // Maybe a final one of mine, which asks how runs ended that it lists as left here.
             self.left_at = self.left_at.max(revision);
+            self.follows = true;
             self.lose(desk);
         } else if revision == self.writer.seen {
             // It did not happen; the next one says the same and more.

@@ -35,10 +35,12 @@ mod provisional;
 mod range;
 mod ready;
 mod runs;
+mod series;
 mod session;
 mod settle;
 mod take;
 mod triggers;
+mod waits;
 mod weight;
 
 use desk::Desk;

@@ -343,6 +343,9 @@ impl Range {
         run.last_attempt = true;
         self.writer.dirty = true;
         match run.stage {
+            // A ledger lists it: it stays until one without it is answered (L6). A final one that
+            // is under way may list it as left running here, and ask how it ended.
+            life::Stage::Ended { .. } if run.listed => {}
             life::Stage::Ended { .. } => {
                 self.open.remove(id);
             }

@@ -93,6 +93,12 @@ impl OpenRun {
         self.task = Some(task.clone());
     }
 
+    /// The version whose instants its series has.
+    pub fn series_version(&self) -> Option<Revision> {
+        let task = self.series_of.as_ref().map(|timed| &timed.task).or(self.task.as_ref());
+        task.map(|task| task.revision)
+    }
+
     /// The instants of its series after its own, which are somebody else's from now on.
     pub fn take_rest(&mut self) -> Option<Rest> {
         // One that was inherited, and whose task is not known yet, keeps its series.

@@ -64,14 +64,15 @@ impl Range {
         let recurring = matches!(record.id.run, RunKey::Instant(_)) && record.request.is_none();
         let covers = |marks: Marks| marks.cover(record.due.instant(), record.id.incarnation);
         match (self.fence(), self.writer.answered) {
-            (Some(fence), Some(marks)) if record.fence == fence => recurring && !covers(marks),
+            (Some(fence), Some(marks)) if record.fence == fence => {
+                let series = self.writer.series.iter().any(|entry| entry.speaks_of(&record.id));
+                recurring && (!covers(marks) || series)
+            }
             // A final ledger of mine is under way.
             (Some(fence), None) if record.fence == fence => true,
             // Of an earlier holding: the ledger that the watch shows says it, or nothing does yet.
             _ => match self.copy.ledger.as_ref().map(|seen| &seen.ledger) {
-                Some(Ok(ledger)) if recurring && covers(ledger.marks) => {
-                    ledger.open.iter().any(|entry| entry.run == record.id)
-                }
+                Some(Ok(ledger)) if recurring && covers(ledger.marks) => ledger.lists(&record.id),
                 _ => now.since(record.ended_at()) < PROVISIONAL_MAX,
             },
         }

@@ -15,7 +15,7 @@ use crate::claim;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Epoch, Fence, Incarnation, LedgerNumber, RangeId, Revision, RunId, RunKey};
 use crate::ids::{Session, TaskName};
-use crate::ledger::Marks;
+use crate::ledger::{Entry, Marks};
 use crate::limits;
 use crate::run::RunRecord;
 use crate::run::life::Stage;
@@ -110,6 +110,8 @@ pub(crate) struct Writer {
     pub proof: Option<Now>,
     /// The marks of my newest answered ledger. Nothing starts before there is one (L1).
     pub answered: Option<Marks>,
+    /// The series that it lists: their instants are covered long before their turn comes.
+    pub series: Vec<Entry>,
     /// The highest marks of any ledger I sent or inherited.
     pub marks: Marks,
     /// When anything was sent: a beat will do to prove the claim...
@@ -141,6 +143,7 @@ impl Writer {
             sent: VecDeque::new(),
             proof: None,
             answered: None,
+            series: Vec::new(),
             marks: Marks::NONE,
             last_sent: Mono::default(),
             ledger_sent: Mono::default(),
@@ -249,6 +252,8 @@ pub(crate) struct Range {
     pub taken_back: BTreeSet<RunId>,
     /// The revision of my final ledger: one before it does not know yet what was left.
     pub left_at: Revision,
+    /// A ledger may list runs as left with this session: the range is followed until it does not.
+    pub follows: bool,
     pub handed_on: Option<HandedOn>,
     pub full: bool,
     /// Runs that wait behind others may have their turn now.
@@ -288,6 +293,7 @@ impl Range {
             left: BTreeMap::new(),
             taken_back: BTreeSet::new(),
             left_at: Revision(0),
+            follows: false,
             handed_on: None,
             full: false,
             turns: false,
@@ -305,7 +311,7 @@ impl Range {
 
     /// Needs the whole range watched, whatever the ring says.
     pub fn busy(&self) -> bool {
-        self.hold != Hold::No || !self.left.is_empty()
+        self.hold != Hold::No || !self.left.is_empty() || self.follows
     }
 
     /// The watch shows a claim of this session, whatever became of the answer to it.

@@ -19,7 +19,7 @@ use crate::limits;
 use crate::run::life::{self, Event, Stage};
 use crate::run::{AttemptEnd, AttemptRecord, Finished, RunState, retry};
 use crate::task::{Overlap, Task};
-use crate::time::{Instant, Wall};
+use crate::time::{Instant, MILLISECOND, Wall};
 
 /// Catch-up starts are counted by the second.
 const CATCH_UP_SHARE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -353,18 +353,8 @@ impl Range {
     /// The instants of a series after `instant` wait as an entry of their own: a ledger that lists
     /// the one that runs must list them too.
     pub(super) fn make_up_rest(&mut self, rest: Rest, instant: Instant) {
-        let timed = rest.timed();
         let Rest { task, of, last } = rest;
-        let Some(next) = timed.timetable.next_after(instant).filter(|next| *next <= last) else {
-            return;
-        };
-        let mut run = OpenRun::new(task.clone(), next, timed.due(next));
-        run.stage = Stage::Behind;
-        run.waited_by_policy = true;
-        run.catch_up = true;
-        run.catch_up_last = (next < last).then_some(last);
-        run.series_of = of;
-        self.open.entry(run_id(&task, next)).or_insert(run);
+        self.make_up(&task, of, (instant.plus(MILLISECOND), last));
     }
 
     /// Lets those go on that waited for others of their task, catch-ups at a bounded rate.

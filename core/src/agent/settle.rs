@@ -12,7 +12,7 @@ use crate::agent::input::ShareAnswer;
 use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::range::{LeftRun, Range};
 use crate::ids::{RangeId, RunId};
-use crate::ledger::EntryState;
+use crate::ledger::{Entry, EntryState};
 use crate::limits;
 use crate::run::life::{Event, Stage};
 use crate::run::{RunState, retry};
@@ -151,9 +151,11 @@ impl Range {
         }
         let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
         let Some(Ok(ledger)) = seen.map(|seen| seen.ledger.clone()) else { return };
+        let mine = |entry: &Entry| entry.state == EntryState::Held { session };
+        self.follows &= ledger.open.iter().any(mine);
         let mut listed = std::collections::BTreeSet::new();
         for entry in &ledger.open {
-            if entry.state != (EntryState::Held { session }) {
+            if !mine(entry) {
                 continue;
             }
             let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };

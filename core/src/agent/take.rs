@@ -239,6 +239,7 @@ impl Range {
             if let (Stage::Ended { batch }, Some(_)) = (run.stage, &run.key) {
                 desk.done.push_back((batch, self.id, id.clone()));
             }
+            run.shorten_wait(&id, desk.now.wall);
             if let Stage::Waiting { at } = run.stage {
                 desk.timers.insert((at, self.id, id));
             }

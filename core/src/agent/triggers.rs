@@ -83,6 +83,7 @@ impl Range {
         if let Some(run) = self.open.get_mut(&id) {
             run.task = Some(task);
             run.payload = trigger.payload.clone();
+            run.shorten_wait(&id, desk.now.wall);
             match run.stage {
                 Stage::Waiting { at } => {
                     desk.timers.insert((at, range, id));

@@ -4,7 +4,7 @@
 //! holds the record and its one question, "is this run covered?". `takeover` reads a predecessor's
 //! record, the agent's `ledgering` writes one.
 
-use crate::ids::{Attempt, Fence, Incarnation, LedgerNumber, Revision, RunId, Session};
+use crate::ids::{Attempt, Fence, Incarnation, LedgerNumber, Revision, RunId, RunKey, Session};
 use crate::time::{Instant, Wall};
 
 pub mod takeover;
@@ -64,4 +64,23 @@ pub enum EntryState {
     Held { session: Session },
     /// Done, but not yet covered or its key not yet seen gone.
     Ended,
+}
+
+impl Ledger {
+    /// Whether a run is open by this ledger: listed itself, or in a series that is.
+    pub fn lists(&self, run: &RunId) -> bool {
+        self.open.iter().any(|entry| entry.speaks_of(run))
+    }
+}
+
+impl Entry {
+    /// Whether a run is this entry's, or one of those that are made up for after it.
+    pub fn speaks_of(&self, run: &RunId) -> bool {
+        let EntryState::CatchUp { last, .. } = self.state else { return self.run == *run };
+        let (RunKey::Instant(first), RunKey::Instant(instant)) = (self.run.run, run.run) else {
+            return self.run == *run;
+        };
+        let same = self.run.task == run.task && self.run.incarnation == run.incarnation;
+        same && (first..=last).contains(&instant)
+    }
 }

@@ -3,14 +3,14 @@
 
 use std::cell::Cell;
 
-use tocktower_core::agent::effect::{Notice, ShareRequest, WriteKind};
+use tocktower_core::agent::effect::{Notice, SettledEnd, ShareRequest, WriteKind};
 use tocktower_core::agent::input::{ReadBack, ShareAnswer, WriteOutcome};
 use tocktower_core::ids::{RangeId, Session};
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 
 use crate::shared::EPOCH;
-use crate::words::{every, writes_final};
+use crate::words::{every, named, writes_final};
 use crate::world::{Fate, Sent, World};
 
 const RANGE: RangeId = RangeId(0);
@@ -211,4 +211,34 @@ fn what_runs_goes_on_and_is_the_holders_again_when_it_failed() {
     let settles =
         |(_, request): &&(u64, ShareRequest)| matches!(request, ShareRequest::Settle { .. });
     assert_eq!(world.requests.iter().filter(settles).count(), 0, "they were never left");
+}
+
+#[test]
+fn how_a_one_shot_ended_is_said_though_its_key_was_gone_before_the_final_ledger_was_known() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/tick", 1));
+    world.create(world.once("a/once", 3));
+    world.runs_long("a/once");
+    world.pass(3_500);
+    go(&mut world, "b");
+    world.fate(|request| match request {
+        ShareRequest::ReadBack { .. } => Fate::Held,
+        request if writes_final(request) => Fate::AnswerLost,
+        _ => Fate::Served,
+    });
+    world.pass(2_500);
+    assert_eq!((world.finals(), handed_off(&world)), (1, false));
+    world.end("a/once", AttemptEnd::Succeeded);
+    world.pass(500);
+    assert!(!world.shared.of(RANGE).tasks.contains_key(&named("a/once")));
+    world.fate(|_| Fate::Served);
+    world.release(|world, request| world.serve(request));
+    world.pass(1_000);
+    assert!(handed_off(&world));
+    let said = world.requests.iter().filter_map(|(_, request)| match request {
+        ShareRequest::Settle { settles, .. } => Some(settles.iter().map(|s| s.end)),
+        _ => None,
+    });
+    let said: Vec<SettledEnd> = said.flatten().collect();
+    assert!(!said.is_empty() && said.iter().all(|end| *end == SettledEnd::Succeeded), "{said:?}");
 }

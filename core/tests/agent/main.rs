@@ -3,6 +3,7 @@
 //! many agents; here stands one rule at a time, with the words for it.
 
 mod bounds;
+mod clock;
 mod handoff;
 mod order;
 mod quarantine;

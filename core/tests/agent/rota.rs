@@ -3,14 +3,18 @@
 
 use std::time::Duration;
 
+use tocktower_core::agent::Settled;
+use tocktower_core::agent::effect::ShareRequest;
 use tocktower_core::agent::input::{Input, RangeNews};
-use tocktower_core::ids::RangeId;
+use tocktower_core::ids::{RangeId, RunId};
+use tocktower_core::ledger::EntryState;
 use tocktower_core::limits::CATCH_UP_STARTS_PER_S;
 use tocktower_core::run::{AttemptEnd, RunState};
-use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec};
+use tocktower_core::schedule::jitter;
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 
-use crate::words::{every, of_range};
-use crate::world::{Started, World};
+use crate::words::{every, named, of_range, writes_ledger};
+use crate::world::{Fate, Started, World};
 
 const BUDGET: usize = CATCH_UP_STARTS_PER_S as usize;
 /// When the agent comes: an instant of a task of every minute is 12 s old.
@@ -195,4 +199,107 @@ fn of_a_task_that_is_deleted_while_it_is_made_up_for_every_instant_ends_by_name(
     world.pass(5_000);
     assert!(made_up(&world).len() < 100, "the rest was still to come");
     world.each_ended_once(&task, 1, COMES_MS / 1_000);
+}
+
+#[test]
+fn one_of_a_series_is_settled_by_a_ledger_that_has_gone_past_it() {
+    // The marks cover all of a series from the moment at which it is decided.
+    let mut world = World::new(1, 5);
+    let catch_up = CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) };
+    world.create(Spec { catch_up, overlap: Overlap::Queue, ..every("late/all", 1) });
+    world.conduct("late/all", 50, &[]);
+    world.stop(COMES_MS);
+    world.pass(COMES_MS + 3_000);
+    let listed = world.listed("late/all");
+    assert!(listed.iter().any(|entry| matches!(entry.state, EntryState::CatchUp { .. })));
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    let before = world.store.history.len();
+    world.pass(1_000);
+    assert!(world.store.history.len() > before + 10);
+    let settled = |world: &World| {
+        world.store.history[before..]
+            .iter()
+            .filter(|row| world.agent.settled(row) == Settled::Here)
+            .count()
+    };
+    assert_eq!(settled(&world), 0);
+    world.fate(|_| Fate::Served);
+    world.release(|world, request| world.serve(request));
+    world.pass(2_000);
+    assert!(settled(&world) > 10);
+}
+
+#[test]
+fn a_series_goes_round_what_a_former_holder_had_begun_and_ends_nothing_behind_it() {
+    let mut world = World::new(1, 5);
+    let catch_up = CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) };
+    world.create(Spec { catch_up, overlap: Overlap::Queue, ..every("late/all", 1) });
+    let task = world.task("late/all");
+    // It had got as far as the fourth second, and was to try that of the twentieth again.
+    let begun = RunId::scheduled(named("late/all"), task.incarnation, world.at_second(20));
+    world.former_ledger(world.at_second(4), task.incarnation, begun);
+    world.stop(40_000);
+    world.pass(43_500);
+    let mut started = world.started("late/all");
+    started.sort_unstable();
+    let attempt = |second| (second, if second == 20 { 2 } else { 1 });
+    assert_eq!(started, (5..=43).map(attempt).collect::<Vec<_>>());
+    world.each_ended_once(&task, 5, 43);
+}
+
+#[test]
+fn what_is_not_due_yet_is_not_missed_with_what_is() {
+    // Each is due up to 40 s after its instant, and nobody is there from the beginning to 135 s.
+    let mut world = World::new(1, 100);
+    let names: Vec<String> = (0..40).map(|number| format!("a/task{number}")).collect();
+    let window = Duration::from_secs(3_600);
+    for name in &names {
+        let catch_up = CatchUp { policy: CatchUpPolicy::None, window };
+        let jitter = Duration::from_secs(40);
+        world.create(Spec { catch_up, jitter, ..every(name, 60) });
+    }
+    world.stop(135_000);
+    world.pass(175_000);
+    let due = |name: &String| {
+        let (at, next) = (world.at_second(120), world.at_second(180));
+        jitter::due(&named(name), at, Some(next), Duration::from_secs(40))
+    };
+    let late = world.at_second(125).wall();
+    let on_time = names.iter().filter(|name| due(name) > late.plus(Duration::from_secs(1)));
+    let on_time: Vec<&String> = on_time.collect();
+    let mut missed = names.iter().filter(|name| due(name) < late);
+    assert!(on_time.len() > 20, "{}", on_time.len());
+    assert!(on_time.iter().all(|name| world.started(name) == [(120, 1)]));
+    assert!(missed.all(|name| world.started(name).is_empty()));
+    names.iter().for_each(|name| world.each_ended_once(&world.task(name), 1, 121));
+}
+
+#[test]
+fn each_of_two_schedules_is_made_up_for_on_its_own_side_of_the_edit() {
+    for policy in [CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All] {
+        let mut world = World::new(1, 5);
+        let catch_up = CatchUp { policy, window: Duration::from_secs(3_600) };
+        world.create(Spec { catch_up, overlap: Overlap::Queue, ..every("late/task", 10) });
+        world.pass(5_000);
+        // No write is answered, so that it has no licence: nothing is decided.
+        world.fate(|request| match request {
+            ShareRequest::Write(_) | ShareRequest::ReadBack { .. } => Fate::Lost,
+            _ => Fate::Served,
+        });
+        world.pass(20_000);
+        let schedules = every("late/task", 7).schedules;
+        world.edit("late/task", |spec| Spec { schedules, ..spec });
+        world.pass(20_000);
+        world.fate(|_| Fate::Served);
+        world.pass(5_000);
+        let mut ended = world.history("late/task");
+        ended.sort_unstable();
+        let ended: Vec<&str> = ended.iter().map(|row| row.split(':').next().unwrap()).collect();
+        let expected: &[&str] = match policy {
+            CatchUpPolicy::None => &["10..25 missed", "27..40 missed"],
+            CatchUpPolicy::Latest => &["10 skipped", "20 succeeded", "27..40 skipped"],
+            CatchUpPolicy::All => &["10 succeeded", "20 succeeded", "27 succeeded", "34 succeeded"],
+        };
+        assert_eq!(ended, [expected, &["41 succeeded", "48 succeeded"]].concat(), "{policy:?}");
+    }
 }

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use tocktower_core::agent::effect::{Notice, RunKeyName, ShareRequest, WriteKind};
 use tocktower_core::agent::input::Trigger;
-use tocktower_core::ids::{Incarnation, PoolName, RangeId, RunKey, TaskName};
-use tocktower_core::ledger::Entry;
+use tocktower_core::ids::{
+    Attempt, Fence, Incarnation, LedgerNumber, PoolName, RangeId, RunId, RunKey, TaskName,
+};
+use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::schedule::{Every, Schedule};
 use tocktower_core::task::{
     self, Action, CatchUp, CatchUpPolicy, NewVersion, Overlap, Retry, Spec, Task, timetable,
 };
-use tocktower_core::time::Instant;
+use tocktower_core::time::{Instant, Wall};
 
 use crate::shared::EPOCH;
-use crate::world::{Conduct, Sent, Started, World};
+use crate::world::{BEGIN_MS, Conduct, Sent, Started, World};
 
 pub fn named(name: &str) -> TaskName {
     TaskName::parse(name).expect("a good name")
@@ -86,7 +88,7 @@ impl World {
 
     /// The moment so many seconds after the beginning of the story.
     pub fn at_second(&self, second: u64) -> Instant {
-        let begin = self.now().wall.minus(Duration::from_micros(self.now_us));
+        let begin = Wall::from_millis(BEGIN_MS);
         begin.plus(Duration::from_secs(second)).instant()
     }
 
@@ -263,6 +265,18 @@ impl World {
     pub fn ended(&self, name: &str, state: RunState) -> usize {
         let rows = self.store.history.iter().filter(|row| row.id.task == named(name));
         rows.filter(|row| row.state == state).count()
+    }
+
+    /// Another had the first range before, up to an instant, and one run was to be tried again.
+    pub fn former_ledger(&mut self, through: Instant, incarnation: Incarnation, begun: RunId) {
+        let RunKey::Instant(due) = begun.run else { panic!("an instant") };
+        let fence = Fence { epoch: EPOCH, revision: self.shared.next() };
+        let attempt = Attempt { fence, number: 1 };
+        let state = EntryState::Waiting { at: due.wall() };
+        let open = vec![Entry { run: begun, due, attempt, state }];
+        let marks = Marks { through, incarnation };
+        let number = LedgerNumber { process: 3, count: 1 };
+        self.shared.put_ledger(RangeId(0), Ledger { fence, number, marks, open });
     }
 
     /// The entries of a task in the newest ledger of its range.

@@ -27,7 +27,7 @@ use crate::shared::{EPOCH, Shared, TTL};
 use crate::store::Store;
 
 /// When every story begins: a full hour, and a full minute with it.
-const BEGIN_MS: i64 = 1_800_000_000_000;
+pub const BEGIN_MS: i64 = 1_800_000_000_000;
 const BOOTED_US: u64 = 5_000_000_000;
 /// How long each thing takes that the story says nothing of.
 const SHARE_US: u64 = 1_000;
@@ -97,6 +97,8 @@ enum Event {
 
 pub struct World {
     pub now_us: u64,
+    /// How far the agent's wall clock is ahead.
+    pub ahead_ms: i64,
     pub agent: Agent,
     pub shared: Shared,
     pub store: Store,
@@ -162,6 +164,7 @@ impl World {
         shared.fleet_news.push(SharedNews::ListEnded { revision: shared.revision });
         World {
             now_us: 0,
+            ahead_ms: 0,
             agent: Agent::new(config, now_at(0)),
             shared,
             store: Store::default(),
@@ -188,7 +191,9 @@ impl World {
     }
 
     pub fn now(&self) -> Now {
-        now_at(self.now_us)
+        let now = now_at(self.now_us);
+        let wall = Wall::from_micros(now.wall.micros() + self.ahead_ms * 1_000);
+        Now { wall, ..now }
     }
 
     /// What becomes of requests from now on.
@@ -223,9 +228,9 @@ impl World {
         let arrives = self.arriving.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
         let wake = self.agent.wake();
         let mono = wake.mono.micros().saturating_sub(BOOTED_US);
-        let wall = wake
-            .wall
-            .map_or(u64::MAX, |wall| u64::try_from(wall.micros() - BEGIN_MS * 1_000).unwrap_or(0));
+        let begin = (BEGIN_MS + self.ahead_ms) * 1_000;
+        let wall =
+            wake.wall.map_or(u64::MAX, |wall| u64::try_from(wall.micros() - begin).unwrap_or(0));
         let lease = self.lease_over_us().map_or(u64::MAX, |until| until + 1);
         let agent = queued.min(mono).min(wall).max(self.stopped_until_us);
         agent.min(arrives).min(lease).max(self.now_us + 1)

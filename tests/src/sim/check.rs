@@ -74,10 +74,13 @@ impl World {
         let due_us = self.true_us(due);
         let deleted = life.deleted.is_some_and(|at| at < due_us + slack);
         let next = life.versions.get(index + 1);
+        // Jitter puts a due off past an edit that comes while the range goes from one to the next.
+        let put_off = due > instant.wall();
         let edited = next.is_some_and(|(at, next)| {
             // In calm an edit takes effect after the old schedule was decided up to it.
             let effective = self.true_us(next.effective_from);
-            !calm && due_us + slack > *at.max(&effective) || instant.wall() > next.effective_from
+            (!calm || put_off) && due_us + slack > *at.max(&effective)
+                || instant.wall() > next.effective_from
         });
         // A version that came late may find its first instants covered, or past.
         let (put_at, _) = &life.versions[index];
@@ -284,10 +287,11 @@ impl World {
                 continue;
             };
             let one_shot = life.versions.iter().any(|(_, task)| task.spec.one_shot_at().is_some());
-            // An edit soon after it can hide it from a successor, as the README says.
-            let hidden = life.versions.iter().skip(1).any(|(at, _)| {
-                *at > start.at.saturating_sub(SECOND) && *at < start.at + 30 * SECOND
-            });
+            // An edit after the instant can hide it from a successor, as the README says.
+            let RunKey::Instant(instant) = start.run.run else { continue };
+            let from = self.true_us(instant.wall()).min(start.at).saturating_sub(SECOND);
+            let hides = |at: u64| at > from && at < start.at + 30 * SECOND;
+            let hidden = life.versions.iter().skip(1).any(|(at, _)| hides(*at));
             if one_shot || hidden {
                 continue;
             }
