@@ -364,6 +364,7 @@ mod tests {
     use crate::port::{Port, Request};
     use std::sync::Arc;
     use tocktower_core::hash::RangeCount;
+    use tocktower_core::ledger::Marks;
     use tocktower_core::task::{Spec, replace as edit};
     use tocktower_core::time::Wall;
     use tocktower_proto::convert::{Given, Purpose, task_from_json};
@@ -444,7 +445,7 @@ mod tests {
     fn edited(current: &Task, change: impl FnOnce(&mut Spec)) -> NewVersion {
         let mut spec = current.spec.clone();
         change(&mut spec);
-        edit(current, spec, NOW).unwrap().unwrap()
+        edit(current, spec, NOW, Marks::NONE).unwrap().unwrap()
     }
 
     fn pool_of(lookup: &Lookup) -> String {

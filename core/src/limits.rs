@@ -114,3 +114,7 @@ const _: () = assert!(TRIGGERS_WAITING_MAX <= DELETES_MAX);
 const _: () = assert!(LEDGER_ENTRIES_RUNS_MAX < LEDGER_ENTRIES_MAX);
 const _: () = assert!(LEDGER_BYTES_MAX < TXN_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < TXN_BYTES_MAX);
+/// Replaced schedules that a task carries until a ledger covers them.
+pub const PRIORS_MAX: usize = 8;
+/// Entries of replaced schedules in memory whose due is beyond the wheel.
+pub const FAR_ENTRIES_MAX: usize = 100_000;

@@ -12,8 +12,8 @@ use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{Epoch, Incarnation, PoolName, Revision, TaskName};
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Command, Http, NewVersion, Overlap, Program, Retry, Spec, Task,
-    check,
+    Action, CatchUp, CatchUpPolicy, Command, Http, NewVersion, Overlap, Prior, Program, Retry,
+    Spec, Task, check,
 };
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::{
@@ -167,8 +167,10 @@ fn any_spec() -> impl Strategy<Value = Spec> {
 
 fn any_task() -> impl Strategy<Value = Task> {
     let times = (any_wall(), any_wall(), any_wall(), proptest::option::of(any_wall()));
-    (any_spec(), times, any::<u32>(), 1_i64.., 1_i64.., proptest::option::of(any::<u128>()))
-        .prop_map(|(spec, times, epoch, created, revision, request)| Task {
+    let numbers = (any::<u32>(), 1_i64.., 1_i64.., proptest::option::of(any::<u128>()));
+    let prior = proptest::collection::vec(any_prior(), 0..3);
+    (any_spec(), times, numbers, prior).prop_map(
+        |(spec, times, (epoch, created, revision, request), prior)| Task {
             spec,
             incarnation: Incarnation { epoch: Epoch(epoch), revision: Revision(created) },
             revision: Revision(revision),
@@ -177,7 +179,24 @@ fn any_task() -> impl Strategy<Value = Task> {
             effective_from: times.2,
             last_instant: times.3.map(Wall::instant),
             request,
-        })
+            prior,
+        },
+    )
+}
+
+fn any_prior() -> impl Strategy<Value = Prior> {
+    (any_spec(), any_wall(), any_wall(), 1_i64..).prop_map(|(spec, from, until, revision)| Prior {
+        revision: Revision(revision),
+        schedules: spec.schedules,
+        start_at: spec.start_at,
+        end_at: spec.end_at,
+        exclude: spec.exclude,
+        jitter: spec.jitter,
+        last_instant: spec.start_at.map(Wall::instant),
+        paused: spec.paused,
+        from,
+        until,
+    })
 }
 
 fn version(task: &Task) -> NewVersion {
@@ -188,6 +207,7 @@ fn version(task: &Task) -> NewVersion {
         effective_from: task.effective_from,
         last_instant: task.last_instant,
         request: task.request,
+        prior: task.prior.clone(),
         moved: false,
     }
 }
@@ -413,6 +433,7 @@ fn example() -> Task {
         effective_from: Wall::from_millis(1_000),
         last_instant: None,
         request: None,
+        prior: Vec::new(),
     }
 }
 

@@ -212,6 +212,7 @@ pub fn raw(name: &str, number: u64, schedules: Vec<Schedule>, action: Action) ->
         effective_from: Wall::MIN,
         last_instant: None,
         request: None,
+        prior: Vec::new(),
     })
 }
 

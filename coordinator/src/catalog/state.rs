@@ -14,8 +14,10 @@ use prost::Message;
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::{Event, KeyValue};
 use tocktower_core::ids::{
-    AgentName, CoordinatorId, Epoch, Fence, LeaseId, PoolName, RangeId, Revision, Session, TaskName,
+    AgentName, CoordinatorId, Epoch, Fence, Incarnation, LeaseId, PoolName, RangeId, Revision,
+    Session, TaskName,
 };
+use tocktower_core::ledger::Marks;
 use tocktower_core::time::{Instant, Mono};
 use tocktower_proto::convert::{DecodeError, StoredTask, decode_record};
 use tocktower_proto::store;
@@ -48,7 +50,7 @@ pub struct Claim {
 /// What is kept of a ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LedgerGist {
-    pub through: Instant,
+    pub marks: Marks,
     pub open: u32,
 }
 
@@ -90,6 +92,8 @@ pub struct State {
 struct LedgerGlance {
     #[prost(int64, tag = "4")]
     through_ms: i64,
+    #[prost(message, optional, tag = "5")]
+    settled: Option<store::IncarnationRecord>,
     #[prost(bytes = "vec", repeated, tag = "6")]
     open: Vec<Vec<u8>>,
 }
@@ -164,9 +168,13 @@ impl State {
             }
             Key::Ledger(pool, range) => {
                 let ledger: LedgerGlance = decode_record(bytes)?;
+                let settled = ledger.settled.unwrap_or_default();
+                let epoch = Epoch(settled.epoch);
+                let incarnation = Incarnation { epoch, revision: Revision(settled.revision) };
                 let through = Instant::from_millis(ledger.through_ms);
+                let marks = Marks { through, incarnation };
                 let open = u32::try_from(ledger.open.len()).unwrap_or(u32::MAX);
-                self.ledgers.insert((pool, range), LedgerGist { through, open });
+                self.ledgers.insert((pool, range), LedgerGist { marks, open });
                 self.ledger_bytes += u64::try_from(bytes.len()).unwrap_or(0);
             }
             Key::Task(pool, name) => self.put_task(keys, pool, name, item, changes),

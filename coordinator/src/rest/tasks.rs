@@ -73,6 +73,7 @@ pub async fn create(State(app): State<App>, call: Call) -> Answer {
         (status = 200, body = json::TaskWritten), (status = 201, body = json::TaskWritten),
         (status = 409, body = json::Problem, description = "`already_due`"),
         (status = 412, body = json::Problem, description = "`revision_conflict`"),
+        (status = 429, body = json::Problem, description = "`rate_limited`"),
     )
 )]
 pub async fn put(State(app): State<App>, call: Call) -> Answer {
@@ -131,6 +132,7 @@ pub async fn get(State(app): State<App>, call: Call) -> Answer {
         (status = 200, body = json::TaskWritten),
         (status = 404, body = json::Problem), (status = 409, body = json::Problem),
         (status = 412, body = json::Problem), (status = 400, body = json::Problem),
+        (status = 429, body = json::Problem, description = "`rate_limited`"),
     )
 )]
 pub async fn patch(State(app): State<App>, call: Call) -> Answer {

@@ -11,6 +11,7 @@ use tocktower_cluster::keys::Key;
 use tocktower_cluster::port::{Answer, Compare, Op, OpAnswer, PortError, Txn};
 use tocktower_cluster::tasks::{self as tasks_ops, Changed};
 use tocktower_core::ids::{Incarnation, Revision, TaskName};
+use tocktower_core::ledger::Marks;
 use tocktower_core::task::{FieldError, NewVersion, Spec, Task, pause, replace, resume};
 
 use super::error::TaskError;
@@ -46,7 +47,9 @@ impl Tasks {
     ) -> Result<TaskWritten, TaskError> {
         self.ready()?;
         let name = spec.name.clone();
-        let decide = |current: &Task| Ok(replace(current, spec.clone(), clock::wall())?);
+        let decide = |current: &Task| {
+            Ok(replace(current, spec.clone(), clock::wall(), self.marks(current))?)
+        };
         let if_revision = match expected {
             Expected::Anything => return self.put_anyway(&spec, key).await,
             Expected::Nothing => {
@@ -73,7 +76,9 @@ impl Tasks {
                     result => return result,
                 }
             }
-            let decide = |current: &Task| Ok(replace(current, spec.clone(), clock::wall())?);
+            let decide = |current: &Task| {
+                Ok(replace(current, spec.clone(), clock::wall(), self.marks(current))?)
+            };
             match self.edit(name, None, decide).await {
                 // Deleted in between: create it.
                 Err(TaskError::NotFound(_)) => {}
@@ -92,7 +97,7 @@ impl Tasks {
     ) -> Result<TaskWritten, TaskError> {
         let decide = |current: &Task| {
             let spec = patch(current).map_err(TaskError::Invalid)?;
-            Ok(replace(current, spec, clock::wall())?)
+            Ok(replace(current, spec, clock::wall(), self.marks(current))?)
         };
         self.edit(name, if_revision, decide).await
     }
@@ -102,7 +107,7 @@ impl Tasks {
         name: &TaskName,
         if_revision: Option<Revision>,
     ) -> Result<TaskWritten, TaskError> {
-        let decide = |current: &Task| Ok(pause(current, clock::wall())?);
+        let decide = |current: &Task| Ok(pause(current, clock::wall(), self.marks(current))?);
         self.edit(name, if_revision, decide).await
     }
 
@@ -111,8 +116,15 @@ impl Tasks {
         name: &TaskName,
         if_revision: Option<Revision>,
     ) -> Result<TaskWritten, TaskError> {
-        let decide = |current: &Task| Ok(resume(current, clock::wall()));
+        let decide = |current: &Task| Ok(resume(current, clock::wall(), self.marks(current))?);
         self.edit(name, if_revision, decide).await
+    }
+
+    /// How far the newest ledger that is known of the task's range covers its runs.
+    fn marks(&self, task: &Task) -> Marks {
+        let range = self.catalog.keys().ranges().range_of(&task.spec.name);
+        let key = (task.spec.pool.clone(), range);
+        self.catalog.look(|state| state.ledgers.get(&key).map_or(Marks::NONE, |gist| gist.marks))
     }
 
     async fn edit(

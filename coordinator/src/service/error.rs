@@ -149,6 +149,8 @@ pub enum TaskError {
     NotAbsent(TaskName),
     #[error("the task changes faster than it can be written; try again")]
     Contended,
+    #[error(transparent)]
+    TooSoon(EditError),
     #[error("the task is too large")]
     TooLarge(#[from] TooLarge),
     #[error("the payload is too large")]
@@ -234,6 +236,7 @@ impl From<EditError> for TaskError {
         match error {
             EditError::AlreadyDue { at, .. } => TaskError::AlreadyDue { at },
             EditError::Invalid(errors) => TaskError::Invalid(errors),
+            error @ EditError::TooSoon => TaskError::TooSoon(error),
         }
     }
 }
@@ -250,6 +253,7 @@ impl Fault for TaskError {
             | TaskError::Absent(_)
             | TaskError::NotAbsent(_)
             | TaskError::Contended => Code::RevisionConflict,
+            TaskError::TooSoon(_) => Code::RateLimited,
             TaskError::TooLarge(_) | TaskError::Payload(_) | TaskError::BatchTooLong { .. } => {
                 Code::TooLarge
             }

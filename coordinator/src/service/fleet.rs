@@ -197,7 +197,9 @@ impl Fleet {
                 fence: claim.map(|claim| claim.fence),
                 owner: ring.owner(range).cloned(),
                 // The first ledger of a range says that nothing is done yet.
-                ledger_through: ledger.map(|ledger| ledger.through).filter(|t| *t > Instant::MIN),
+                ledger_through: ledger
+                    .map(|ledger| ledger.marks.through)
+                    .filter(|t| *t > Instant::MIN),
                 open_entries: ledger.map_or(0, |ledger| ledger.open),
                 tasks: u64::from(state.tasks.in_range(pool, range)),
             }

@@ -265,3 +265,31 @@ async fn upcoming_and_preview_tell_instants_and_a_reading() {
     let path = format!("{}/upcoming?count=5000", at("nightly"));
     assert_eq!(paths(&api.get(&path).await.problem(400, "invalid_request")), ["count"]);
 }
+
+#[tokio::test]
+async fn schedules_that_nobody_has_decided_cannot_be_replaced_for_ever() {
+    // There is no agent, so no ledger ever covers an instant.
+    let api = api().await;
+    let phases = |count: u32| -> Vec<Value> {
+        (0..count).map(|part| json!({"every": "1s", "phase": format!("{}ms", part * 50)})).collect()
+    };
+    let mut dense = task("dense");
+    dense["schedules"] = json!(phases(20));
+    api.create(&dense).await.ok();
+    let mut edits = 0;
+    let refused = loop {
+        let patch = json!({"schedules": phases(19 + edits % 2)});
+        let answer = api.patch(&at("dense"), &patch).await;
+        if answer.status.as_u16() != 200 {
+            break answer;
+        }
+        edits += 1;
+        assert!(edits < 10_000, "it is never refused");
+    };
+    assert_eq!(refused.header("retry-after"), "1");
+    let problem = refused.problem(429, "rate_limited");
+    assert!(problem["detail"].as_str().unwrap().contains("8 times"), "{problem}");
+    assert!(edits >= 8);
+    // What leaves the instants alone is still taken.
+    api.patch(&at("dense"), &json!({"description": "other words"})).await.ok();
+}

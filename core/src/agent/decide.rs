@@ -38,8 +38,13 @@ impl Agent {
         }
         let now = self.desk.now.wall.instant();
         for far in self.desk.wheel.restart(now) {
-            if let Some(near) = self.desk.near.get_mut(far.number) {
-                near.queued = None;
+            match self.desk.near.get_mut(far.number) {
+                // Of a superseded version the store knows nothing.
+                Some(near) if near.until.is_some() => {
+                    self.desk.far.insert(far);
+                }
+                Some(near) => near.queued = None,
+                None => {}
             }
         }
         // What is being read was asked for by the clock as it was.
@@ -56,6 +61,7 @@ impl Agent {
     }
 
     pub(super) fn decide_due(&mut self) {
+        self.desk.bring_far_near();
         let mut entries = Vec::new();
         self.desk.wheel.take(self.desk.now.wall.instant(), &mut entries);
         for entry in entries {
@@ -204,13 +210,19 @@ impl Range {
             }
             _ => timed.task.clone(),
         };
-        if task.spec.one_shot_at().is_some() {
+        // One that has become a one-shot still has instants of the time before.
+        let recurring = timed.task.spec.one_shot_at().is_none();
+        let task = match recurring && task.spec.one_shot_at().is_some() {
+            true => timed.task.clone(),
+            false => task,
+        };
+        if !recurring {
             self.decide_one_shot(desk, &task, instant, entry.due);
             desk.near.remove(entry.number);
             return;
         }
         let first = (instant, entry.due);
-        let next = match task.spec.paused {
+        let next = match task.spec.paused || timed.task.spec.paused {
             true => self.decide_paused(desk, &task, &timed, entry.number, first, until),
             false => self.decide_recurring(desk, &task, &timed, first, until),
         };
@@ -288,23 +300,19 @@ impl Range {
     ) {
         let now = desk.now.wall.instant();
         let next = next.filter(|next| until.is_none_or(|until| *next <= until));
+        let Some(near) = desk.near.get_mut(number) else { return };
         let Some(next) = next else {
-            if until.is_some() {
-                desk.near.remove(number);
-            } else if let Some(near) = desk.near.get_mut(number) {
-                near.decided = Some(now);
-            }
+            near.decided = Some(until.unwrap_or(now));
             return;
         };
-        if let Some(near) = desk.near.get_mut(number) {
-            // The next instant of this version says nothing of what a newer one may hold before.
-            near.decided = Some(next.minus(MILLISECOND).min(now));
-        }
+        // The next instant of this version says nothing of what a newer one may hold before.
+        near.decided = Some(next.minus(MILLISECOND).min(now));
         let due = timed.due(next);
-        match until {
-            None => self.queue_instant(desk, number, timed, next, due),
-            Some(_) if desk.wheel.reaches(due) => self.take_near(desk, number, timed, next, due),
-            Some(_) => {}
+        if until.is_none() {
+            self.queue_instant(desk, number, timed, next, due);
+        } else {
+            near.queued = Some((due, next));
+            self.place(desk, NearEntry { due, number, range: self.id, hold: self.holding });
         }
     }
 

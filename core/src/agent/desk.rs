@@ -16,7 +16,7 @@ use crate::agent::idle::Idle;
 use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
 use crate::agent::session::SessionWatch;
-use crate::due::wheel::Wheel;
+use crate::due::wheel::{NearEntry, Wheel};
 use crate::ids::{CoordinatorId, LedgerNumber, RangeId, Revision, RunId, Session, TaskNumber};
 use crate::run::RunRecord;
 use crate::time::{Instant, Mono, Now, Wall};
@@ -104,6 +104,8 @@ pub(crate) struct Desk {
     pub fleet: Fleet,
     pub compaction: Compaction,
     pub wheel: Wheel,
+    /// Entries of superseded versions that the wheel does not reach yet.
+    pub far: BTreeSet<NearEntry>,
     pub near: NearTasks,
     pub idle: Idle,
     pub ready: Ready,
@@ -156,6 +158,7 @@ impl Desk {
             fleet: Fleet::new(),
             compaction: Compaction::default(),
             wheel: Wheel::new(now.wall.instant()),
+            far: BTreeSet::new(),
             near: NearTasks::default(),
             idle: Idle::default(),
             ready: Ready::default(),

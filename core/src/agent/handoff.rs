@@ -8,19 +8,11 @@ use crate::agent::Agent;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{Effect, Notice, SettleKey, StoreOp};
 use crate::agent::ledgering::AHEAD_WAIT;
-use crate::agent::near::NearTask;
-use crate::agent::open::OpenRun;
 use crate::agent::range::{HandedOn, Hold, LeftRun, Phase, Range};
 use crate::agent::runs::{end_of, settled_end};
-use crate::agent::take::run_id;
 use crate::ids::{Revision, RunId};
 use crate::ledger::{Entry, EntryState, Ledger};
-use crate::run::life::Stage;
-use crate::task::Task;
-use crate::time::{Instant, MILLISECOND};
 
-/// Instants of a replaced schedule that are handed on by name.
-const OWED_MAX: usize = 100;
 /// Ranges that are handed off at the same time.
 const AT_ONCE: usize = 16;
 /// Membership has to be quiet for this long before a range moves...
@@ -59,7 +51,6 @@ impl Agent {
                 && range.ahead_of_others(&self.desk) <= AHEAD_WAIT
                 && (self.desk.clock.verified() || self.desk.clock.off_since().is_some());
             if (elsewhere || leaving) && ready {
-                range.open_superseded(&mut self.desk);
                 range.hold = Hold::Leaving { fence, since: now };
                 places -= 1;
             }
@@ -107,43 +98,6 @@ impl Agent {
 }
 
 impl Range {
-    /// Instants of a schedule that an edit has replaced, whose due is still to come (jitter): the
-    /// next holder knows the new schedule alone, so they are handed on by name.
-    fn open_superseded(&mut self, desk: &mut Desk) {
-        for near in desk.near.take_superseded(self.id) {
-            let Some((_, first)) = near.queued else { continue };
-            let until = near.until.unwrap_or(first);
-            let task = self.present(desk, &near);
-            if task.spec.paused {
-                self.skip_instants(desk, &near.timed, (first, until), "paused");
-                continue;
-            }
-            let before = first.minus(MILLISECOND);
-            let instants = near.timed.timetable.instants_after(before);
-            let owed: Vec<Instant> =
-                instants.take_while(|at| *at <= until).take(OWED_MAX + 1).collect();
-            let fit = owed.len().min(OWED_MAX).min(self.room());
-            if let Some(rest) = owed.get(fit) {
-                self.skip_instants(desk, &near.timed, (*rest, until), "its range was full");
-            }
-            for instant in owed.into_iter().take(fit) {
-                let mut run = OpenRun::new(task.clone(), instant, near.timed.due(instant));
-                run.stage = Stage::Behind;
-                self.turns = true;
-                self.open.entry(run_id(&task, instant)).or_insert(run);
-            }
-        }
-    }
-
-    /// The present version of the task of a superseded one, which says how its instants run.
-    fn present(&self, desk: &Desk, near: &NearTask) -> Arc<Task> {
-        let old = &near.timed.task;
-        let number = desk.near.named(self.id, &old.spec.name);
-        let present = number.and_then(|number| desk.near.get(number));
-        let present = present.map(|near| &near.timed.task);
-        present.filter(|task| task.incarnation == old.incarnation).unwrap_or(old).clone()
-    }
-
     /// The final ledger is answered under this fence: what I ended is settled, but for what ended
     /// after it was written, and what goes on here.
     pub(super) fn note_handed_on(&mut self, ledger: &Ledger) {

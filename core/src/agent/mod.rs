@@ -31,6 +31,7 @@ mod ledgering;
 mod near;
 mod news;
 mod open;
+mod priors;
 mod provisional;
 mod range;
 mod ready;

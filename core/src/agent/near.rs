@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::ids::{Incarnation, RangeId, TaskName, TaskNumber};
 use crate::ledger::Marks;
 use crate::schedule::{Timetable, jitter};
-use crate::task::Task;
-use crate::time::{Instant, Mono};
+use crate::task::{Task, timetable};
+use crate::time::{Instant, Mono, Wall};
 
 /// How long a task without an entry is remembered: an edit that was under way while its instant
 /// was decided arrives well within it (the licence is shorter).
@@ -24,13 +24,7 @@ pub(crate) struct Timed {
 
 impl Timed {
     pub fn new(task: Arc<Task>) -> Timed {
-        let timetable = Timetable {
-            schedules: task.spec.schedules.clone(),
-            start: task.spec.start_at.map(|start| start.instant()),
-            end: task.spec.end_at.map(|end| end.instant()),
-            last: task.last_instant,
-            exclude: task.spec.exclude.clone(),
-        };
+        let timetable = timetable(&task.spec, task.last_instant);
         Timed { task, timetable }
     }
 
@@ -68,6 +62,57 @@ pub(crate) struct NearTask {
     /// Superseded: instants after this belong to a newer version.
     pub until: Option<Instant>,
     pub touched: Mono,
+}
+
+/// Up to which instant tasks are decided, as it was known before a window began anew.
+#[derive(Debug, Default)]
+pub(crate) struct DecidedNames {
+    lives: BTreeMap<(TaskName, Incarnation), Instant>,
+    /// By the moment from which on the version's instants count: it tells the versions of a task
+    /// apart that have different instants.
+    versions: BTreeMap<(TaskName, Incarnation, Wall), Instant>,
+}
+
+impl DecidedNames {
+    pub fn note(&mut self, version: &Task, at: Instant) {
+        let (name, life) = (version.spec.name.clone(), version.incarnation);
+        let newest = self.lives.entry((name.clone(), life)).or_insert(at);
+        *newest = at.max(*newest);
+        let newest = self.versions.entry((name, life, version.effective_from)).or_insert(at);
+        *newest = at.max(*newest);
+    }
+
+    /// Takes over what was known before and is not covered: it may begin anew several times before
+    /// a ledger says anything.
+    pub fn keep(&mut self, before: DecidedNames, marks: Marks) {
+        for ((name, life), at) in before.lives {
+            if !marks.cover(at, life) {
+                let newest = self.lives.entry((name, life)).or_insert(at);
+                *newest = at.max(*newest);
+            }
+        }
+        for ((name, life, from), at) in before.versions {
+            if !marks.cover(at, life) {
+                let newest = self.versions.entry((name, life, from)).or_insert(at);
+                *newest = at.max(*newest);
+            }
+        }
+    }
+
+    /// Of any version of a task's life.
+    pub fn of_life(&self, task: &Task) -> Option<Instant> {
+        self.lives.get(&(task.spec.name.clone(), task.incarnation)).copied()
+    }
+
+    pub fn of_version(&self, task: &Task) -> Option<Instant> {
+        let key = (task.spec.name.clone(), task.incarnation, task.effective_from);
+        self.versions.get(&key).copied()
+    }
+
+    pub fn clear(&mut self) {
+        self.lives.clear();
+        self.versions.clear();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -133,21 +178,35 @@ impl NearTasks {
         Some(task)
     }
 
-    /// Takes a version's name away, so that a newer one can have it; its entries go on.
+    /// Takes a version's name away, so that a newer one can have it; what it owes up to `until`
+    /// goes on, and what was decided of it stays known.
     pub fn supersede(&mut self, number: TaskNumber, until: Instant) {
         if let Some(task) = self.tasks.get_mut(&number) {
             task.until = Some(until);
+            task.queued = task.queued.filter(|(_, instant)| *instant <= until);
             let key = (task.range, task.timed.task.spec.name.clone());
             self.names.remove(&key);
             self.superseded.entry(key).or_default().push(number);
         }
     }
 
-    /// Takes out the versions of a range that were superseded and still owe instants.
-    pub fn take_superseded(&mut self, range: RangeId) -> Vec<NearTask> {
-        let of = self.superseded.iter().filter(|((at, _), _)| *at == range);
-        let numbers: Vec<TaskNumber> = of.flat_map(|(_, numbers)| numbers).copied().collect();
-        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
+    /// Puts a version beside the present one: of its instants up to `until` some may be undecided.
+    pub fn insert_superseded(&mut self, number: TaskNumber, task: NearTask) {
+        let key = (task.range, task.timed.task.spec.name.clone());
+        self.tasks.insert(number, task);
+        self.superseded.entry(key).or_default().push(number);
+    }
+
+    /// The superseded version of a task whose instants begin after `from`.
+    pub fn superseded_from(
+        &self,
+        range: RangeId,
+        name: &TaskName,
+        from: Wall,
+    ) -> Option<&NearTask> {
+        let numbers = self.superseded.get(&(range, name.clone()))?;
+        let all = numbers.iter().filter_map(|number| self.tasks.get(number));
+        all.into_iter().find(|near| near.timed.task.effective_from == from)
     }
 
     /// The record of a task cannot be read: no entry of it counts any more, and what was decided
@@ -167,23 +226,20 @@ impl NearTasks {
         }
     }
 
-    /// Forgets a range's tasks; what was decided of each is handed back, by name and life.
-    pub fn remove_range(&mut self, range: RangeId) -> BTreeMap<(TaskName, Incarnation), Instant> {
-        let mut decided = BTreeMap::new();
+    /// Forgets a range's tasks; what was decided of each is handed back.
+    pub fn remove_range(&mut self, range: RangeId) -> DecidedNames {
+        let mut names = DecidedNames::default();
         self.tasks.retain(|_, near| {
-            let task = &near.timed.task;
             if near.range == range
                 && let Some(at) = near.decided
             {
-                let newest =
-                    decided.entry((task.spec.name.clone(), task.incarnation)).or_insert(at);
-                *newest = at.max(*newest);
+                names.note(&near.timed.task, at);
             }
             near.range != range
         });
         self.names.retain(|(at, _), _| *at != range);
         self.superseded.retain(|(at, _), _| *at != range);
-        decided
+        names
     }
 
     /// Forgets what has no entry and was not touched lately. What no ledger has `covered` yet is

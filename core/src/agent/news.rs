@@ -10,7 +10,6 @@ use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
 use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
 use crate::agent::range::{Hold, Range, Written};
 use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
-use crate::ledger::Marks;
 use crate::run::{RunState, life};
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND};
@@ -59,7 +58,7 @@ impl Agent {
 
 impl Range {
     fn list_began(&mut self, desk: &mut Desk, sent: crate::time::Now) {
-        let decided = self.decided_marks(desk.config.epoch);
+        let base = self.decided_base(desk.config.epoch);
         self.copy.listed = false;
         self.copy.list_sent = sent;
         self.copy.stamp = desk.next_stamp();
@@ -76,15 +75,6 @@ impl Range {
         self.copy.claim = None;
         self.copy.ledger = None;
         if self.fence().is_some() {
-            let marks = self.writer.marks;
-            let base = match self.window.scanned {
-                true => Marks {
-                    through: decided.through.max(marks.through),
-                    incarnation: decided.incarnation.max(marks.incarnation),
-                },
-                // Not everything that was delivered has been decided.
-                false => self.window.base,
-            };
             self.restart_window(desk, base);
             desk.store(StoreOp::ClearDue { range: self.id });
         }
@@ -218,7 +208,7 @@ impl Range {
         let ids: Vec<_> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
         for id in ids.iter().filter(|id| id.is_of(task.incarnation)) {
             let Some(run) = self.open.get_mut(id) else { continue };
-            run.renew(task);
+            run.attach(id, task);
             self.turns |= !task.spec.paused;
             if run.is_paused(id) {
                 self.pause_run(desk, task, id);
@@ -291,6 +281,7 @@ impl Range {
             let Some((_, first)) = near.queued else { continue };
             let instants = (first, near.until.unwrap_or(first));
             self.skip_instants(desk, &near.timed, instants, UNREADABLE);
+            self.window.decided_names.note(&near.timed.task, instants.1);
         }
         let ids: Vec<_> = self.runs_of(&name).map(|(id, _)| id.clone()).collect();
         for id in ids {

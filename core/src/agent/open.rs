@@ -85,18 +85,11 @@ impl OpenRun {
         }
     }
 
-    /// A newer version of its task; a series keeps the instants that it was made of.
-    pub fn renew(&mut self, task: &Arc<Task>) {
-        if self.catch_up_last.is_some() && self.series_of.is_none() {
-            self.series_of = self.task.take().map(|old| Arc::new(Timed::new(old)));
-        }
-        self.task = Some(task.clone());
-    }
-
-    /// The version whose instants its series has.
-    pub fn series_version(&self) -> Option<Revision> {
+    /// From when on the instants count of the version whose series it is: what tells versions
+    /// apart that have different instants.
+    pub fn series_from(&self) -> Option<Wall> {
         let task = self.series_of.as_ref().map(|timed| &timed.task).or(self.task.as_ref());
-        task.map(|task| task.revision)
+        task.map(|task| task.effective_from)
     }
 
     /// The instants of its series after its own, which are somebody else's from now on.

@@ -9,6 +9,7 @@ use crate::agent::effect::{
 };
 use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
 use crate::agent::ledgering::{ENTRY_BYTES, listing_bytes};
+use crate::agent::near::DecidedNames;
 use crate::agent::open::OpenRun;
 use crate::agent::runs::settled_end;
 use crate::claim;
@@ -191,7 +192,7 @@ pub(crate) struct Window {
     /// What was decided before the window began.
     pub base: Marks,
     /// Beyond that: the newest instant of each task that this process has decided.
-    pub decided_names: BTreeMap<(TaskName, Incarnation), Instant>,
+    pub decided_names: DecidedNames,
     /// Every task of the store has its due entry.
     pub scanned: bool,
     pub scanning: bool,
@@ -282,7 +283,7 @@ impl Range {
             parked: BTreeSet::new(),
             window: Window {
                 base: Marks::NONE,
-                decided_names: BTreeMap::new(),
+                decided_names: DecidedNames::default(),
                 scanned: false,
                 scanning: false,
                 loaded_to: Instant::MIN,
@@ -399,7 +400,9 @@ impl Range {
         self.parked.clear();
         self.fresh.clear();
         self.full = false;
-        let decided_names = desk.near.remove_range(self.id);
+        let mut decided_names = desk.near.remove_range(self.id);
+        decided_names.keep(std::mem::take(&mut self.window.decided_names), base);
+        desk.far.retain(|entry| entry.range != self.id);
         self.window = Window {
             base,
             decided_names,
@@ -415,6 +418,19 @@ impl Range {
     pub fn decided_marks(&self, epoch: Epoch) -> Marks {
         let incarnation = Incarnation { epoch, revision: self.copy.delivered };
         Marks { through: self.window.decided_to, incarnation }
+    }
+
+    /// What is decided as far as the window knows, whatever the ledgers say by now.
+    pub fn decided_base(&self, epoch: Epoch) -> Marks {
+        let (decided, marks) = (self.decided_marks(epoch), self.writer.marks);
+        match self.window.scanned {
+            true => Marks {
+                through: decided.through.max(marks.through),
+                incarnation: decided.incarnation.max(marks.incarnation),
+            },
+            // Not everything that was delivered has been decided.
+            false => self.window.base,
+        }
     }
 
     pub fn oldest_parked(&self) -> Option<Instant> {

@@ -52,7 +52,8 @@ impl Range {
         for (id, run) in self.runs_of(&version.spec.name) {
             let RunKey::Instant(open) = id.run else { continue };
             // A series of another version has none of this one's instants but its own.
-            let last = run.catch_up_last.filter(|_| run.series_version() == Some(version.revision));
+            let last =
+                run.catch_up_last.filter(|_| run.series_from() == Some(version.effective_from));
             let last = last.unwrap_or(open);
             if id.incarnation != version.incarnation || last < from || open > through {
                 continue;

@@ -12,6 +12,7 @@ use crate::agent::effect::{
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::priors::is_one_shot;
 use crate::agent::range::{Hold, LeftRun, Range, Written};
 use crate::agent::ready::Rank;
 use crate::agent::triggers::own_trigger;
@@ -231,8 +232,8 @@ impl Range {
         for id in ids.into_iter().filter(|id| id.is_of(task.incarnation)) {
             self.taken_back.remove(&id);
             let Some(run) = self.open.get_mut(&id) else { continue };
-            run.task = Some(task.clone());
-            if one_shot && matches!(id.run, RunKey::Instant(_)) {
+            run.attach(&id, task);
+            if one_shot && is_one_shot(&id, task) {
                 let name = RunKeyName::Task(task.spec.name.clone());
                 run.key = Some(OwnKey { name, revision: task.revision });
             }
@@ -279,6 +280,7 @@ impl Range {
             && task.incarnation <= base.incarnation
             && task.brings_instants()
             && task.spec.one_shot_at().is_none();
+        self.admit_priors(desk, task, base);
         let undecided = self.first_undecided(&timed);
         let through = covered_to(base.through, undecided);
         if edited && effective < through {
@@ -295,12 +297,15 @@ impl Range {
 
     /// From `undecided` on instants are decided one by one: an inherited series, which may reach
     /// beyond the marks of its ledger, must not hold them as well.
-    fn cut_series(&mut self, task: &Task, undecided: Instant) {
-        let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
-        for id in ids.into_iter().filter(|id| id.is_of(task.incarnation)) {
+    pub(super) fn cut_series(&mut self, version: &Task, undecided: Instant) {
+        let ids: Vec<RunId> = self.runs_of(&version.spec.name).map(|(id, _)| id.clone()).collect();
+        for id in ids.into_iter().filter(|id| id.is_of(version.incarnation)) {
             let (RunKey::Instant(first), Some(run)) = (id.run, self.open.get_mut(&id)) else {
                 continue;
             };
+            if run.series_from() != Some(version.effective_from) {
+                continue;
+            }
             let before = undecided.minus(MILLISECOND);
             run.catch_up_last =
                 run.catch_up_last.map(|last| last.min(before)).filter(|last| *last > first);
@@ -320,8 +325,7 @@ impl Range {
             true => base.through,
             false => Instant::MIN,
         };
-        let life = (task.spec.name.clone(), task.incarnation);
-        let decided = self.window.decided_names.get(&life).copied().unwrap_or(Instant::MIN);
+        let decided = self.window.decided_names.of_life(task).unwrap_or(Instant::MIN);
         timed.first_due_after(through, task.effective_from.instant().max(decided))
     }
 
@@ -338,8 +342,7 @@ impl Range {
         let (base, effective) = (self.window.base, task.effective_from.instant());
         let before = desk.near.named(self.id, &task.spec.name);
         // Before the window began anew, it may have been near.
-        let life = (task.spec.name.clone(), task.incarnation);
-        let mut decided = Decided { at: self.window.decided_names.get(&life).copied(), by: None };
+        let mut decided = Decided { at: self.window.decided_names.of_life(&task), by: None };
         if let Some(before) = before
             && let Some(near) = desk.near.get(before)
         {
@@ -347,13 +350,14 @@ impl Range {
             if same_life && near.decided.is_some() {
                 decided = Decided { at: near.decided, by: Some(near.timed.clone()) };
             }
-            let owes = near.queued.is_some_and(|(_, instant)| instant <= effective);
-            if same_life && owes && task.spec.one_shot_at().is_none() {
+            let instants = near.timed.task.effective_from != task.effective_from;
+            if same_life && instants && near.timed.task.spec.one_shot_at().is_none() {
                 desk.near.supersede(before, effective);
             } else {
                 desk.near.remove(before);
             }
         }
+        self.admit_priors(desk, &task, self.decided_base(desk.config.epoch));
         let timed = Arc::new(Timed::new(task));
         let known = decided.at;
         let one_shot = timed.task.spec.one_shot_at().is_some();
@@ -437,7 +441,7 @@ impl Range {
         }
     }
 
-    /// Takes an entry into memory. One that is overdue lowers what counts as decided.
+    /// Takes an entry into memory.
     pub(super) fn take_near(
         &mut self,
         desk: &mut Desk,
@@ -458,14 +462,7 @@ impl Range {
                 desk.near.insert(number, near);
             }
         }
-        let entry = NearEntry { due, number, range: self.id, hold: self.holding };
-        if due <= self.window.decided_to || due <= desk.now.wall.instant() {
-            let before = due.minus(MILLISECOND);
-            self.window.decided_to = self.window.decided_to.min(before);
-            self.parked.insert(entry);
-        } else {
-            desk.wheel.put(entry);
-        }
+        self.place(desk, NearEntry { due, number, range: self.id, hold: self.holding });
     }
 }
 

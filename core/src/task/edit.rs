@@ -11,10 +11,12 @@
 //! `max_runs` counts instants over the whole incarnation. Counting at each start would need shared
 //! state, so the last instant allowed is found here, once, when a version is written.
 
+use super::prior::{Prior, carried};
 use super::spec::{Spec, Task};
 use super::validate::{FieldError, check, check_future, timetable};
 use crate::ids::{Incarnation, Revision};
-use crate::limits;
+use crate::ledger::Marks;
+use crate::limits::{self, PRIORS_MAX};
 use crate::time::{Instant, Wall};
 
 /// A version of a task that is to be written. Incarnation and revision come from the store.
@@ -26,6 +28,7 @@ pub struct NewVersion {
     pub effective_from: Wall,
     pub last_instant: Option<Instant>,
     pub request: Option<u128>,
+    pub prior: Vec<Prior>,
     /// Its pool changed: delete the old key and create another, a new incarnation.
     pub moved: bool,
 }
@@ -38,6 +41,11 @@ pub enum EditError {
          changed any more; delete it and create another"
     )]
     AlreadyDue { at: Instant, now: Wall },
+    #[error(
+        "the task's schedule was changed {PRIORS_MAX} times, and instants of all these schedules \
+         are still to be decided; wait some seconds and try again"
+    )]
+    TooSoon,
     #[error("the task is not valid")]
     Invalid(Vec<FieldError>),
 }
@@ -45,7 +53,7 @@ pub enum EditError {
 impl EditError {
     /// The same edit may succeed later.
     pub fn retryable(&self) -> bool {
-        false
+        matches!(self, EditError::TooSoon)
     }
 }
 
@@ -61,6 +69,7 @@ impl NewVersion {
             effective_from: self.effective_from,
             last_instant: self.last_instant,
             request: self.request,
+            prior: self.prior,
         }
     }
 }
@@ -78,12 +87,18 @@ pub fn create(spec: Spec, now: Wall, request: Option<u128>) -> Result<NewVersion
 }
 
 /// `spec` in the place of `current`. `None`: it says the same, and nothing is to be written.
-pub fn replace(current: &Task, spec: Spec, now: Wall) -> Result<Option<NewVersion>, EditError> {
+/// `marks`: the newest ledger that is known of its range, or [`Marks::NONE`].
+pub fn replace(
+    current: &Task,
+    spec: Spec,
+    now: Wall,
+    marks: Marks,
+) -> Result<Option<NewVersion>, EditError> {
     assert_eq!(current.spec.name, spec.name, "an edit is of one task");
     if (Spec { paused: spec.paused, ..current.spec.clone() }) == spec {
         return match spec.paused {
-            true => pause(current, now),
-            false => Ok(resume(current, now)),
+            true => pause(current, now, marks),
+            false => resume(current, now, marks),
         };
     }
     refuse_if_due(current, now)?;
@@ -108,30 +123,35 @@ pub fn replace(current: &Task, spec: Spec, now: Wall) -> Result<Option<NewVersio
     if !same_instants {
         future_of_edit(&spec, now, last_instant)?;
     }
-    Ok(Some(NewVersion { effective_from, last_instant, ..next_version(current, spec, now) }))
+    let until = (!same_instants || wakes).then_some(effective_from);
+    let prior = carried(current, until, now, marks)?;
+    let next = next_version(current, spec, now);
+    Ok(Some(NewVersion { effective_from, last_instant, prior, ..next }))
 }
 
 /// The task, paused: what has not started never starts. `None`: it is paused already.
-pub fn pause(current: &Task, now: Wall) -> Result<Option<NewVersion>, EditError> {
+pub fn pause(current: &Task, now: Wall, marks: Marks) -> Result<Option<NewVersion>, EditError> {
     if current.spec.paused {
         return Ok(None);
     }
     refuse_if_due(current, now)?;
     let spec = Spec { paused: true, ..current.spec.clone() };
-    Ok(Some(next_version(current, spec, now)))
+    let prior = carried(current, None, now, marks)?;
+    Ok(Some(NewVersion { prior, ..next_version(current, spec, now) }))
 }
 
 /// The task, running again. `None`: it was not paused.
 ///
 /// A recurring task goes on with the instants from now on: those of the pause stay skipped. A
 /// one-shot whose instant came meanwhile is left to its catch-up policy.
-pub fn resume(current: &Task, now: Wall) -> Option<NewVersion> {
+pub fn resume(current: &Task, now: Wall, marks: Marks) -> Result<Option<NewVersion>, EditError> {
     if !current.spec.paused {
-        return None;
+        return Ok(None);
     }
     let spec = Spec { paused: false, ..current.spec.clone() };
     let effective_from = now.max(current.effective_from);
-    Some(NewVersion { effective_from, ..next_version(current, spec, now) })
+    let prior = carried(current, Some(effective_from), now, marks)?;
+    Ok(Some(NewVersion { effective_from, prior, ..next_version(current, spec, now) }))
 }
 
 fn refuse_if_due(current: &Task, now: Wall) -> Result<(), EditError> {
@@ -170,6 +190,7 @@ fn first_version(spec: Spec, now: Wall, request: Option<u128>) -> NewVersion {
         effective_from: now,
         last_instant,
         request,
+        prior: Vec::new(),
         moved: false,
     }
 }
@@ -182,6 +203,7 @@ fn next_version(current: &Task, spec: Spec, now: Wall) -> NewVersion {
         effective_from: current.effective_from,
         last_instant: current.last_instant,
         request: current.request,
+        prior: Vec::new(),
         moved: false,
     }
 }
@@ -236,6 +258,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::ids::{Epoch, Incarnation, PoolName, Revision, TaskName};
+    use crate::ledger::Marks;
     use crate::schedule::{Every, Schedule};
     use crate::task::{
         Action, CatchUp, CatchUpPolicy, Command, EditError, Http, NewVersion, Overlap, Program,
@@ -398,25 +421,29 @@ mod tests {
         let created = task(Spec { max_runs: Some(10), ..recurring(10) }, second(0));
         // Four instants have passed: six are left, at the new pace.
         let edit = Spec { max_runs: Some(10), ..recurring(100) };
-        let edited = replace(&created, edit, second(45)).unwrap().unwrap();
+        let edited = replace(&created, edit, second(45), Marks::NONE).unwrap().unwrap();
         assert_eq!(edited.last_instant, Some(second(600).instant()));
         // Lowering it below what has run leaves nothing, which is refused.
         let less = Spec { max_runs: Some(4), ..recurring(10) };
-        assert!(matches!(replace(&created, less, second(45)), Err(EditError::Invalid(_))));
+        assert!(matches!(
+            replace(&created, less, second(45), Marks::NONE),
+            Err(EditError::Invalid(_))
+        ));
         // A task that had no bound has used what it had since it was made.
         let unbound = task(recurring(10), second(0));
         let bound = Spec { max_runs: Some(6), ..recurring(10) };
-        let edited = replace(&unbound, bound, second(45)).unwrap().unwrap();
+        let edited = replace(&unbound, bound, second(45), Marks::NONE).unwrap().unwrap();
         assert_eq!(edited.last_instant, Some(second(60).instant()));
     }
 
     #[test]
     fn an_edit_takes_effect_when_it_is_made_and_never_before_the_one_it_replaces() {
         let first = task(recurring(10), second(100));
-        let edited = replace(&first, recurring(20), second(200)).unwrap().unwrap();
+        let edited = replace(&first, recurring(20), second(200), Marks::NONE).unwrap().unwrap();
         assert_eq!(edited.effective_from, second(200));
         // A coordinator whose clock is behind.
-        let again = replace(&stored(edited), recurring(30), second(150)).unwrap().unwrap();
+        let again =
+            replace(&stored(edited), recurring(30), second(150), Marks::NONE).unwrap().unwrap();
         assert_eq!(again.effective_from, second(200));
         assert_eq!(again.created_at, second(100));
         assert_eq!(again.updated_at, second(200));
@@ -426,7 +453,7 @@ mod tests {
     fn an_edit_that_leaves_the_instants_alone_hides_none() {
         let first = task(recurring(10), second(100));
         let renamed = Spec { description: "b".into(), ..recurring(10) };
-        let edited = replace(&first, renamed, second(200)).unwrap().unwrap();
+        let edited = replace(&first, renamed, second(200), Marks::NONE).unwrap().unwrap();
         assert_eq!(edited.effective_from, second(100));
         assert_eq!(edited.updated_at, second(200));
     }
@@ -434,21 +461,24 @@ mod tests {
     #[test]
     fn the_same_again_writes_nothing() {
         let first = task(recurring(10), second(100));
-        assert_eq!(replace(&first, recurring(10), second(200)), Ok(None));
+        assert_eq!(replace(&first, recurring(10), second(200), Marks::NONE), Ok(None));
         let due = task(once(second(150)), second(100));
-        assert_eq!(replace(&due, once(second(150)), second(200)), Ok(None));
+        assert_eq!(replace(&due, once(second(150)), second(200), Marks::NONE), Ok(None));
     }
 
     #[test]
     fn a_one_shot_is_frozen_from_its_instant_on() {
         let first = task(once(second(150)), second(100));
-        let later = |now| replace(&first, once(second(300)), now);
+        let later = |now| replace(&first, once(second(300)), now, Marks::NONE);
         assert!(later(second(149)).is_ok());
         assert!(matches!(later(second(150)), Err(EditError::AlreadyDue { .. })));
-        assert!(matches!(pause(&first, second(150)), Err(EditError::AlreadyDue { .. })));
+        assert!(matches!(
+            pause(&first, second(150), Marks::NONE),
+            Err(EditError::AlreadyDue { .. })
+        ));
         let described = Spec { description: "b".into(), ..once(second(150)) };
         assert!(matches!(
-            replace(&first, described, second(151)),
+            replace(&first, described, second(151), Marks::NONE),
             Err(EditError::AlreadyDue { .. })
         ));
     }
@@ -456,7 +486,7 @@ mod tests {
     #[test]
     fn no_edit_moves_a_one_shot_into_the_past() {
         let first = task(once(second(150)), second(100));
-        let error = replace(&first, once(second(90)), second(120)).unwrap_err();
+        let error = replace(&first, once(second(90)), second(120), Marks::NONE).unwrap_err();
         let EditError::Invalid(errors) = error else { panic!("{error}") };
         assert_eq!(errors.first().unwrap().path, "schedules[0].at");
     }
@@ -464,23 +494,23 @@ mod tests {
     #[test]
     fn a_paused_one_shot_may_be_resumed_after_its_instant() {
         let first = task(once(second(150)), second(100));
-        let paused = stored(pause(&first, second(120)).unwrap().unwrap());
+        let paused = stored(pause(&first, second(120), Marks::NONE).unwrap().unwrap());
         assert!(paused.spec.paused);
-        assert_eq!(pause(&paused, second(130)), Ok(None));
-        let resumed = resume(&paused, second(200)).unwrap();
+        assert_eq!(pause(&paused, second(130), Marks::NONE), Ok(None));
+        let resumed = resume(&paused, second(200), Marks::NONE).unwrap().unwrap();
         assert!(!resumed.spec.paused);
         // Also by a PUT that changes nothing else.
-        assert!(replace(&paused, once(second(150)), second(200)).unwrap().is_some());
+        assert!(replace(&paused, once(second(150)), second(200), Marks::NONE).unwrap().is_some());
     }
 
     #[test]
     fn a_resumed_task_goes_on_from_now() {
         let first = task(recurring(10), second(100));
-        let paused = stored(pause(&first, second(120)).unwrap().unwrap());
+        let paused = stored(pause(&first, second(120), Marks::NONE).unwrap().unwrap());
         assert_eq!(paused.effective_from, second(100));
-        let resumed = resume(&paused, second(500)).unwrap();
+        let resumed = resume(&paused, second(500), Marks::NONE).unwrap().unwrap();
         assert_eq!(resumed.effective_from, second(500));
-        assert_eq!(resume(&first, second(500)), None);
+        assert_eq!(resume(&first, second(500), Marks::NONE), Ok(None));
     }
 
     #[test]
@@ -488,10 +518,66 @@ mod tests {
         let first = task(Spec { max_runs: Some(5), ..recurring(10) }, second(100));
         let pool = PoolName::parse("edge").unwrap();
         let moved = Spec { pool, max_runs: Some(5), ..recurring(10) };
-        let edited = replace(&first, moved, second(140)).unwrap().unwrap();
+        let edited = replace(&first, moved, second(140), Marks::NONE).unwrap().unwrap();
         assert!(edited.moved);
         assert_eq!(edited.created_at, second(140));
         assert_eq!(edited.last_instant, Some(second(190).instant()));
         assert_eq!(edited.request, None);
+    }
+    #[test]
+    fn an_edit_carries_what_it_replaces_until_a_ledger_covers_it() {
+        let first = task(recurring(10), second(100));
+        let edited = replace(&first, recurring(20), second(200), Marks::NONE).unwrap().unwrap();
+        let spans = |version: &NewVersion| -> Vec<(Wall, Wall)> {
+            version.prior.iter().map(|prior| (prior.from, prior.until)).collect()
+        };
+        assert_eq!(spans(&edited), [(second(100), second(200))]);
+        assert_eq!(edited.prior[0].schedules, recurring(10).schedules);
+        let edited = stored(edited);
+        let marks =
+            |through| Marks { through: second(through).instant(), incarnation: edited.incarnation };
+        // An edit of anything else goes on carrying it, as far as it is not covered.
+        let described = Spec { description: "other words".to_owned(), ..edited.spec.clone() };
+        let again =
+            |marks| replace(&edited, described.clone(), second(205), marks).unwrap().unwrap();
+        assert_eq!(spans(&again(marks(199))), [(second(100), second(200))]);
+        assert_eq!(spans(&again(marks(200))), []);
+        let older = Marks { incarnation: Incarnation::default(), ..marks(200) };
+        assert_eq!(spans(&again(older)).len(), 1, "the marks say nothing of this task");
+        // A stretch without an instant is not carried.
+        let next = replace(&edited, recurring(30), second(205), marks(200)).unwrap().unwrap();
+        assert_eq!(spans(&next), []);
+    }
+
+    #[test]
+    fn a_resume_carries_the_pause() {
+        let first = task(recurring(10), second(100));
+        let paused = stored(pause(&first, second(120), Marks::NONE).unwrap().unwrap());
+        assert_eq!(paused.prior, []);
+        let resumed = resume(&paused, second(200), Marks::NONE).unwrap().unwrap();
+        let [prior] = &resumed.prior[..] else { panic!("{:?}", resumed.prior) };
+        assert!(prior.paused);
+        assert!(!prior.version(&stored(resumed.clone())).spec.schedules.is_empty());
+    }
+
+    #[test]
+    fn a_ninth_edit_of_what_is_undecided_has_to_wait() {
+        let mut current = task(recurring(1), second(100));
+        for edit in 1..=8 {
+            let spec = recurring(1 + edit % 2);
+            let now = second(100 + 2 * i64::try_from(edit).unwrap());
+            current = stored(replace(&current, spec, now, Marks::NONE).unwrap().unwrap());
+        }
+        assert_eq!(current.prior.len(), 8);
+        let ninth = |now, marks| replace(&current, recurring(5), second(now), marks);
+        let error = ninth(118, Marks::NONE).unwrap_err();
+        assert!(error.retryable(), "{error}");
+        let marks = Marks { through: second(106).instant(), incarnation: current.incarnation };
+        assert_eq!(ninth(118, marks).unwrap().unwrap().prior.len(), 6);
+        // What is older than the catch-up window would not run any more.
+        assert_eq!(ninth(108 + 3_600, Marks::NONE).unwrap().unwrap().prior.len(), 6);
+        // Anything else can still be changed.
+        let described = Spec { description: "other words".to_owned(), ..current.spec.clone() };
+        assert!(replace(&current, described, second(118), Marks::NONE).is_ok());
     }
 }

@@ -1,10 +1,12 @@
 //! Tasks: what a client may ask for, how it is checked, what an edit may change.
 
 mod edit;
+mod prior;
 mod spec;
 mod validate;
 
 pub use edit::{EditError, NewVersion, create, pause, replace, resume};
+pub use prior::Prior;
 pub use spec::{
     Action, CatchUp, CatchUpPolicy, Command, Http, Overlap, Program, Retry, Spec, Task,
 };

@@ -10,6 +10,7 @@ use jiff::civil::Date;
 
 use crate::ids::{Incarnation, PoolName, Revision, TaskName};
 use crate::schedule::Schedule;
+use crate::task::Prior;
 use crate::time::{Instant, Wall};
 
 /// What a client asks for.
@@ -63,6 +64,8 @@ pub struct Task {
     pub last_instant: Option<Instant>,
     /// Hash of the `Idempotency-Key` and the index in its batch that created the task.
     pub request: Option<u128>,
+    /// Schedules before this version, of which instants may be undecided; oldest first.
+    pub prior: Vec<Prior>,
 }
 
 impl Task {

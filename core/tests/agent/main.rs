@@ -6,6 +6,7 @@ mod bounds;
 mod clock;
 mod handoff;
 mod order;
+mod priors;
 mod quarantine;
 mod refused;
 mod rota;

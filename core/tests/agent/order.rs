@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tocktower_core::agent::effect::{LoadRequest, Notice};
+use tocktower_core::ledger::Marks;
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Wall;
@@ -93,7 +94,8 @@ fn an_edit_of_the_schedule_that_comes_late_names_its_instants() {
     let current = world.task("a/task");
     let spec = Spec { schedules: every("a/task", 1).schedules, ..current.spec.clone() };
     let then = world.at_second(4).wall();
-    let version = tocktower_core::task::replace(&current, spec, then).expect("it fits").unwrap();
+    let version =
+        tocktower_core::task::replace(&current, spec, then, Marks::NONE).expect("it fits").unwrap();
     world.write(&current, version);
     world.pass(3_000);
     let late = ["5 skipped: edited_late", "7 skipped: edited_late"];
@@ -121,7 +123,8 @@ fn a_late_edit_that_a_new_holder_finds_ends_no_instant_that_is_still_to_start() 
         let schedules = every(name, 120).schedules;
         let spec = Spec { schedules, ..current.spec.clone() };
         let then = world.at_second(200).wall();
-        let version = tocktower_core::task::replace(&current, spec, then).expect("a good edit");
+        let version =
+            tocktower_core::task::replace(&current, spec, then, Marks::NONE).expect("a good edit");
         world.write(&current, version.expect("an edit that changes something"));
     }
     world.shared.end_lease();

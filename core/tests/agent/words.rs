@@ -122,20 +122,28 @@ impl World {
     pub fn edit(&mut self, name: &str, edit: impl FnOnce(Spec) -> Spec) {
         let current = self.task(name);
         let spec = edit(current.spec.clone());
-        let version = task::replace(&current, spec, self.now().wall).expect("a good edit");
+        let version = task::replace(&current, spec, self.now().wall, self.marks_of(name))
+            .expect("a good edit");
         self.write(&current, version.expect("an edit that changes something"));
+    }
+
+    /// What a coordinator knows of the ledger of a task's range.
+    fn marks_of(&self, name: &str) -> Marks {
+        let ledger = &self.shared.keys[&self.range_of(name)].ledger;
+        let ledger = ledger.as_ref().and_then(|seen| seen.ledger.as_ref().ok());
+        ledger.map_or(Marks::NONE, |ledger| ledger.marks)
     }
 
     pub fn pause(&mut self, name: &str) {
         let current = self.task(name);
-        let version = task::pause(&current, self.now().wall).expect("not due");
+        let version = task::pause(&current, self.now().wall, self.marks_of(name)).expect("not due");
         self.write(&current, version.expect("not paused"));
     }
 
     pub fn resume(&mut self, name: &str) {
         let current = self.task(name);
-        let version = task::resume(&current, self.now().wall).expect("paused");
-        self.write(&current, version);
+        let version = task::resume(&current, self.now().wall, self.marks_of(name));
+        self.write(&current, version.expect("no edit before").expect("paused"));
     }
 
     pub fn delete(&mut self, name: &str) {

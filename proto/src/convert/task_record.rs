@@ -16,7 +16,7 @@ use tocktower_core::ids::{
 };
 use tocktower_core::schedule::{Cron, Every, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, Command, Http, NewVersion, Program, Retry, Spec, Task,
+    Action, CatchUp, Command, Http, NewVersion, Prior, Program, Retry, Spec, Task,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -46,6 +46,7 @@ pub fn encode_task(version: &NewVersion, epoch: Epoch) -> Vec<u8> {
     record.effective_from_us = version.effective_from.micros();
     record.last_instant_ms = version.last_instant.map(Instant::millis);
     record.request = request_bytes(version.request);
+    record.prior = version.prior.iter().map(prior_record).collect();
     encode_record(&record)
 }
 
@@ -69,6 +70,7 @@ pub fn encode_task_row(task: &Task) -> Vec<u8> {
             effective_from_us: task.effective_from.micros(),
             last_instant_ms: task.last_instant.map(Instant::millis),
             request: request_bytes(task.request),
+            prior: task.prior.iter().map(prior_record).collect(),
             ..spec_record(&task.spec)
         }),
     })
@@ -118,6 +120,37 @@ fn spec_record(spec: &Spec) -> store::TaskRecord {
         paused: spec.paused,
         ..store::TaskRecord::default()
     }
+}
+
+fn prior_record(prior: &Prior) -> store::PriorRecord {
+    store::PriorRecord {
+        revision: prior.revision.0,
+        schedules: prior.schedules.iter().map(schedule_record).collect(),
+        start_at_us: prior.start_at.map(Wall::micros),
+        end_at_us: prior.end_at.map(Wall::micros),
+        exclude_days: prior.exclude.iter().filter_map(|date| day_number(*date)).collect(),
+        jitter_ms: millis(prior.jitter),
+        last_instant_ms: prior.last_instant.map(Instant::millis),
+        paused: prior.paused,
+        from_us: prior.from.micros(),
+        until_us: prior.until.micros(),
+    }
+}
+
+fn prior_of(record: store::PriorRecord, hash_seed: u64) -> Result<Prior, DecodeError> {
+    let read_schedule = |schedule| schedule_of(schedule, hash_seed);
+    Ok(Prior {
+        revision: Revision(record.revision),
+        schedules: record.schedules.into_iter().map(read_schedule).collect::<Result<_, _>>()?,
+        start_at: record.start_at_us.map(Wall::from_micros),
+        end_at: record.end_at_us.map(Wall::from_micros),
+        exclude: record.exclude_days.into_iter().map(date).collect::<Result<BTreeSet<_>, _>>()?,
+        jitter: Duration::from_millis(record.jitter_ms),
+        last_instant: record.last_instant_ms.map(Instant::from_millis),
+        paused: record.paused,
+        from: Wall::from_micros(record.from_us),
+        until: Wall::from_micros(record.until_us),
+    })
 }
 
 fn schedule_record(schedule: &Schedule) -> store::ScheduleRecord {
@@ -173,6 +206,7 @@ fn action_record(action: &Action) -> ActionKind {
 fn task(record: store::TaskRecord, stored: StoredTask) -> Result<Task, DecodeError> {
     let hash_seed = task_hash(&stored.name);
     let read_schedule = |schedule| schedule_of(schedule, hash_seed);
+    let read_prior = |prior| prior_of(prior, hash_seed);
     let action = record.action.and_then(|action| action.kind);
     let retry = record.retry.ok_or_else(|| DecodeError::missing("retry"))?;
     let spec = Spec {
@@ -207,6 +241,7 @@ fn task(record: store::TaskRecord, stored: StoredTask) -> Result<Task, DecodeErr
         effective_from: Wall::from_micros(record.effective_from_us),
         last_instant: record.last_instant_ms.map(Instant::from_millis),
         request: request_from_bytes(&record.request)?,
+        prior: record.prior.into_iter().map(read_prior).collect::<Result<_, _>>()?,
     })
 }
 

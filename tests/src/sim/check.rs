@@ -18,7 +18,9 @@ use super::world::{SECOND, World};
 struct Expected {
     run: RunId,
     due: Wall,
-    /// Close to an edit or an end: an outage then may have hidden it (see the README's note).
+    /// When its version was put: a ledger before that can have covered nothing of it.
+    put_at: u64,
+    /// Close to the end of its task: nobody may have decided it.
     uncertain: bool,
 }
 
@@ -51,17 +53,18 @@ impl World {
         for ((name, incarnation), life) in &self.truth.lives {
             for index in 0..life.versions.len() {
                 let instants = instants_of(life, index, end);
+                let put_at = life.versions[index].0;
                 for (instant, due) in instants {
                     let uncertain = self.uncertain(life, index, instant, due, calm);
                     let run = RunId::scheduled(name.clone(), *incarnation, instant);
-                    expected.push(Expected { run, due, uncertain });
+                    expected.push(Expected { run, due, put_at, uncertain });
                 }
             }
         }
         expected
     }
 
-    /// Whether an edit, or the end of the task, came so close that nobody may have decided it.
+    /// Whether the end of the task came so close that nobody may have decided it.
     fn uncertain(
         &self,
         life: &Life,
@@ -74,14 +77,8 @@ impl World {
         let due_us = self.true_us(due);
         let deleted = life.deleted.is_some_and(|at| at < due_us + slack);
         let next = life.versions.get(index + 1);
-        // Jitter puts a due off past an edit that comes while the range goes from one to the next.
-        let put_off = due > instant.wall();
-        let edited = next.is_some_and(|(at, next)| {
-            // In calm an edit takes effect after the old schedule was decided up to it.
-            let effective = self.true_us(next.effective_from);
-            (!calm || put_off) && due_us + slack > *at.max(&effective)
-                || instant.wall() > next.effective_from
-        });
+        // What belongs to the next version; all that is before it is this one's, whenever it comes.
+        let edited = next.is_some_and(|(_, next)| instant.wall() > next.effective_from);
         // A version that came late may find its first instants covered, or past.
         let (put_at, _) = &life.versions[index];
         let late = due_us < put_at + if calm { 0 } else { slack };
@@ -265,6 +262,7 @@ impl World {
                 });
                 let covering = ledgers
                     .iter()
+                    .filter(|(at, _)| *at >= e.put_at)
                     .find(|(_, ledger)| ledger.marks.cover(e.due.instant(), e.run.incarnation));
                 let Some((at, ledger)) = covering.filter(|_| !one_shot) else { continue };
                 if !self.came_to(&e.run, *at) && !listed(ledger, &e.run) {
@@ -287,12 +285,9 @@ impl World {
                 continue;
             };
             let one_shot = life.versions.iter().any(|(_, task)| task.spec.one_shot_at().is_some());
-            // An edit after the instant can hide it from a successor, as the README says.
-            let RunKey::Instant(instant) = start.run.run else { continue };
-            let from = self.true_us(instant.wall()).min(start.at).saturating_sub(SECOND);
-            let hides = |at: u64| at > from && at < start.at + 30 * SECOND;
-            let hidden = life.versions.iter().skip(1).any(|(at, _)| hides(*at));
-            if one_shot || hidden {
+            // Started before an edit was known that had taken its instant away: nobody else knows
+            // of it.
+            if one_shot || !has(life, &start.run) {
                 continue;
             }
             let range = self.keys.ranges().range_of(&start.run.task);
@@ -315,6 +310,17 @@ impl World {
 }
 
 /// A row of history tells of a run: its own, or that of a span that holds its instant.
+/// Whether a run is at an instant of the version that counts for it.
+fn has(life: &Life, run: &RunId) -> bool {
+    let RunKey::Instant(instant) = run.run else { return false };
+    let from = |task: &Task| task.effective_from.instant() < instant;
+    let version = life.versions.iter().rev().find(|(_, task)| from(task));
+    version.is_some_and(|(_, task)| {
+        let before = instant.minus(std::time::Duration::from_millis(1));
+        timetable(&task.spec, task.last_instant).next_after(before) == Some(instant)
+    })
+}
+
 fn tells_of(row: &RunRecord, run: &RunId) -> bool {
     row.id == *run
         || match (row.span, row.id.run, run.run) {

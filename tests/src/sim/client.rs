@@ -9,6 +9,7 @@ use tocktower_cluster::records::Trigger;
 use tocktower_cluster::tasks::{self, Create};
 use tocktower_cluster::triggers;
 use tocktower_core::ids::{Epoch, PoolName, TaskName};
+use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
     self, Action, CatchUp, CatchUpPolicy, NewVersion, Overlap, Retry, Spec, Task,
@@ -133,21 +134,31 @@ impl World {
         if spec.one_shot_at().is_some() != was {
             return;
         }
-        if let Ok(Some(version)) = task::replace(&current, spec, self.wall()) {
+        let marks = self.known_marks(&current);
+        if let Ok(Some(version)) = task::replace(&current, spec, self.wall(), marks) {
             self.replace(&current, &version);
         }
     }
 
     fn pause_or_resume(&mut self, living: &[Task]) {
         let Some(current) = self.rng.pick(living).cloned() else { return };
-        let now = self.wall();
+        let (now, marks) = (self.wall(), self.known_marks(&current));
         let version = match current.spec.paused {
-            true => task::resume(&current, now),
-            false => task::pause(&current, now).ok().flatten(),
+            true => task::resume(&current, now, marks),
+            false => task::pause(&current, now, marks),
         };
-        if let Some(version) = version {
+        if let Ok(Some(version)) = version {
             self.replace(&current, &version);
         }
+    }
+
+    /// What a coordinator knows of the ledger of a task's range, which may not be the newest.
+    fn known_marks(&mut self, task: &Task) -> Marks {
+        let behind = *self.rng.pick(&[0, 0, 1, 5]).expect("there are some");
+        let range = self.keys.ranges().range_of(&task.spec.name);
+        let ledgers = self.truth.ledgers.get(&range).map_or(&[][..], Vec::as_slice);
+        let known = ledgers.iter().rev().nth(behind);
+        known.map_or(Marks::NONE, |(_, ledger)| ledger.marks)
     }
 
     fn delete(&mut self, living: &[Task]) {

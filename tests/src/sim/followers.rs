@@ -27,12 +27,7 @@ impl Followers {
         self.provisional.retain(|known| known.id != record.id);
         if record.state.is_end() {
             self.unwritten.push((batch, Arc::clone(&record)));
-            // An edit by a clock that is behind ends instants of its schedule late; a series that
-            // is inherited after it does not say which version it was made of, and may start them.
-            // `prior` will tell.
-            if record.reason.as_deref() != Some("edited_late") {
-                self.provisional.push(record);
-            }
+            self.provisional.push(record);
         }
     }
 }

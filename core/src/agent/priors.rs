@@ -1,0 +1,117 @@
+//! Schedules that a task had before. Each is a version of its own beside the present one: it says
+//! which instants there are up to the edit that replaced it, and nothing else. The holder that
+//! takes an edit in has the old version in memory; whoever takes the range over, or lists it again,
+//! has it from the task's record (`task::Prior`).
+//!
+//! Such a version has no entry in the store: a due that is too far ahead for the wheel waits in
+//! memory until the wheel reaches it. A version that owes nothing more is remembered until a ledger
+//! covers it, or the record would bring it again.
+
+use std::sync::Arc;
+
+use crate::agent::desk::Desk;
+use crate::agent::near::{NearTask, Timed};
+use crate::agent::open::OpenRun;
+use crate::agent::range::Range;
+use crate::due::wheel::NearEntry;
+use crate::ids::{RunId, RunKey};
+use crate::ledger::Marks;
+use crate::limits;
+use crate::run::RunState;
+use crate::task::Task;
+use crate::time::{Instant, MILLISECOND};
+
+const TOO_MANY: &str = "too many replaced schedules wait at its agent";
+
+impl Range {
+    /// Takes up what `marks` leave undecided of the schedules before this version, as far as it is
+    /// not known here.
+    pub(super) fn admit_priors(&mut self, desk: &mut Desk, present: &Arc<Task>, marks: Marks) {
+        for prior in &present.prior {
+            let name = &present.spec.name;
+            if desk.near.superseded_from(self.id, name, prior.from).is_some() {
+                continue;
+            }
+            let timed = Arc::new(Timed::new(Arc::new(prior.version(present))));
+            let covered = present.incarnation <= marks.incarnation;
+            let through = if covered { marks.through } else { Instant::MIN };
+            let decided = self.window.decided_names.of_version(&timed.task);
+            let after = prior.from.instant().max(decided.unwrap_or(Instant::MIN));
+            let until = prior.until.instant();
+            let undecided = timed.first_due_after(through, after);
+            let Some((instant, due)) = undecided.filter(|(instant, _)| *instant <= until) else {
+                continue;
+            };
+            self.cut_series(&timed.task, instant);
+            if desk.far.len() >= limits::FAR_ENTRIES_MAX {
+                let stretch = (instant, until);
+                self.end_instants(desk, &timed, stretch, RunState::Missed, TOO_MANY);
+                continue;
+            }
+            let number = desk.next_task_number();
+            let (queued, touched) = (Some((due, instant)), desk.now.mono);
+            let (range, until) = (self.id, Some(until));
+            let near = NearTask { timed, range, queued, decided, until, touched };
+            desk.near.insert_superseded(number, near);
+            self.place(desk, NearEntry { due, number, range: self.id, hold: self.holding });
+        }
+    }
+
+    /// Puts an entry where it waits: among what is overdue, in the wheel, or, if it is too far
+    /// ahead for that, aside.
+    pub(super) fn place(&mut self, desk: &mut Desk, entry: NearEntry) {
+        let due = entry.due;
+        if due <= self.window.decided_to || due <= desk.now.wall.instant() {
+            // One that is overdue lowers what counts as decided.
+            let before = due.minus(MILLISECOND);
+            self.window.decided_to = self.window.decided_to.min(before);
+            self.parked.insert(entry);
+        } else if desk.wheel.reaches(due) {
+            desk.wheel.put(entry);
+        } else {
+            desk.far.insert(entry);
+        }
+    }
+}
+
+impl Desk {
+    /// Takes what has come near enough into the wheel.
+    pub(super) fn bring_far_near(&mut self) {
+        while let Some(entry) = self.far.first().copied().filter(|e| self.wheel.reaches(e.due)) {
+            self.far.remove(&entry);
+            // The wheel hands out what is overdue at once; a stale entry finds nothing.
+            self.wheel.put(entry);
+        }
+    }
+}
+
+impl OpenRun {
+    /// Its task was found, or has a newer version, which says how it runs from now on.
+    pub fn attach(&mut self, id: &RunId, present: &Arc<Task>) {
+        let old = self.version_before(id, present);
+        if self.catch_up_last.is_some() && self.series_of.is_none() {
+            self.series_of = match (&old, self.task.take()) {
+                (_, Some(before)) => Some(Arc::new(Timed::new(before))),
+                (Some(old), None) => Some(Arc::new(Timed::new(old.clone()))),
+                (None, None) => None,
+            };
+        }
+        // A task that has become a one-shot still has runs of the time before.
+        let other = present.spec.one_shot_at().is_some() && !is_one_shot(id, present);
+        self.task = Some(old.filter(|_| other).unwrap_or_else(|| present.clone()));
+    }
+
+    /// The version whose instant it is, if that is not the present one.
+    fn version_before(&self, id: &RunId, present: &Arc<Task>) -> Option<Arc<Task>> {
+        let RunKey::Instant(instant) = id.run else { return None };
+        let at = instant.wall();
+        let mut priors = present.prior.iter();
+        let prior = priors.find(|prior| prior.from < at && at <= prior.until)?;
+        Some(Arc::new(prior.version(present)))
+    }
+}
+
+/// Whether a run is the one of a one-shot.
+pub(super) fn is_one_shot(id: &RunId, task: &Task) -> bool {
+    matches!(id.run, RunKey::Instant(at) if task.spec.one_shot_at() == Some(at))
+}

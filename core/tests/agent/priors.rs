@@ -1,0 +1,160 @@
+//! Edits that come while nobody decides: the schedule that was replaced has its instants all the
+//! same, up to the edit (`task::Prior`).
+
+use std::time::Duration;
+
+use tocktower_core::agent::effect::{LoadRequest, ShareRequest};
+use tocktower_core::task::{Overlap, Spec};
+
+use crate::words::every;
+use crate::world::{Fate, World};
+
+/// A task of every ten seconds whose holder stands still, and comes back as a stranger.
+fn left_alone() -> World {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 10) });
+    world.pass(15_000);
+    world.stop(20_000);
+    world
+}
+
+#[test]
+fn an_edit_in_an_outage_hides_no_instant_before_it() {
+    let mut world = left_alone();
+    world.pass(10_000);
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 7).schedules, ..spec });
+    world.pass(12_500);
+    assert_eq!(world.started("a/task"), [(10, 1), (20, 1), (27, 1), (34, 1)]);
+}
+
+#[test]
+fn of_several_edits_in_an_outage_each_schedule_has_its_own_stretch() {
+    let mut world = left_alone();
+    // Up to 21 s every ten, up to 26 s every three, then every seven.
+    for (at_ms, seconds) in [(6_000, 3), (5_000, 7)] {
+        world.pass(at_ms);
+        let schedules = every("a/task", seconds).schedules;
+        world.edit("a/task", |spec| Spec { schedules, ..spec });
+    }
+    world.pass(17_500);
+    let mut started = world.started("a/task");
+    started.sort_unstable();
+    assert_eq!(started, [(10, 1), (20, 1), (24, 1), (27, 1), (34, 1), (41, 1)]);
+}
+
+#[test]
+fn a_resume_in_an_outage_starts_nothing_of_the_pause() {
+    let mut world = left_alone();
+    world.pass(2_000);
+    world.pause("a/task");
+    world.pass(16_000);
+    world.resume("a/task");
+    world.pass(9_000);
+    assert_eq!(world.started("a/task"), [(10, 1), (40, 1)]);
+    let skipped: Vec<String> = world.history("a/task");
+    assert!(skipped.contains(&"20..33 skipped: paused".to_owned()), "{skipped:?}");
+    world.each_ended_once(&world.task("a/task"), 34, 41);
+}
+
+#[test]
+fn what_is_due_long_after_an_edit_starts_at_its_due() {
+    for another_holding in [false, true] {
+        let mut world = World::new(1, 100);
+        let names: Vec<String> = (0..30).map(|number| format!("a/task{number}")).collect();
+        for name in &names {
+            world.create(Spec { jitter: Duration::from_secs(230), ..every(name, 240) });
+        }
+        world.pass(241_000);
+        world.starts.clear();
+        for name in &names {
+            let schedules = every(name, 500).schedules;
+            world.edit(name, |spec| Spec { schedules, jitter: Duration::ZERO, ..spec });
+        }
+        world.pass(3_000);
+        if another_holding {
+            world.shared.end_lease();
+        }
+        world.pass(236_000);
+        let begin_us = world.at_second(0).wall().micros();
+        let settled = world.at_second(246).wall();
+        for name in &names {
+            let starts = world.starts_of(name);
+            let start = starts.first().expect("each was due");
+            // What ran right before the session was lost may run again.
+            let again = another_holding && start.due < settled;
+            assert!(starts.len() == 1 || again, "{name}: {:?}", world.started(name));
+            let late = begin_us + i64::try_from(start.at_us).expect("small") - start.due.micros();
+            assert!((0..1_500_000).contains(&late), "{name}: {late} us late");
+        }
+    }
+}
+
+#[test]
+fn what_was_decided_of_a_schedule_before_is_not_decided_again_when_the_range_is_listed() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(4_500);
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 2).schedules, ..spec });
+    // No ledger covers the last instants yet.
+    world.pass(20);
+    world.list();
+    world.pass(20);
+    world.list();
+    world.pass(4_000);
+    assert_eq!(world.started("a/task"), [(1, 1), (2, 1), (3, 1), (4, 1), (6, 1), (8, 1)]);
+}
+
+/// A task of every second whose holder has a licence for two more seconds.
+fn losing_its_licence() -> World {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Allow, ..every("a/task", 1) });
+    world.pass(3_500);
+    world.fate(|request| match request {
+        ShareRequest::Write(_) | ShareRequest::ReadBack { .. } => Fate::Lost,
+        _ => Fate::Served,
+    });
+    world.pass(2_200);
+    assert_eq!(world.started("a/task").len(), 5);
+    world
+}
+
+#[test]
+fn a_list_that_brings_two_edits_at_once_ends_each_schedule_where_the_next_begins() {
+    let mut world = losing_its_licence();
+    world.pass(2_800);
+    world.deaf = true;
+    for seconds in [100, 200] {
+        let schedules = every("a/task", seconds).schedules;
+        world.edit("a/task", |spec| Spec { schedules, ..spec });
+        world.pass(2_000);
+    }
+    world.deaf = false;
+    world.list();
+    world.fate(|_| Fate::Served);
+    world.pass(2_000);
+    let mut started = world.started("a/task");
+    started.sort_unstable();
+    assert_eq!(started, (1..=8).map(|second| (second, 1)).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_no_ledger_covers_yet_is_known_however_often_the_range_is_listed() {
+    let mut world = losing_its_licence();
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 2).schedules, ..spec });
+    world.pass(600);
+    // It is overdue, and so everything after it counts as undecided.
+    world.create(world.once("a/old", 1));
+    world.pass(100);
+    world.hold_loads = |request| matches!(request, LoadRequest::Scan { .. });
+    for _ in 0..2 {
+        world.list();
+        world.pass(100);
+    }
+    world.hold_loads = |_| false;
+    world.release_loads();
+    world.fate(|_| Fate::Served);
+    world.pass(2_000);
+    let expected = [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (8, 1)];
+    assert_eq!(world.started("a/task"), expected);
+    assert_eq!(world.started("a/old"), [(1, 1)]);
+}
