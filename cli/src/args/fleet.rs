@@ -29,8 +29,8 @@ pub enum AgentCommand {
     #[command(after_help = "Examples:
   tock agent cordon web-12
 
-It keeps its ranges as long as it runs: one that is stopped comes back without any. Agent drain takes
-them away as well, agent uncordon ends both.")]
+It keeps its ranges as long as it runs: one that is stopped comes back without any. Agent drain
+takes them away as well, agent uncordon ends both.")]
     Cordon {
         /// Name of the agent
         agent: String,

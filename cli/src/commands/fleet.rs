@@ -1,7 +1,7 @@
 //! `tock agent …`, `tock pool …` and `tock range …`.
 //!
-//! Those that look show what one coordinator knows at the moment. Tables have what one looks for first;
-//! the JSON forms have everything, and so has the view of a single agent, which is printed as YAML
+//! Those that look show what one coordinator knows at the moment. Tables have what one looks for
+//! first; the JSON forms have everything, and so has the view of a single agent, which is printed as YAML
 //! for people, too: a table of one row with twenty columns helps nobody.
 
 use serde_json::json;
