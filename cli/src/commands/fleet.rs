@@ -1,8 +1,8 @@
 //! `tock agent …`, `tock pool …` and `tock range …`.
 //!
 //! Those that look show what one coordinator knows at the moment. Tables have what one looks for
-//! first; the JSON forms have everything, and so has the view of a single agent, which is printed as YAML
-//! for people, too: a table of one row with twenty columns helps nobody.
+//! first; the JSON forms have everything, and so has the view of a single agent, which is printed
+//! as YAML for people, too: a table of one row with twenty columns helps nobody.
 
 use serde_json::json;
 use tocktower_client::{Agent, Read, json};

@@ -3,7 +3,8 @@
 //! What outlives a session, the session, and what the link tells are three sources for one agent;
 //! each fills what it knows. An agent that is down is still shown, with what was kept of it, until
 //! it is forgotten: by hand, which is the one write here, or by time (`absence`); what operators
-//! ask of those that are there is written in `duty`. Reads ask nobody: this is the catalog beside the links, so it answers when nobody else does.
+//! ask of those that are there is written in `duty`. Reads ask nobody: this is the catalog beside
+//! the links, so it answers when nobody else does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
