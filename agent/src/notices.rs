@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tocktower_core::agent::effect::Notice;
+use tocktower_core::ring::Duty;
 use tocktower_core::time::Mono;
 
 pub fn log(notice: &Notice) {
@@ -44,6 +45,13 @@ pub fn log(notice: &Notice) {
             tracing::warn!("nothing starts here for want of disk space; the ranges go to others");
         }
         Notice::DiskFree => tracing::info!("there is disk space again: ranges come back"),
+        Notice::Duty { duty: Duty::Full } => tracing::info!("on full duty: ranges may come"),
+        Notice::Duty { duty: Duty::Cordoned } => {
+            tracing::info!("cordoned: no more ranges come, those that are held stay");
+        }
+        Notice::Duty { duty: Duty::Draining } => {
+            tracing::info!("to be drained: the ranges go to others, until it is uncordoned");
+        }
         Notice::GaveUp => tracing::error!(
             "the ranges could not be handed over in order with a clock that is so far ahead: the \
              session is given up; what ran in the last seconds may be repeated by others"

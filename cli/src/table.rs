@@ -116,6 +116,8 @@ pub fn agents(agents: &[Agent], clock: &Clock) -> Table {
         "QUEUED",
         "P99",
         "ABSENT",
+        "WEIGHT",
+        "DUTY",
     ];
     let mut table = table(&header);
     let distance = |time: Option<&WireTime>| {
@@ -135,9 +137,21 @@ pub fn agents(agents: &[Agent], clock: &Clock) -> Table {
             counts.queued.to_string(),
             micros(agent.lateness.map_or(0, |l| i64::try_from(l.p99_us).unwrap_or(i64::MAX))),
             distance(agent.absent_since.as_ref()),
+            agent.weight.to_string(),
+            duty(agent).to_owned(),
         ]);
     }
     table
+}
+
+/// What operators ask of it, and whether it has come to that.
+fn duty(agent: &Agent) -> &'static str {
+    match (agent.drained, agent.draining, agent.cordoned) {
+        (true, ..) => "drained",
+        (_, true, _) => "draining",
+        (_, _, true) => "cordoned",
+        _ => "full",
+    }
 }
 
 pub fn pools(pools: &[Pool]) -> Table {

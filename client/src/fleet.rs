@@ -1,8 +1,9 @@
 //! The calls on the fleet: agents, the pools they form, and who holds which range.
 //!
-//! All but one only look. They answer what one coordinator knows at the moment, which is why an
-//! agent is `connected` or not from the view of the one that was asked. None is paged: a fleet has
-//! some thousand agents, which fit one answer.
+//! Those that look answer what one coordinator knows at the moment, which is why an agent is
+//! `connected` or not from the view of the one that was asked. None is paged: a fleet has some
+//! thousand agents, which fit one answer. What is asked of an agent is a wish that is written down:
+//! asking twice does no harm, and whoever wants to know what has come of it looks at the agent.
 
 use tocktower_proto::v1;
 
@@ -57,6 +58,60 @@ impl Client {
             Err(error) if error.is_not_found() && answer.maybe_done_before => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has an agent hand its ranges over, a few at a time, and take none. It may be stopped once
+    /// [`Agent::drained`] says so, and stays empty until it is uncordoned, also when it is started
+    /// again. Where no other agent takes ranges it keeps them, as [`Agent::last_resort`] tells.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn drain_agent(&self, name: &str) -> Result<Agent, Error> {
+        let message = v1::DrainAgentRequest { name: name.to_owned() };
+        let answer = self.call("the drain", Repeat::Harmless, |channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).drain_agent(request).await }
+        });
+        answer.await.result?.agent.ok_or(Error::Incomplete("agent"))
+    }
+
+    /// Lets an agent take no more ranges; it keeps those that it has.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn cordon_agent(&self, name: &str) -> Result<Agent, Error> {
+        let message = v1::CordonAgentRequest { name: name.to_owned() };
+        let answer = self.call("the cordon", Repeat::Harmless, |channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).cordon_agent(request).await }
+        });
+        answer.await.result?.agent.ok_or(Error::Incomplete("agent"))
+    }
+
+    /// Ends a cordon and a drain.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn uncordon_agent(&self, name: &str) -> Result<Agent, Error> {
+        let message = v1::UncordonAgentRequest { name: name.to_owned() };
+        let answer = self.call("the end of the cordon", Repeat::Harmless, |channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).uncordon_agent(request).await }
+        });
+        answer.await.result?.agent.ok_or(Error::Incomplete("agent"))
+    }
+
+    /// Sets what an agent weighs beside others, 0 to 1,000; `None`: as it is configured.
+    ///
+    /// # Errors
+    /// `not_found`; `bad_request` for a weight that is too large.
+    pub async fn set_agent_weight(&self, name: &str, weight: Option<u32>) -> Result<Agent, Error> {
+        let message = v1::SetAgentWeightRequest { name: name.to_owned(), weight };
+        let answer = self.call("the weight", Repeat::Harmless, |channel| {
+            let request = self.request(message.clone());
+            async move { fleet(channel).set_agent_weight(request).await }
+        });
+        answer.await.result?.agent.ok_or(Error::Incomplete("agent"))
     }
 
     /// Every pool.

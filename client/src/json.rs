@@ -208,6 +208,11 @@ pub fn agent(agent: &v1::Agent) -> Agent {
         },
         ranges_held: agent.ranges_held,
         write_pressure: agent.write_pressure,
+        cordoned: agent.cordoned,
+        draining: agent.draining,
+        drained: agent.drained,
+        last_resort: agent.last_resort,
+        weight_asked: agent.weight_asked,
     }
 }
 

@@ -116,8 +116,10 @@ mod tests {
     use std::time::Duration;
 
     use tocktower_core::agent::effect::ShareRequest;
+    use tocktower_core::agent::input::Asked;
     use tocktower_core::hash::RangeCount;
     use tocktower_core::ids::{Epoch, LeaseId, PoolName};
+    use tocktower_core::ring::{Capacity, Duty};
     use tocktower_core::time::Wall;
     use tocktower_proto::convert::decode_record;
 
@@ -162,11 +164,20 @@ mod tests {
                 host_id: String::new(),
             };
             let ops = AgentOps::new(self.keys.clone(), identity, Epoch(1));
-            let register = ShareRequest::Register { lease, weight: 100 };
+            let register = ShareRequest::Register {
+                lease,
+                capacity: Capacity { weight: 100, duty: Duty::Full },
+                asked: self.asked(agent).await,
+            };
             let request = ops.request(&register, Wall::from_millis(5));
             let answer = self.port.call(request).await.unwrap();
             assert!(matches!(answer, Answer::Txn { succeeded: true, .. }), "{answer:?}");
             lease
+        }
+
+        async fn asked(&self, agent: &str) -> Asked {
+            let seen = self.record(agent).await.map(|(_, seen)| seen);
+            Asked { revision: seen.unwrap_or_default(), ..Asked::default() }
         }
 
         async fn goes(&self, lease: LeaseId) {

@@ -15,13 +15,15 @@ use tocktower_core::agent::effect::{
     KeyDelete, RangeWrite, RunKeyName, SettleKey, SettlePut, SettledEnd, ShareRequest, WriteKind,
 };
 use tocktower_core::agent::input::{
-    ClaimSeen, CompactSeen, LedgerSeen, Member, RangeNews, ReadBack, ShareAnswer, SharedNews,
-    Trigger, WriteOutcome,
+    Asked, ClaimSeen, CompactSeen, LedgerSeen, Member, RangeNews, ReadBack, ShareAnswer,
+    SharedNews, Trigger, WriteOutcome,
 };
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
-    AgentName, CoordinatorId, Epoch, Fence, PoolName, RangeId, Revision, RunId, Session, TaskName,
+    AgentName, CoordinatorId, Epoch, Fence, LeaseId, PoolName, RangeId, Revision, RunId, Session,
+    TaskName,
 };
+use tocktower_core::ring::Capacity;
 use tocktower_core::time::Wall;
 use tocktower_proto::convert::{
     DecodeError, RunName, decode_record, encode_record, encode_task_row, session_from_record,
@@ -32,6 +34,7 @@ use tocktower_proto::store::{
     SettleOutcomeRecord, SettleRecord,
 };
 
+use crate::duty;
 use crate::keys::{Key, Keys};
 use crate::ledgers;
 use crate::port::{Answer, Compare, Event, KeyValue, Op, OpAnswer, PortError, Request, Txn};
@@ -73,19 +76,12 @@ impl AgentOps {
             ShareRequest::GrantLease { ttl } => Request::GrantLease { ttl: *ttl },
             ShareRequest::KeepAlive { lease } => Request::KeepAlive { lease: *lease },
             ShareRequest::RevokeLease { lease } => Request::RevokeLease { lease: *lease },
-            ShareRequest::Register { lease, weight } => {
-                let key = self.keys.build(&Key::Member(self.identity.agent.clone()));
-                let value = encode_record(&self.session_value(*weight, now));
-                let put = Op::Put { key: key.clone(), value, lease: Some(*lease) };
-                Request::Txn(Txn {
-                    when: vec![Compare::absent(key.clone())],
-                    then: vec![put, self.put_agent(*weight)],
-                    otherwise: vec![Op::Get { key }],
-                })
+            ShareRequest::Register { lease, capacity, asked } => {
+                self.register(*lease, *capacity, asked, now)
             }
-            ShareRequest::Reweigh { session, lease, weight } => {
+            ShareRequest::Reweigh { session, lease, capacity } => {
                 let key = self.keys.build(&Key::Member(self.identity.agent.clone()));
-                let value = encode_record(&self.session_value(*weight, now));
+                let value = encode_record(&self.session_value(*capacity, now));
                 Request::Txn(Txn {
                     when: vec![Compare::Created { key: key.clone(), at: session.revision }],
                     then: vec![Op::Put { key, value, lease: Some(*lease) }],
@@ -136,28 +132,53 @@ impl AgentOps {
         }
     }
 
-    fn session_value(&self, weight: u32, now: Wall) -> SessionRecord {
+    /// Session and record at once, so that neither is there without the other; what an operator
+    /// has asked must be what this session goes by.
+    fn register(&self, lease: LeaseId, capacity: Capacity, asked: &Asked, now: Wall) -> Request {
+        let member = self.keys.build(&Key::Member(self.identity.agent.clone()));
+        let agent = self.keys.build(&Key::Agent(self.identity.agent.clone()));
+        let session = encode_record(&self.session_value(capacity, now));
+        let record = encode_record(&self.agent_value(capacity.weight, asked));
+        Request::Txn(Txn {
+            when: vec![
+                Compare::absent(member.clone()),
+                Compare::Modified { key: agent.clone(), at: asked.revision },
+            ],
+            then: vec![
+                Op::Put { key: member.clone(), value: session, lease: Some(lease) },
+                Op::Put { key: agent.clone(), value: record, lease: None },
+            ],
+            otherwise: vec![Op::Get { key: member }, Op::Get { key: agent }],
+        })
+    }
+
+    fn session_value(&self, capacity: Capacity, now: Wall) -> SessionRecord {
+        let (cordoned, draining) = duty::duty_flags(capacity.duty);
         SessionRecord {
             pool: self.identity.pool.to_string(),
             labels: self.identity.labels.clone().into_iter().collect(),
-            weight,
+            weight: capacity.weight,
             version: self.identity.version.clone(),
             tz_version: self.identity.tz_version.clone(),
             host_id: self.identity.host_id.clone(),
             since_us: now.micros(),
+            cordoned,
+            draining,
         }
     }
 
-    fn put_agent(&self, weight: u32) -> Op {
-        let key = self.keys.build(&Key::Agent(self.identity.agent.clone()));
-        let record = AgentRecord {
+    fn agent_value(&self, weight: u32, asked: &Asked) -> AgentRecord {
+        let (cordoned, draining) = duty::duty_flags(asked.duty);
+        AgentRecord {
             pool: self.identity.pool.to_string(),
             labels: self.identity.labels.clone().into_iter().collect(),
             weight,
             // It is here: what a coordinator has noted of its absence is over.
             absent_since_us: None,
-        };
-        Op::Put { key, value: encode_record(&record), lease: None }
+            cordoned,
+            draining,
+            weight_asked: asked.weight,
+        }
     }
 
     fn claim_key(&self, range: RangeId) -> Vec<u8> {
@@ -280,16 +301,14 @@ impl AgentOps {
             ShareRequest::Register { .. } if succeeded => {
                 ShareAnswer::Registered { session: session_at(revision) }
             }
-            ShareRequest::Register { lease, .. } => {
-                let found = got(answers.first());
-                let session =
-                    session_at(found.map(|item| item.create_revision).unwrap_or_default());
+            ShareRequest::Register { lease, .. } => match got(answers.first()) {
                 // Under my lease it is mine: an earlier request came through, its answer did not.
-                match found.is_some_and(|item| item.lease == Some(*lease)) {
-                    true => ShareAnswer::Registered { session },
-                    false => ShareAnswer::NameTaken { holder: session },
+                Some(item) if item.lease == Some(*lease) => {
+                    ShareAnswer::Registered { session: session_at(item.create_revision) }
                 }
-            }
+                Some(item) => ShareAnswer::NameTaken { holder: session_at(item.create_revision) },
+                None => ShareAnswer::Asked(self.asked(got(answers.get(1)))),
+            },
             ShareRequest::Claim { .. } if succeeded => ShareAnswer::Claimed { revision },
             ShareRequest::Claim { .. } => ShareAnswer::NotClaimed,
             ShareRequest::Write(_) => {
@@ -308,6 +327,14 @@ impl AgentOps {
             ShareRequest::PutCompact { .. } if !succeeded => ShareAnswer::Overtaken,
             _ => ShareAnswer::Done,
         }
+    }
+
+    /// A record that cannot be read asks nothing.
+    fn asked(&self, item: Option<&KeyValue>) -> Asked {
+        let Some(item) = item else { return Asked::default() };
+        let revision = item.mod_revision;
+        let asked = self.quarantine.read(item, duty::asked(item));
+        asked.unwrap_or(Asked { revision, ..Asked::default() })
     }
 
     fn write_outcome(&self, answer: &OpAnswer, revision: Revision) -> WriteOutcome {
@@ -399,8 +426,12 @@ impl AgentOps {
                 let record: SessionRecord = self.quarantine.read(item, record)?;
                 let session = Session { epoch: self.epoch, revision: item.create_revision };
                 let pool = self.quarantine.read(item, PoolName::parse(&record.pool))?;
-                let weight = record.weight;
-                Some(SharedNews::Member(Member { agent, session, pool, weight }))
+                let duty = duty::duty_of(record.cordoned, record.draining);
+                let capacity = Capacity { weight: record.weight, duty };
+                Some(SharedNews::Member(Member { agent, session, pool, capacity }))
+            }
+            Key::Agent(agent) if agent == self.identity.agent => {
+                Some(SharedNews::Asked(self.asked(Some(item))))
             }
             Key::Beat => Some(SharedNews::Beat { revision: item.mod_revision }),
             _ => None,

@@ -3,6 +3,7 @@
 pub mod absence;
 pub mod agents;
 pub mod commit;
+pub mod duty;
 pub mod embedded;
 pub mod etcd;
 pub mod follow;

@@ -1,6 +1,10 @@
-//! Who should hold what: members and their weights go in, a ranking of agents for each range comes
-//! out, first the owner, second the standby. Everyone computes it from the same membership, so
-//! nobody has to be asked.
+//! Who should hold what: members and what each can carry go in, a ranking of agents for each range
+//! comes out, first the owner, second the standby. Everyone computes it from the same membership,
+//! so nobody has to be asked.
+//!
+//! Agents that an operator has cordoned or drains are left out, as those are that can carry
+//! nothing. Where nobody else is left they are the last resort: nothing is moved to them, but what
+//! nobody holds is theirs to claim, since a task with a drained agent is better off than with none.
 //!
 //! Consistent hashing with virtual nodes (Karger et al., 1997) says who is near a range; bounded
 //! loads (Mirrokni, Thorup, Zadimoghaddam, 2016) keep anyone from getting more than a tenth above
@@ -16,22 +20,49 @@ use crate::ids::{AgentName, RangeId};
 const POINTS_PER_AGENT: u32 = 64;
 /// The weight of an ordinary agent.
 pub const WEIGHT_DEFAULT: u32 = 100;
+/// The most that an agent may weigh: above ten ordinary agents the ring's shares get coarse.
+pub const WEIGHT_MAX: u32 = 1_000;
 /// How many agents of a range's ranking anyone needs to know.
 pub const RANKS: usize = 4;
+
+/// What an operator lets an agent do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Duty {
+    #[default]
+    Full,
+    /// It takes no more ranges, and keeps those that it holds.
+    Cordoned,
+    /// It hands its ranges to others, and takes none.
+    Draining,
+}
+
+/// How much an agent can carry, as its session tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Capacity {
+    /// 0: it can carry nothing, whatever an operator wants.
+    pub weight: u32,
+    pub duty: Duty,
+}
 
 /// For each range, the agents that should hold it, in order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ring {
     ranking: Vec<Vec<AgentName>>,
+    /// It is made of agents that are cordoned or drained, as there are no others.
+    last_resort: bool,
 }
 
 impl Ring {
-    /// Agents of weight 0 hold nothing.
-    pub fn new(ranges: RangeCount, weights: &BTreeMap<AgentName, u32>) -> Ring {
-        let present: BTreeMap<&AgentName, u32> =
-            weights.iter().filter(|(_, weight)| **weight > 0).map(|(a, w)| (a, *w)).collect();
+    /// Agents of weight 0 hold nothing; those that are not on full duty do if there are no others.
+    pub fn new(ranges: RangeCount, members: &BTreeMap<AgentName, Capacity>) -> Ring {
+        let able = members.iter().filter(|(_, capacity)| capacity.weight > 0);
+        let last_resort = able.clone().all(|(_, capacity)| capacity.duty != Duty::Full);
+        let present: BTreeMap<&AgentName, u32> = able
+            .filter(|(_, capacity)| last_resort || capacity.duty == Duty::Full)
+            .map(|(agent, capacity)| (agent, capacity.weight))
+            .collect();
         if present.is_empty() {
-            return Ring { ranking: vec![Vec::new(); index(ranges.get())] };
+            return Ring { ranking: vec![Vec::new(); index(ranges.get())], last_resort };
         }
         let points = points(&present);
         let mut room = caps(ranges.get(), &present);
@@ -49,7 +80,7 @@ impl Ring {
                 near.into_iter().cloned().collect()
             })
             .collect();
-        Ring { ranking }
+        Ring { ranking, last_resort }
     }
 
     /// The agents that should hold `range`, best first; at most [`RANKS`].
@@ -59,6 +90,11 @@ impl Ring {
 
     pub fn owner(&self, range: RangeId) -> Option<&AgentName> {
         self.ranking(range).first()
+    }
+
+    /// The agent that this range may be moved to, if it is another's; `None`: no agent takes any.
+    pub fn taker(&self, range: RangeId) -> Option<&AgentName> {
+        self.owner(range).filter(|_| !self.last_resort)
     }
 
     pub fn rank(&self, range: RangeId, agent: &AgentName) -> Option<usize> {
@@ -74,7 +110,7 @@ fn index(count: u32) -> usize {
 fn points<'a>(present: &BTreeMap<&'a AgentName, u32>) -> Vec<(u64, &'a AgentName)> {
     let mut points = Vec::new();
     for (agent, weight) in present {
-        let count = (POINTS_PER_AGENT * weight.min(&1_000)).div_ceil(WEIGHT_DEFAULT);
+        let count = (POINTS_PER_AGENT * weight.min(&WEIGHT_MAX)).div_ceil(WEIGHT_DEFAULT);
         for point in 0..count {
             let hash = hash_parts(&[b"agent", agent.as_str().as_bytes(), &point.to_be_bytes()]);
             points.push((hash, *agent));
@@ -115,14 +151,18 @@ fn nearest<'a>(
 mod tests {
     use super::*;
 
-    fn weights(agents: &[(&str, u32)]) -> BTreeMap<AgentName, u32> {
-        agents.iter().map(|(name, w)| (AgentName::parse(name).unwrap(), *w)).collect()
+    const FULL: Capacity = Capacity { weight: WEIGHT_DEFAULT, duty: Duty::Full };
+
+    fn name(text: &str) -> AgentName {
+        AgentName::parse(text).unwrap()
     }
 
-    fn even(count: usize) -> BTreeMap<AgentName, u32> {
-        (0..count)
-            .map(|n| (AgentName::parse(&format!("agent-{n}")).unwrap(), WEIGHT_DEFAULT))
-            .collect()
+    fn even(count: usize) -> BTreeMap<AgentName, Capacity> {
+        (0..count).map(|n| (name(&format!("agent-{n}")), FULL)).collect()
+    }
+
+    fn duties(duties: &[(&str, Duty)]) -> BTreeMap<AgentName, Capacity> {
+        duties.iter().map(|(agent, duty)| (name(agent), Capacity { duty: *duty, ..FULL })).collect()
     }
 
     fn owned(ring: &Ring, agent: &AgentName) -> usize {
@@ -158,11 +198,40 @@ mod tests {
 
     #[test]
     fn weights_are_shares_and_weight_zero_holds_nothing() {
-        let members = weights(&[("big", 200), ("small", 100), ("leaving", 0)]);
-        let ring = Ring::new(RangeCount::DEFAULT, &members);
-        let small = owned(&ring, &AgentName::parse("small").unwrap());
+        let members = [("big", 200), ("small", 100), ("leaving", 0)];
+        let members = members.map(|(agent, weight)| (name(agent), Capacity { weight, ..FULL }));
+        let ring = Ring::new(RangeCount::DEFAULT, &members.into());
+        let small = owned(&ring, &name("small"));
         assert!((60..=95).contains(&small), "{small}");
-        assert_eq!(owned(&ring, &AgentName::parse("leaving").unwrap()), 0);
+        assert_eq!(owned(&ring, &name("leaving")), 0);
+    }
+
+    #[test]
+    fn who_is_cordoned_or_drained_owns_nothing_while_there_is_anybody_else() {
+        use Duty::{Cordoned, Draining, Full};
+        for duty in [Cordoned, Draining] {
+            let ring =
+                Ring::new(RangeCount::DEFAULT, &duties(&[("a", duty), ("b", Full), ("c", Full)]));
+            let without = Ring::new(RangeCount::DEFAULT, &duties(&[("b", Full), ("c", Full)]));
+            assert_eq!(ring, without, "{duty:?}");
+        }
+        let ring = Ring::new(RangeCount::DEFAULT, &duties(&[("a", Draining), ("b", Full)]));
+        assert_eq!(owned(&ring, &name("b")), 256);
+        assert_eq!(ring.taker(RangeId(3)), Some(&name("b")));
+    }
+
+    #[test]
+    fn where_all_are_cordoned_or_drained_they_claim_what_is_vacant_and_nothing_is_moved() {
+        use Duty::{Cordoned, Draining};
+        let members = duties(&[("a", Draining), ("b", Cordoned)]);
+        let ring = Ring::new(RangeCount::DEFAULT, &members);
+        let (a, b) = (owned(&ring, &name("a")), owned(&ring, &name("b")));
+        assert!(a > 90 && b > 90 && a + b == 256, "{a} and {b}");
+        assert!(RangeCount::DEFAULT.all().all(|range| ring.taker(range).is_none()));
+        // One that can carry nothing is no resort at all.
+        let mut members = members;
+        members.insert(name("b"), Capacity { weight: 0, duty: Cordoned });
+        assert_eq!(owned(&Ring::new(RangeCount::DEFAULT, &members), &name("a")), 256);
     }
 
     #[test]

@@ -16,6 +16,7 @@
 
 mod big;
 mod dev;
+mod drain;
 mod fleet;
 mod leader;
 mod outage;

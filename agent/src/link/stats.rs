@@ -101,6 +101,7 @@ impl LinkStats {
             history_ranges: self.history_ranges.clone(),
             write_pressure: self.core.held > 0 && self.core.proof_lag > PROOF_LAG_CALM,
             open_runs: wide(self.core.open),
+            drained: self.core.drained,
         }
     }
 }

@@ -110,7 +110,7 @@ pub enum Command {
     /// Take over what other schedulers have
     #[command(subcommand)]
     Import(import::ImportCommand),
-    /// Look at the agents, forget those that are gone
+    /// Look at the agents, drain them, forget those that are gone
     #[command(subcommand)]
     Agent(fleet::AgentCommand),
     /// Look at the pools that agents form

@@ -1,12 +1,13 @@
 //! `tock agent …`, `tock pool …` and `tock range …`.
 //!
-//! All but one show what one coordinator knows at the moment. Tables have what one looks for first;
-//! the JSON forms have everything, and so has the view of a single agent, which is printed as YAML
-//! for people, too: a table of one row with twenty columns helps nobody.
+//! Those that look show what one coordinator knows at the moment. Tables have what one looks for
+//! first; the JSON forms have everything, and so has the view of a single agent, which is printed
+//! as YAML for people, too: a table of one row with twenty columns helps nobody.
 
 use serde_json::json;
-use tocktower_client::{Read, json};
+use tocktower_client::{Agent, Read, json};
 
+use super::drain::drain;
 use super::warn_if_stale;
 use crate::args::fleet::{AgentCommand, PoolCommand, RangeCommand};
 use crate::context::Context;
@@ -35,6 +36,21 @@ pub async fn agent(command: AgentCommand, context: &mut Context<'_>) -> anyhow::
                 printer.line(text.trim_end())
             })?;
         }
+        AgentCommand::Drain(args) => return drain(args, context).await,
+        AgentCommand::Cordon { agent } => {
+            let agent = client.cordon_agent(&agent).await?;
+            asked(&agent, "takes no more ranges", context)?;
+        }
+        AgentCommand::Uncordon { agent } => {
+            let agent = client.uncordon_agent(&agent).await?;
+            asked(&agent, "takes ranges again", context)?;
+        }
+        AgentCommand::Weight(args) => {
+            let agent = client.set_agent_weight(&args.agent, args.weight).await?;
+            let weight = agent.weight_asked.map(|weight| format!("is to weigh {weight}"));
+            let weight = weight.unwrap_or_else(|| "is to weigh as it is configured".to_owned());
+            asked(&agent, &weight, context)?;
+        }
         AgentCommand::Forget { agent } => {
             client.forget_agent(&agent).await?;
             let shown = json!({ "agent": agent, "forgotten": true });
@@ -44,6 +60,12 @@ pub async fn agent(command: AgentCommand, context: &mut Context<'_>) -> anyhow::
         }
     }
     Ok(Outcome::Done)
+}
+
+/// The agent for scripts; for people a line that says what becomes of it.
+fn asked(agent: &Agent, what: &str, context: &mut Context<'_>) -> anyhow::Result<()> {
+    let line = format!("agent {} {what}", agent.name);
+    context.printer.answer(&json::agent(agent), |printer| printer.line(&line))
 }
 
 pub async fn pool(command: PoolCommand, context: &mut Context<'_>) -> anyhow::Result<Outcome> {

@@ -7,6 +7,7 @@
 
 pub mod apply;
 mod create;
+mod drain;
 mod edit;
 mod files;
 mod fleet;

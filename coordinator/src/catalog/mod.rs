@@ -158,6 +158,18 @@ impl Catalog {
         self.gone(&Key::Agent(agent.clone()), at);
     }
 
+    /// Puts an agent's record in that a service has just written.
+    pub fn wrote_agent(&self, agent: &AgentName, value: Vec<u8>, at: Revision) {
+        let keys = &self.inner.keys;
+        let key = keys.build(&Key::Agent(agent.clone()));
+        let (create_revision, mod_revision) = (at, at);
+        let item = KeyValue { key, value, create_revision, mod_revision, lease: None };
+        let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
+        if self.standing().delivered < at {
+            state.put(keys, clock::mono(), &item, &mut Vec::new());
+        }
+    }
+
     fn gone(&self, key: &Key, at: Revision) {
         let keys = &self.inner.keys;
         let key = keys.build(key);

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
+use tocktower_cluster::duty::Ask;
 use tocktower_core::ids::{AgentName, Fence, PoolName, Session};
+use tocktower_core::ring::{Duty, WEIGHT_MAX};
 use tocktower_proto::v1;
 use tocktower_proto::v1::fleet_service_server::FleetService;
 use tonic::{Request, Response, Status};
@@ -24,6 +26,11 @@ pub struct FleetApi {
 impl FleetApi {
     pub fn new(app: App) -> FleetApi {
         FleetApi { app }
+    }
+
+    async fn ask(&self, name: &str, ask: Ask) -> Result<v1::Agent, Status> {
+        let view = self.app.fleet.ask(&agent_name(name)?, ask).await.map_err(refused)?;
+        Ok(agent(view))
     }
 }
 
@@ -57,6 +64,42 @@ impl FleetService for FleetApi {
         let name = agent_name(&request.into_inner().name)?;
         self.app.fleet.forget(&name).await.map_err(refused)?;
         Ok(Response::new(v1::ForgetAgentResponse {}))
+    }
+
+    async fn cordon_agent(
+        &self,
+        request: Request<v1::CordonAgentRequest>,
+    ) -> Answer<v1::CordonAgentResponse> {
+        let agent = self.ask(&request.into_inner().name, Ask::Cordon).await?;
+        Ok(Response::new(v1::CordonAgentResponse { agent: Some(agent) }))
+    }
+
+    async fn drain_agent(
+        &self,
+        request: Request<v1::DrainAgentRequest>,
+    ) -> Answer<v1::DrainAgentResponse> {
+        let agent = self.ask(&request.into_inner().name, Ask::Drain).await?;
+        Ok(Response::new(v1::DrainAgentResponse { agent: Some(agent) }))
+    }
+
+    async fn uncordon_agent(
+        &self,
+        request: Request<v1::UncordonAgentRequest>,
+    ) -> Answer<v1::UncordonAgentResponse> {
+        let agent = self.ask(&request.into_inner().name, Ask::Uncordon).await?;
+        Ok(Response::new(v1::UncordonAgentResponse { agent: Some(agent) }))
+    }
+
+    async fn set_agent_weight(
+        &self,
+        request: Request<v1::SetAgentWeightRequest>,
+    ) -> Answer<v1::SetAgentWeightResponse> {
+        let v1::SetAgentWeightRequest { name, weight } = request.into_inner();
+        if let Some(weight) = weight.filter(|weight| *weight > WEIGHT_MAX) {
+            return Err(bad("weight", format!("{weight}: 0 to {WEIGHT_MAX} is allowed")));
+        }
+        let agent = self.ask(&name, Ask::Weight(weight)).await?;
+        Ok(Response::new(v1::SetAgentWeightResponse { agent: Some(agent) }))
     }
 
     async fn list_pools(&self, _: Request<v1::ListPoolsRequest>) -> Answer<v1::ListPoolsResponse> {
@@ -114,6 +157,11 @@ fn agent(view: AgentView) -> v1::Agent {
         ranges_held: view.ranges_held,
         write_pressure: stats.is_some_and(|stats| stats.write_pressure),
         absent_since: view.absent_since.map(values::timestamp),
+        cordoned: view.duty != Duty::Full,
+        draining: view.duty == Duty::Draining,
+        drained: view.drained,
+        last_resort: view.last_resort,
+        weight_asked: view.weight_asked,
     }
 }
 

@@ -8,7 +8,10 @@
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
+use serde_json::Value;
+use tocktower_cluster::duty::Ask;
 use tocktower_core::ids::{AgentName, PoolName};
+use tocktower_core::ring::WEIGHT_MAX;
 use tocktower_proto::json::{self, AgentList, PoolList, RangeList};
 
 use super::App;
@@ -63,6 +66,83 @@ pub async fn forget(State(app): State<App>, call: Call) -> Answer {
     call.nothing().await?;
     app.fleet.forget(&name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Lets an agent take no more ranges; it keeps those that it has, as long as its session lasts.
+#[utoipa::path(
+    post, path = "/v1/agents/{agent}/cordon", tag = "fleet",
+    params(("agent" = String, Path,)),
+    responses((status = 200, body = json::Agent), (status = 404, body = json::Problem))
+)]
+pub async fn cordon(State(app): State<App>, call: Call) -> Answer {
+    ask(&app, call, Ask::Cordon).await
+}
+
+/// Has an agent hand its ranges over, a few at a time, and take none. It may be stopped once it is
+/// `drained`, and stays empty until it is uncordoned, also when it is started again. Where no other
+/// agent of its pool takes ranges it keeps them, as a `last_resort`.
+#[utoipa::path(
+    post, path = "/v1/agents/{agent}/drain", tag = "fleet",
+    params(("agent" = String, Path,)),
+    responses((status = 200, body = json::Agent), (status = 404, body = json::Problem))
+)]
+pub async fn drain(State(app): State<App>, call: Call) -> Answer {
+    ask(&app, call, Ask::Drain).await
+}
+
+/// Ends a cordon and a drain: ranges come back.
+#[utoipa::path(
+    post, path = "/v1/agents/{agent}/uncordon", tag = "fleet",
+    params(("agent" = String, Path,)),
+    responses((status = 200, body = json::Agent), (status = 404, body = json::Problem))
+)]
+pub async fn uncordon(State(app): State<App>, call: Call) -> Answer {
+    ask(&app, call, Ask::Uncordon).await
+}
+
+/// Changes what an agent weighs beside others, whatever it is configured with.
+#[utoipa::path(
+    patch, path = "/v1/agents/{agent}", tag = "fleet",
+    params(("agent" = String, Path,)),
+    request_body(content = json::AgentPatch, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, body = json::Agent),
+        (status = 400, body = json::Problem), (status = 404, body = json::Problem),
+    )
+)]
+pub async fn patch(State(app): State<App>, call: Call) -> Answer {
+    call.query(&[])?;
+    let name = agent_name(&call)?;
+    let weight = weight_asked(&call.json().await?)?;
+    let view = app.fleet.ask(&name, Ask::Weight(weight)).await?;
+    Ok(answer(StatusCode::OK, &shapes::agent(view)))
+}
+
+async fn ask(app: &App, call: Call, ask: Ask) -> Answer {
+    call.query(&[])?;
+    let name = agent_name(&call)?;
+    call.nothing().await?;
+    Ok(answer(StatusCode::OK, &shapes::agent(app.fleet.ask(&name, ask).await?)))
+}
+
+/// The weight is all that can be changed, so it must be there.
+fn weight_asked(patch: &Value) -> Result<Option<u32>, Failure> {
+    let Value::Object(fields) = patch else {
+        return Err(Failure::bad("", "send a JSON object, such as {\"weight\": 50}"));
+    };
+    if let Some(other) = fields.keys().find(|name| *name != "weight") {
+        return Err(Failure::bad(other, "cannot be changed: of an agent only `weight` can"));
+    }
+    match fields.get("weight") {
+        Some(Value::Null) => Ok(None),
+        Some(given) => {
+            let weight = given.as_u64().and_then(|weight| u32::try_from(weight).ok());
+            let weight = weight.filter(|weight| *weight <= WEIGHT_MAX);
+            let message = || format!("must be a whole number from 0 to {WEIGHT_MAX}, or null");
+            weight.map(Some).ok_or_else(|| Failure::bad("weight", message()))
+        }
+        None => Err(Failure::bad("weight", "is missing: nothing else can be changed")),
+    }
 }
 
 /// Pools, by name.

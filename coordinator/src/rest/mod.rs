@@ -64,6 +64,7 @@ const COMPRESSED_BYTES_MIN: u64 = 1_300;
 pub fn router(app: App, grpc: Router) -> Router {
     let task = "/v1/namespaces/{namespace}/tasks/{name}";
     let run = "/v1/namespaces/{namespace}/tasks/{name}/runs/{run}";
+    let agent = "/v1/agents/{agent}";
     let of = |base: &str, rest: &str| format!("{base}{rest}");
     let rest = Router::new()
         .route("/", get(health::index))
@@ -85,7 +86,10 @@ pub fn router(app: App, grpc: Router) -> Router {
         .route(&of(run, "/output"), get(runs::output))
         .route(&of(run, "/cancel"), post(runs::cancel))
         .route("/v1/agents", get(fleet::agents))
-        .route("/v1/agents/{agent}", get(fleet::agent).delete(fleet::forget))
+        .route(agent, get(fleet::agent).patch(fleet::patch).delete(fleet::forget))
+        .route(&of(agent, "/cordon"), post(fleet::cordon))
+        .route(&of(agent, "/drain"), post(fleet::drain))
+        .route(&of(agent, "/uncordon"), post(fleet::uncordon))
         .route("/v1/pools", get(fleet::pools))
         .route("/v1/ranges", get(fleet::ranges))
         .route("/v1/watch", get(ws::watch))

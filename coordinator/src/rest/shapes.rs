@@ -6,6 +6,7 @@
 //! are a promise, those of the services are not.
 
 use serde::Serialize;
+use tocktower_core::ring::Duty;
 use tocktower_core::run::RunRecord;
 use tocktower_proto::convert::{run_json, task_json};
 use tocktower_proto::json::{self, BatchItem, BatchStatus};
@@ -179,6 +180,11 @@ pub fn agent(view: AgentView) -> json::Agent {
         lateness: view.link.as_ref().map(|link| lateness(link)).unwrap_or_default(),
         ranges_held: view.ranges_held,
         write_pressure: open.is_some_and(|stats| stats.write_pressure),
+        cordoned: view.duty != Duty::Full,
+        draining: view.duty == Duty::Draining,
+        drained: view.drained,
+        last_resort: view.last_resort,
+        weight_asked: view.weight_asked,
     }
 }
 

@@ -347,7 +347,7 @@ pub enum FleetError {
     Alive(AgentName),
     #[error("agent {0} is connected to this coordinator: it can be forgotten once it has stopped")]
     Linked(AgentName),
-    #[error("the agent comes and goes faster than it can be forgotten; try again")]
+    #[error("the agent's record changes faster than it can be written to; try again")]
     Contended,
     #[error("this coordinator has not read the shared state yet")]
     NotReady,

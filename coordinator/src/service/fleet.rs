@@ -2,17 +2,19 @@
 //!
 //! What outlives a session, the session, and what the link tells are three sources for one agent;
 //! each fills what it knows. An agent that is down is still shown, with what was kept of it, until
-//! it is forgotten: by hand, which is the one write here, or by time (`absence`). Reads ask nobody:
-//! this is the catalog beside the links, so it answers when nobody else does.
+//! it is forgotten: by hand, which is the one write here, or by time (`absence`); what operators
+//! ask of those that are there is written in `duty`. Reads ask nobody: this is the catalog beside
+//! the links, so it answers when nobody else does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tocktower_cluster::absence::{self, Forgot};
-use tocktower_cluster::port::{Port, PortError, Request};
+use tocktower_cluster::duty::duty_of;
+use tocktower_cluster::port::{Answer, Port, PortError, Request, Txn};
 use tocktower_core::ids::{AgentName, Fence, PoolName, RangeId, Session};
-use tocktower_core::ring::Ring;
+use tocktower_core::ring::{Capacity, Duty, Ring};
 use tocktower_core::time::{Instant, Wall};
 
 use super::error::FleetError;
@@ -22,13 +24,13 @@ use crate::links::{LinkInfo, Links};
 
 /// A write that takes longer is given up.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
-/// How often an agent's record may change under who forgets it.
-const ROUNDS_MAX: usize = 4;
+/// How often an agent's record may change under who writes to it.
+pub(super) const ROUNDS_MAX: usize = 4;
 
 /// The fleet service. Cheap to clone.
 #[derive(Clone)]
 pub struct Fleet {
-    catalog: Catalog,
+    pub(super) catalog: Catalog,
     links: Links,
     port: Arc<dyn Port>,
 }
@@ -51,6 +53,14 @@ pub struct AgentView {
     pub link: Option<Arc<LinkInfo>>,
     /// By its claims.
     pub ranges_held: u32,
+    /// What operators ask of it.
+    pub duty: Duty,
+    /// In place of the weight that it is configured with.
+    pub weight_asked: Option<u32>,
+    /// Its drain is over: it may be stopped.
+    pub drained: bool,
+    /// It is to be drained and keeps its ranges, since no other agent takes any.
+    pub last_resort: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,9 +134,7 @@ impl Fleet {
         let mut seen = known.unwrap_or_default();
         for _ in 0..ROUNDS_MAX {
             let txn = absence::forget(self.catalog.keys(), name, seen);
-            let answer = tokio::time::timeout(WRITE_WITHIN, self.port.call(Request::Txn(txn)));
-            let late = |_| Err(PortError::Unknown(format!("no answer within {WRITE_WITHIN:?}")));
-            match absence::read_forget(&answer.await.unwrap_or_else(late)?)? {
+            match absence::read_forget(&self.write(txn).await?)? {
                 Forgot::Done { revision } => {
                     self.catalog.forgot(name, revision);
                     tracing::info!(agent = %name, "the agent is forgotten, as was asked for");
@@ -138,6 +146,12 @@ impl Fleet {
             }
         }
         Err(FleetError::Contended)
+    }
+
+    pub(super) async fn write(&self, txn: Txn) -> Result<Answer, PortError> {
+        let answer = tokio::time::timeout(WRITE_WITHIN, self.port.call(Request::Txn(txn)));
+        let late = |_| Err(PortError::Unknown(format!("no answer within {WRITE_WITHIN:?}")));
+        answer.await.unwrap_or_else(late)
     }
 
     pub fn pools(&self) -> Result<Read<Vec<PoolView>>, FleetError> {
@@ -181,10 +195,10 @@ impl Fleet {
 
     fn ranges_of(&self, state: &State, pool: &PoolName) -> Vec<RangeView> {
         let keys = self.catalog.keys();
-        let weights: BTreeMap<AgentName, u32> = members_of(state, pool)
-            .map(|(agent, member)| (agent.clone(), member.record.weight))
+        let members: BTreeMap<AgentName, Capacity> = members_of(state, pool)
+            .map(|(agent, member)| (agent.clone(), capacity(member)))
             .collect();
-        let ring = Ring::new(keys.ranges(), &weights);
+        let ring = Ring::new(keys.ranges(), &members);
         let width = keys.ranges().hex_width();
         let view = |range: RangeId| {
             let key = (pool.clone(), range);
@@ -211,7 +225,7 @@ impl Fleet {
         self.links.all().into_iter().map(|info| (info.agent.clone(), Arc::new(info))).collect()
     }
 
-    fn ready(&self) -> Result<(), FleetError> {
+    pub(super) fn ready(&self) -> Result<(), FleetError> {
         match self.catalog.standing().listed {
             true => Ok(()),
             false => Err(FleetError::NotReady),
@@ -224,6 +238,18 @@ fn members_of<'a>(
     pool: &'a PoolName,
 ) -> impl Iterator<Item = (&'a AgentName, &'a Member)> {
     state.members.iter().filter(|(_, member)| member.record.pool == pool.as_str())
+}
+
+fn capacity(member: &Member) -> Capacity {
+    let record = &member.record;
+    Capacity { weight: record.weight, duty: duty_of(record.cordoned, record.draining) }
+}
+
+/// Whether there is an agent in the pool that ranges are moved to.
+fn some_take(state: &State, pool: &str) -> bool {
+    let takes = |capacity: Capacity| capacity.weight > 0 && capacity.duty == Duty::Full;
+    let mut members = state.members.values().filter(|member| member.record.pool == pool);
+    members.any(|member| takes(capacity(member)))
 }
 
 /// Pools that have agents, tasks or claims.
@@ -263,6 +289,12 @@ fn view(
         record.map(|record| record.labels.clone()).or(kept.map(|kept| kept.labels.clone()));
     let build = link.as_ref().map(|link| link.build.clone());
     let tz_version = link.as_ref().map(|link| link.tz_version.clone());
+    let ranges_held = held.get(name).copied().unwrap_or(0);
+    // By the agent's own word that it knows of the drain, not by what was asked of it.
+    let drains = record.filter(|record| record.draining);
+    let stats = link.as_ref().and_then(|link| link.stats.as_ref());
+    let drained = drains.is_some() && ranges_held == 0 && stats.is_some_and(|s| s.drained);
+    let last_resort = drains.is_some_and(|r| ranges_held > 0 && !some_take(state, &r.pool));
     AgentView {
         name: name.clone(),
         pool: pool.unwrap_or_else(linked_pool),
@@ -274,7 +306,11 @@ fn view(
         since: record.map(|record| Wall::from_micros(record.since_us)),
         absent_since: absent_since.map(Wall::from_micros),
         link,
-        ranges_held: held.get(name).copied().unwrap_or(0),
+        ranges_held,
+        duty: kept.map(|kept| duty_of(kept.cordoned, kept.draining)).unwrap_or_default(),
+        weight_asked: kept.and_then(|kept| kept.weight_asked),
+        drained,
+        last_resort,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod asking;
 pub mod cursor;
+mod duty;
 mod edits;
 pub mod error;
 mod fleet;

@@ -6,6 +6,7 @@
 
 mod absence;
 mod agent;
+mod duty;
 mod harness;
 
 #[expect(dead_code, reason = "shared with the suite of the port, which also pauses members")]

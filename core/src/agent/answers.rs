@@ -27,7 +27,7 @@ impl Agent {
             Call::Grant { sent, .. } => self.granted(sent, answer),
             Call::KeepAlive { sent, .. } => self.kept_alive(sent, answer),
             Call::Register { .. } => self.registered(answer),
-            Call::Reweigh { weight, .. } => self.reweighed(weight, &answer),
+            Call::Reweigh { capacity, .. } => self.reweighed(capacity, &answer),
             Call::CommonBeat | Call::Drop => {}
             Call::Settle => self.settles_put(&answer),
             Call::Revoke => self.gone(),

@@ -18,6 +18,7 @@ use crate::agent::ready::Ready;
 use crate::agent::session::SessionWatch;
 use crate::due::wheel::{NearEntry, Wheel};
 use crate::ids::{CoordinatorId, LedgerNumber, RangeId, Revision, RunId, Session, TaskNumber};
+use crate::ring::Capacity;
 use crate::run::RunRecord;
 use crate::time::{Instant, Mono, Now, Wall};
 
@@ -42,7 +43,7 @@ pub(crate) enum Call {
     },
     Reweigh {
         coming: u32,
-        weight: u32,
+        capacity: Capacity,
     },
     Revoke,
     /// A lease that is given up; nobody waits for the answer.
@@ -226,7 +227,13 @@ impl Desk {
     /// The weight that this agent should have now; at 0 its ranges go to others.
     pub fn weight(&self) -> u32 {
         let able = self.leaving.is_none() && self.disk_free && self.clock.off_since().is_none();
-        if able { self.config.weight } else { 0 }
+        let weight = self.fleet.asked.weight.unwrap_or(self.config.weight);
+        if able { weight } else { 0 }
+    }
+
+    /// What the session key is to tell of this agent.
+    pub fn capacity(&self) -> Capacity {
+        Capacity { weight: self.weight(), duty: self.fleet.asked.duty }
     }
 
     /// Asks to be woken at `at`, if nothing comes before.

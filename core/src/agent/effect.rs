@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agent::input::Asked;
 use crate::ids::{
     Attempt, CoordinatorId, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, Session,
     TaskName, TaskNumber,
 };
 use crate::ledger::Ledger;
+use crate::ring::{Capacity, Duty};
 use crate::run::{Captured, RunRecord};
 use crate::task::Action;
 use crate::time::{Instant, Mono, Wall};
@@ -95,16 +97,18 @@ pub enum ShareRequest {
     RevokeLease {
         lease: LeaseId,
     },
-    /// Puts the session key if there is none.
+    /// Puts the session key if there is none, and the record that outlives it if that is still as
+    /// it was `asked`.
     Register {
         lease: LeaseId,
-        weight: u32,
+        capacity: Capacity,
+        asked: Asked,
     },
-    /// Puts the session key again, weight changed.
+    /// Puts the session key again, capacity changed.
     Reweigh {
         session: Session,
         lease: LeaseId,
-        weight: u32,
+        capacity: Capacity,
     },
     /// Puts the claim if there is none and the session is still mine.
     Claim {
@@ -355,6 +359,10 @@ pub enum Notice {
     ClockVerified,
     DiskLow,
     DiskFree,
+    /// An operator wants something else of this agent.
+    Duty {
+        duty: Duty,
+    },
     /// What could not be handed over in order is given up with the session.
     GaveUp,
     Stranger {

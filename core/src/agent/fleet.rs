@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::agent::desk::Call;
 use crate::agent::effect::{Effect, Interest, ShareRequest, StoreOp};
-use crate::agent::input::{Member, SharedNews};
+use crate::agent::input::{Asked, Member, SharedNews};
 use crate::ids::{AgentName, Revision, Session};
-use crate::ring::Ring;
+use crate::ring::{Capacity, Ring};
 use crate::time::Mono;
 
 /// The common beat is written by an agent when it is this old; coordinators are quicker.
@@ -25,6 +25,8 @@ pub(crate) struct Fleet {
     changed: bool,
     pub changed_at: Mono,
     beat: (Revision, Mono),
+    /// Of this agent.
+    pub asked: Asked,
 }
 
 impl Fleet {
@@ -37,6 +39,7 @@ impl Fleet {
             changed: false,
             changed_at: Mono::default(),
             beat: (Revision(0), Mono::default()),
+            asked: Asked::default(),
         }
     }
 
@@ -46,6 +49,11 @@ impl Fleet {
 
     pub fn alive(&self, session: Session) -> bool {
         self.members.values().any(|member| member.session == session)
+    }
+
+    /// What the watch has told of an agent, and so what the ring goes by.
+    pub fn capacity(&self, agent: &AgentName) -> Capacity {
+        self.members.get(agent).map(|member| member.capacity).unwrap_or_default()
     }
 
     /// Whether the members are known at all.
@@ -76,6 +84,9 @@ impl Agent {
                 fleet.changed |= before.as_ref() != Some(&member);
             }
             SharedNews::MemberGone { agent } => self.member_gone(&agent, me),
+            // A registration may have found a newer one than the watch has come to.
+            SharedNews::Asked(asked) if asked.revision < fleet.asked.revision => {}
+            SharedNews::Asked(asked) => self.asked(asked),
             SharedNews::Beat { revision } => fleet.beat = (revision, now),
         }
     }
@@ -97,13 +108,13 @@ impl Agent {
         }
         if std::mem::take(&mut fleet.changed) {
             let pool = &self.desk.config.pool;
-            let weights = fleet
+            let members = fleet
                 .members
                 .values()
                 .filter(|member| member.pool == *pool)
-                .map(|member| (member.agent.clone(), member.weight))
+                .map(|member| (member.agent.clone(), member.capacity))
                 .collect();
-            fleet.ring = Ring::new(self.desk.config.ranges, &weights);
+            fleet.ring = Ring::new(self.desk.config.ranges, &members);
             fleet.changed_at = now;
         }
         let me = self.desk.session.session();

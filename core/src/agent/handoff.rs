@@ -10,8 +10,9 @@ use crate::agent::effect::{Effect, Notice, SettleKey, StoreOp};
 use crate::agent::ledgering::AHEAD_WAIT;
 use crate::agent::range::{HandedOn, Hold, LeftRun, Phase, Range};
 use crate::agent::runs::{end_of, settled_end};
-use crate::ids::{Revision, RunId};
+use crate::ids::{RangeId, Revision, RunId};
 use crate::ledger::{Entry, EntryState, Ledger};
+use crate::ring::{Capacity, Duty};
 
 /// Ranges that are handed off at the same time.
 const AT_ONCE: usize = 16;
@@ -19,6 +20,9 @@ const AT_ONCE: usize = 16;
 const QUIET: Duration = Duration::from_secs(1);
 /// ...unless it was to move this long ago.
 const OVERDUE: Duration = Duration::from_secs(5);
+/// A drain waits for no quiet, but so long with each range: its next owner lists it meanwhile, and
+/// nothing that comes due waits for that.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 impl Agent {
     /// Ranges that the ring gives to another go there, a few at a time.
@@ -29,6 +33,8 @@ impl Agent {
             return;
         }
         let quiet = leaving || now.since(self.desk.fleet.changed_at) >= QUIET;
+        let me = self.desk.fleet.capacity(&self.desk.config.agent);
+        let patience = if me.duty == Duty::Draining { HEAD_START } else { OVERDUE };
         let under_way =
             self.ranges.values().filter(|r| matches!(r.hold, Hold::Leaving { .. })).count();
         let mut places = AT_ONCE.saturating_sub(under_way);
@@ -37,11 +43,9 @@ impl Agent {
                 break;
             }
             let Hold::Held { fence } = range.hold else { continue };
-            let owner = self.desk.fleet.ring.owner(range.id);
-            let mine = owner == Some(&self.desk.config.agent);
-            let elsewhere = owner.is_some() && !mine;
+            let elsewhere = goes_elsewhere(&self.desk, me, range.id);
             range.elsewhere_since = elsewhere.then(|| range.elsewhere_since.unwrap_or(now));
-            let overdue = range.elsewhere_since.is_some_and(|at| now.since(at) >= OVERDUE);
+            let overdue = range.elsewhere_since.is_some_and(|at| now.since(at) >= patience);
             if !quiet && !overdue {
                 continue;
             }
@@ -65,6 +69,21 @@ impl Agent {
         self.desk.leaving = Some(self.desk.now.mono.plus(deadline));
     }
 
+    /// Whether this agent is to be drained, and may be stopped: the ring has left it out, it holds
+    /// nothing, and all that it ran is settled.
+    pub(super) fn drained(&self) -> bool {
+        let told = self.desk.fleet.capacity(&self.desk.config.agent);
+        told.duty == Duty::Draining && self.desk.running == 0 && self.has_nothing()
+    }
+
+    /// It holds no range, and those that it held know the end of all that it ran.
+    fn has_nothing(&self) -> bool {
+        let mut ranges = self.ranges.values();
+        ranges.all(|range| {
+            range.hold == Hold::No && range.left_tickets().next().is_none() && !range.owes_settles()
+        })
+    }
+
     /// When the last range is gone and all that was left is settled, the session ends.
     pub(super) fn leave_when_done(&mut self) {
         let Some(deadline) = self.desk.leaving else { return };
@@ -81,20 +100,32 @@ impl Agent {
             return;
         }
         let late = self.desk.now.mono > deadline;
-        let held = self.ranges.values().any(|range| range.hold != Hold::No);
-        let running: Vec<_> = self.ranges.values().flat_map(Range::left_tickets).collect();
-        let owed = self.ranges.values().any(Range::owes_settles);
         if late {
             self.desk.wake_by(deadline.plus(Duration::from_secs(2)));
-            for ticket in running.iter().copied() {
+            let running: Vec<_> = self.ranges.values().flat_map(Range::left_tickets).collect();
+            for ticket in running {
                 self.desk.effect(Effect::Cancel { ticket });
             }
         }
         let over = self.desk.now.mono > deadline.plus(Duration::from_secs(2));
-        if !held && running.is_empty() && !owed || over {
+        if self.has_nothing() || over {
             self.revoke();
         }
     }
+}
+
+/// Whether a range that is held here is to go to another agent. One that cannot carry it goes to
+/// whoever can, also to a last resort; one that is cordoned keeps what it has; and where nobody
+/// takes any, a drain waits until somebody does, as a range is better off with a drained agent than
+/// with none.
+fn goes_elsewhere(desk: &Desk, me: Capacity, range: RangeId) -> bool {
+    let ring = &desk.fleet.ring;
+    let to = match me.duty {
+        _ if me.weight == 0 => ring.owner(range),
+        Duty::Cordoned => None,
+        Duty::Full | Duty::Draining => ring.taker(range),
+    };
+    to.is_some_and(|agent| *agent != desk.config.agent)
 }
 
 impl Range {

@@ -12,6 +12,7 @@ use crate::ids::{
     TaskName, TaskNumber,
 };
 use crate::ledger::Ledger;
+use crate::ring::{Capacity, Duty};
 use crate::run::Finished;
 use crate::task::Task;
 use crate::time::{Instant, Now};
@@ -81,6 +82,8 @@ pub enum ShareAnswer {
     NameTaken {
         holder: Session,
     },
+    /// An operator asks something else than the registration went by: nothing was done.
+    Asked(Asked),
     Claimed {
         revision: Revision,
     },
@@ -202,11 +205,21 @@ pub struct Trigger {
 #[derive(Clone, PartialEq, Debug)]
 pub enum SharedNews {
     ListBegan,
-    ListEnded { revision: Revision },
-    Delivered { revision: Revision },
+    ListEnded {
+        revision: Revision,
+    },
+    Delivered {
+        revision: Revision,
+    },
     Member(Member),
-    MemberGone { agent: AgentName },
-    Beat { revision: Revision },
+    MemberGone {
+        agent: AgentName,
+    },
+    /// Of this agent alone.
+    Asked(Asked),
+    Beat {
+        revision: Revision,
+    },
 }
 
 /// A session of an agent, as the shared state shows it.
@@ -215,7 +228,17 @@ pub struct Member {
     pub agent: AgentName,
     pub session: Session,
     pub pool: PoolName,
-    pub weight: u32,
+    pub capacity: Capacity,
+}
+
+/// What an operator asks of this agent, in the record that outlives its sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Asked {
+    pub duty: Duty,
+    /// In place of the configured one.
+    pub weight: Option<u32>,
+    /// Of the record; 0: there is none.
+    pub revision: Revision,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -112,6 +112,8 @@ pub struct Stats {
     pub clock_verified: bool,
     /// The coordinators and most other agents say that this clock is wrong.
     pub clock_off: bool,
+    /// An operator drains this agent, it holds nothing, and all that it ran is settled.
+    pub drained: bool,
 }
 
 pub struct Agent {
@@ -208,6 +210,7 @@ impl Agent {
             proof_lag: proof_lag.unwrap_or_default(),
             clock_verified: self.desk.clock.verified(),
             clock_off: self.desk.clock.off_since().is_some(),
+            drained: self.drained(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::agent::desk::Call;
 use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest};
 use crate::agent::input::ShareAnswer;
-use crate::agent::weight::WeightTold;
+use crate::agent::weight::CapacityTold;
 use crate::claim::{self, LeaseProof};
 use crate::ids::{LeaseId, Session};
 use crate::time::Mono;
@@ -51,7 +51,7 @@ pub(crate) struct SessionWatch {
     pub distrusted: bool,
     /// Counts how often the agent came; raised when a lease is lost.
     pub coming: u32,
-    pub weight: WeightTold,
+    pub told: CapacityTold,
 }
 
 impl SessionWatch {
@@ -64,7 +64,7 @@ impl SessionWatch {
             name_taken_since: None,
             distrusted: false,
             coming: 0,
-            weight: WeightTold::default(),
+            told: CapacityTold::default(),
         }
     }
 
@@ -105,11 +105,11 @@ impl Agent {
             }
             Stage::Leased { lease, at } if at <= now => {
                 self.desk.session.stage = Stage::Registering { lease };
-                let weight = self.desk.weight();
-                self.desk.session.weight.registering(weight);
+                let (capacity, asked) = (self.desk.capacity(), self.desk.fleet.asked);
+                self.desk.session.told.registering(capacity);
                 let coming = self.desk.session.coming;
-                self.desk
-                    .share(Call::Register { coming }, ShareRequest::Register { lease, weight });
+                let request = ShareRequest::Register { lease, capacity, asked };
+                self.desk.share(Call::Register { coming }, request);
             }
             Stage::None { at } | Stage::Leased { at, .. } => self.desk.wake_by(at),
             _ => {}
@@ -175,6 +175,10 @@ impl Agent {
                 self.desk.session.stage = Stage::Live { lease, session };
                 self.desk.notice(Notice::Registered { session });
             }
+            ShareAnswer::Asked(asked) => {
+                self.desk.session.stage = Stage::Leased { lease, at: now };
+                self.asked(asked);
+            }
             ShareAnswer::NameTaken { holder } => {
                 let since = match self.desk.session.name_taken_since {
                     Some(since) => since,
@@ -203,7 +207,7 @@ impl Agent {
         self.desk.session.coming += 1;
         self.desk.session.proof = None;
         self.desk.session.keeping_alive = false;
-        self.desk.session.weight = WeightTold::default();
+        self.desk.session.told = CapacityTold::default();
         self.desk.session.stage = Stage::None { at: self.desk.now.mono };
         for range in self.ranges.values_mut() {
             range.lose(&mut self.desk);

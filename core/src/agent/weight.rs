@@ -1,7 +1,11 @@
-//! How much this agent should carry: its weight as configured, or nothing at all while it leaves,
-//! while its disk has no room, and while its clock is known to be wrong. The session key tells the
-//! others, and the ring does the rest: it leaves the agent out, the ranges go over in order, and
-//! they come back when the trouble is over.
+//! How much this agent should carry: its weight as configured or as an operator has set it, or
+//! nothing at all while it leaves, while its disk has no room, and while its clock is known to be
+//! wrong. The session key tells the others, and the ring does the rest: it leaves the agent out,
+//! the ranges go over in order, and they come back when the trouble is over.
+//!
+//! An agent that is cordoned or drained tells that in the same way. What an operator asks lies in a
+//! record that only this agent reads: so the ring follows from the sessions alone, and a session
+//! that tells of a drain is the word of the agent itself that it knows.
 //!
 //! A range that the agent could not run is worse with it than with anybody else. So what cannot be
 //! handed over in order by a host whose clock is wrong (its marks may stand in the future, and wait
@@ -12,29 +16,30 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::agent::desk::Call;
 use crate::agent::effect::{Notice, ShareRequest};
-use crate::agent::input::ShareAnswer;
+use crate::agent::input::{Asked, ShareAnswer};
 use crate::limits;
+use crate::ring::Capacity;
 use crate::time::Mono;
 
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What the session key says of the weight.
+/// What the session key says of the capacity.
 #[derive(Debug, Default)]
-pub(crate) struct WeightTold {
+pub(crate) struct CapacityTold {
     /// As it was last answered. `None`: it is not known.
-    told: Option<u32>,
+    told: Option<Capacity>,
     /// The key was asked for, perhaps more than once.
     asked: bool,
     telling: bool,
     not_before: Mono,
 }
 
-impl WeightTold {
-    /// The key is asked for with this weight. Of two attempts with two weights nobody knows which
-    /// one made it.
-    pub fn registering(&mut self, weight: u32) {
-        let clear = !self.asked || self.told == Some(weight);
-        self.told = clear.then_some(weight);
+impl CapacityTold {
+    /// The key is asked for with this capacity. Of two attempts that differ in it nobody knows
+    /// which one made it.
+    pub fn registering(&mut self, capacity: Capacity) {
+        let clear = !self.asked || self.told == Some(capacity);
+        self.told = clear.then_some(capacity);
         self.asked = true;
     }
 }
@@ -51,9 +56,9 @@ impl Agent {
     pub(super) fn keep_weight(&mut self) {
         self.give_up_when_off();
         let Some((lease, session)) = self.desk.session.live() else { return };
-        let weight = self.desk.weight();
-        let told = &mut self.desk.session.weight;
-        if told.telling || told.told == Some(weight) {
+        let capacity = self.desk.capacity();
+        let told = &mut self.desk.session.told;
+        if told.telling || told.told == Some(capacity) {
             return;
         }
         let not_before = told.not_before;
@@ -63,18 +68,27 @@ impl Agent {
         }
         told.telling = true;
         let coming = self.desk.session.coming;
-        let request = ShareRequest::Reweigh { session, lease, weight };
-        self.desk.share(Call::Reweigh { coming, weight }, request);
+        let request = ShareRequest::Reweigh { session, lease, capacity };
+        self.desk.share(Call::Reweigh { coming, capacity }, request);
     }
 
     /// An answer that is lost may have been a yes: putting it again does no harm.
-    pub(super) fn reweighed(&mut self, weight: u32, answer: &ShareAnswer) {
+    pub(super) fn reweighed(&mut self, capacity: Capacity, answer: &ShareAnswer) {
         let not_before = self.desk.now.mono.plus(RETRY);
         let told = match answer {
-            ShareAnswer::Done => Some(weight),
+            ShareAnswer::Done => Some(capacity),
             _ => None,
         };
-        self.desk.session.weight = WeightTold { told, asked: true, telling: false, not_before };
+        self.desk.session.told = CapacityTold { told, asked: true, telling: false, not_before };
+    }
+
+    /// What an operator asks of this agent, from its watch or because a registration went by what
+    /// was asked before.
+    pub(super) fn asked(&mut self, asked: Asked) {
+        let before = std::mem::replace(&mut self.desk.fleet.asked, asked);
+        if before.duty != asked.duty {
+            self.desk.notice(Notice::Duty { duty: asked.duty });
+        }
     }
 
     fn give_up_when_off(&mut self) {

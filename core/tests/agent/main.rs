@@ -4,6 +4,7 @@
 
 mod bounds;
 mod clock;
+mod drain;
 mod handoff;
 mod order;
 mod priors;

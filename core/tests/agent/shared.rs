@@ -9,7 +9,7 @@ use tocktower_core::agent::effect::{
     KeyDelete, RangeWrite, RunKeyName, SettleKey, SettledEnd, ShareRequest, WriteKind,
 };
 use tocktower_core::agent::input::{
-    ClaimSeen, LedgerSeen, Member, RangeNews, ReadBack, ShareAnswer, SharedNews, Trigger,
+    Asked, ClaimSeen, LedgerSeen, Member, RangeNews, ReadBack, ShareAnswer, SharedNews, Trigger,
     WriteOutcome,
 };
 use tocktower_core::hash::RangeCount;
@@ -17,6 +17,7 @@ use tocktower_core::ids::{
     AgentName, Epoch, Fence, LeaseId, LedgerNumber, PoolName, RangeId, Revision, Session, TaskName,
 };
 use tocktower_core::ledger::{Ledger, Marks};
+use tocktower_core::ring::{Capacity, Duty};
 use tocktower_core::task::Task;
 use tocktower_core::time::Now;
 
@@ -47,6 +48,7 @@ pub struct Shared {
     pub spared: bool,
     lease: LeaseId,
     members: BTreeMap<AgentName, Member>,
+    pub asked: Asked,
     /// What the watches have not brought yet, in order.
     pub news: Vec<(RangeId, RangeNews)>,
     pub fleet_news: Vec<SharedNews>,
@@ -62,6 +64,7 @@ impl Shared {
             spared: false,
             lease: LeaseId(0),
             members: BTreeMap::new(),
+            asked: Asked::default(),
             news: Vec::new(),
             fleet_news: Vec::new(),
         }
@@ -99,12 +102,19 @@ impl Shared {
                 self.end_lease();
                 ShareAnswer::Done
             }
-            ShareRequest::Register { weight, .. } => {
+            ShareRequest::Register { asked, .. } if *asked != self.asked => {
+                ShareAnswer::Asked(self.asked)
+            }
+            ShareRequest::Register { capacity, .. } => {
                 let session = Session { epoch: EPOCH, revision: self.next() };
-                self.join("a", session, *weight);
+                self.put_member("a", session, *capacity);
+                self.ask(self.asked.duty, self.asked.weight);
                 ShareAnswer::Registered { session }
             }
-            ShareRequest::Reweigh { .. } => ShareAnswer::Done,
+            ShareRequest::Reweigh { session, capacity, .. } => {
+                self.put_member("a", *session, *capacity);
+                ShareAnswer::Done
+            }
             ShareRequest::Claim { range, session, .. } => self.claim(*range, "a", *session),
             ShareRequest::Write(writes) => {
                 self.next();
@@ -146,9 +156,13 @@ impl Shared {
         let Some(gone) = self.members.remove(&agent) else { return };
         self.next();
         self.fleet_news.push(SharedNews::MemberGone { agent });
+        self.unclaim_all(gone.session);
+    }
+
+    fn unclaim_all(&mut self, session: Session) {
         let ranges: Vec<RangeId> = self.keys.keys().copied().collect();
         for range in ranges {
-            if self.of(range).claim.as_ref().is_some_and(|claim| claim.session == gone.session) {
+            if self.of(range).claim.as_ref().is_some_and(|claim| claim.session == session) {
                 self.unclaim(range);
             }
         }
@@ -156,11 +170,36 @@ impl Shared {
 
     /// A session of an agent is there, or has another weight.
     pub fn join(&mut self, agent: &str, session: Session, weight: u32) {
+        self.put_member(agent, session, Capacity { weight, duty: Duty::Full });
+    }
+
+    /// A session of an agent is there, or tells something else of it.
+    pub fn put_member(&mut self, agent: &str, session: Session, capacity: Capacity) {
         let agent = AgentName::parse(agent).expect("a good name");
         let pool = PoolName::parse("default").expect("a good name");
-        let member = Member { agent: agent.clone(), session, pool, weight };
+        let member = Member { agent: agent.clone(), session, pool, capacity };
         self.members.insert(agent, member.clone());
         self.fleet_news.push(SharedNews::Member(member));
+    }
+
+    /// The session of another agent has ended, and its claims with it.
+    pub fn part(&mut self, agent: &str) {
+        let agent = AgentName::parse(agent).expect("a good name");
+        let gone = self.members.remove(&agent).expect("it is there");
+        self.next();
+        self.fleet_news.push(SharedNews::MemberGone { agent });
+        self.unclaim_all(gone.session);
+    }
+
+    /// An operator asks something of the agent.
+    pub fn ask(&mut self, duty: Duty, weight: Option<u32>) {
+        self.asked = Asked { duty, weight, revision: self.next() };
+        self.fleet_news.push(SharedNews::Asked(self.asked));
+    }
+
+    /// What the session of an agent tells of it.
+    pub fn capacity(&self, agent: &str) -> Capacity {
+        self.members[&AgentName::parse(agent).expect("a good name")].capacity
     }
 
     /// The session that an agent has now.

@@ -36,6 +36,23 @@ pub struct Agent {
     pub ranges_held: u32,
     /// Taking tasks in is slowed down, as its writes to the shared state lag.
     pub write_pressure: bool,
+    /// It is asked to take no more ranges.
+    pub cordoned: bool,
+    /// It is asked to hand over what it holds.
+    pub draining: bool,
+    /// The drain is over: it holds nothing, and all that it ran is settled. It may be stopped.
+    pub drained: bool,
+    /// It keeps its ranges although it is to be drained: no other agent of its pool takes any.
+    pub last_resort: bool,
+    /// What it is asked to weigh in place of its configuration.
+    pub weight_asked: Option<u32>,
+}
+
+/// What can be changed of an agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct AgentPatch {
+    /// 0 to 1,000; `null`: as it is configured.
+    pub weight: Option<u32>,
 }
 
 /// Runs that are open now, and what ended since the agent started.

@@ -22,7 +22,9 @@ pub use calls::{
     RunList, TaskList, TaskWritten, Trigger, TriggerAnswer, Upcoming, Warning,
 };
 pub use duration::{format_duration, parse_duration};
-pub use fleet::{Agent, AgentList, Lateness, Pool, PoolList, Range, RangeList, RunCounts};
+pub use fleet::{
+    Agent, AgentList, AgentPatch, Lateness, Pool, PoolList, Range, RangeList, RunCounts,
+};
 pub use mistakes::{Mistakes, cut, shorten};
 pub use parse::{BatchTexts, parse, parse_batch};
 pub use patch::merge_patch;

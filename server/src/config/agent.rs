@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tocktower_core::ids::{AgentName, PoolName};
+use tocktower_core::ring::WEIGHT_MAX;
 
 use super::read::Reader;
 use super::{listen, values};
@@ -16,8 +17,6 @@ use crate::host;
 const LEASE_TTL_MIN: Duration = Duration::from_secs(2);
 /// A dead agent's tasks wait that long; beyond this no promise about lateness would hold.
 const LEASE_TTL_MAX: Duration = Duration::from_secs(8);
-/// Above ten ordinary agents, the ring's shares get coarse.
-const WEIGHT_MAX: u64 = 1_000;
 /// Processes that one host could conceivably carry at once.
 const RUNNING_MAX: u64 = 100_000;
 /// With less the history would be gone before anybody could look at it.
@@ -62,7 +61,7 @@ pub fn read(reader: &mut Reader, args: &AgentArgs) -> Option<AgentConfig> {
     let metrics_listen = reader.optional("metrics-listen", &args.metrics_listen, values::address);
     let ttl = values::duration(LEASE_TTL_MIN, LEASE_TTL_MAX);
     let lease_ttl = reader.value("lease-ttl", &args.lease_ttl, "3s", ttl);
-    let weight = reader.value("weight", &args.weight, "100", values::number(0, WEIGHT_MAX));
+    let weight = reader.value("weight", &args.weight, "100", values::number(0, WEIGHT_MAX.into()));
     let running = values::number(1, RUNNING_MAX);
     let running_max = reader.value("max-running", &args.max_running, "1000", running);
     let allow_users = reader.list("allow-users", &args.allow_users, values::user);

@@ -16,7 +16,8 @@ mod world;
 
 pub use breaks::Break;
 use rng::Rng;
-use world::{Fault, SECOND, World};
+use tocktower_cluster::duty::Ask;
+use world::{Act, Fault, SECOND, World};
 
 const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
@@ -37,6 +38,8 @@ pub struct Report {
     pub ends: (usize, usize),
     /// When agents compacted etcd, in seconds.
     pub compactions: Vec<u64>,
+    /// Hosts that were killed once they were drained.
+    pub stopped_drained: usize,
     pub violations: Vec<String>,
     /// A hash of everything that happened: the same for the same seed.
     pub digest: u64,
@@ -122,7 +125,7 @@ fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
     let count = match class {
         Class::Calm => 0,
-        Class::Moves => 3,
+        Class::Moves => 4,
         Class::Crashes | Class::Cuts => 5,
         Class::Everything => 10,
     };
@@ -135,6 +138,7 @@ fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
         if class != Class::Calm {
             faults.push((HEALED, Fault::Join { host }));
             faults.push((HEALED, Fault::ClockSet { host }));
+            faults.push((HEALED, Fault::Operator { host, act: Act::Uncordon }));
         }
     }
     faults
@@ -146,8 +150,12 @@ fn fault(rng: &mut Rng, class: Class) -> Fault {
     let for_us = rng.between(SECOND / 10, 9 * SECOND);
     match (class, rng.between(0, 10)) {
         (Class::Calm, _) => unreachable!("calm walks have no faults"),
-        (Class::Moves, 0..5) => Fault::Leave { host, back_after: back_after + 5 * SECOND },
-        (Class::Moves, 5..8) => Fault::DiskLow { host, for_us: for_us + SECOND },
+        (Class::Moves, 0..3) => Fault::Leave { host, back_after: back_after + 5 * SECOND },
+        (Class::Moves, 3..6) => {
+            let ask = if rng.chance(250) { Ask::Cordon } else { Ask::Drain };
+            Fault::Operator { host, act: Act::Ask { ask, for_us: for_us + 3 * SECOND } }
+        }
+        (Class::Moves, 6..8) => Fault::DiskLow { host, for_us: for_us + SECOND },
         (Class::Moves, _) => Fault::Join { host },
         (Class::Crashes, 0..7) => Fault::Crash { host, back_after, power: rng.chance(500) },
         (Class::Crashes, _) => Fault::Leave { host, back_after },
@@ -158,7 +166,11 @@ fn fault(rng: &mut Rng, class: Class) -> Fault {
             0 => Fault::Crash { host, back_after, power: rng.chance(500) },
             1 => Fault::Pause { host, for_us },
             2 => Fault::Cut { host, for_us },
-            3 => Fault::Leave { host, back_after },
+            3 if rng.chance(500) => Fault::Leave { host, back_after },
+            3 => {
+                let ask = if rng.chance(250) { Ask::Cordon } else { Ask::Drain };
+                Fault::Operator { host, act: Act::Ask { ask, for_us } }
+            }
             4 => Fault::Compact,
             5 => Fault::RevokeLease,
             6 => Fault::LeaderChange,
@@ -182,7 +194,18 @@ impl World {
         let compactions = self.truth.compactions.iter().map(|at| at / SECOND).collect();
         let starts = self.truth.starts.len();
         let ends = (self.truth.ends_asked_for, self.truth.announced.len());
-        Report { seed, class, starts, ends, compactions, violations, digest, trace }
+        let stopped_drained = self.truth.stopped_drained;
+        Report {
+            seed,
+            class,
+            starts,
+            ends,
+            compactions,
+            stopped_drained,
+            violations,
+            digest,
+            trace,
+        }
     }
 
     fn digest(&self) -> u64 {

@@ -69,6 +69,8 @@ pub struct Truth {
     /// Ends that were looked for while their rows could not be read.
     pub ends_asked_for: usize,
     pub announced: Vec<Announced>,
+    /// Hosts that were killed once they were drained.
+    pub stopped_drained: usize,
 }
 
 impl Truth {

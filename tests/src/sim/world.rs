@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tocktower_agent::driver::{Driver, DriverEffect, DriverInput, PortCall};
 use tocktower_cluster::agents::{AgentOps, Identity};
+use tocktower_cluster::duty::{self, Ask, Wrote};
 use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{
     Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
@@ -69,6 +70,11 @@ pub enum Fault {
     DiskFree {
         host: usize,
     },
+    /// An operator does something about the host's agent.
+    Operator {
+        host: usize,
+        act: Act,
+    },
     Leave {
         host: usize,
         back_after: u64,
@@ -85,6 +91,19 @@ pub enum Fault {
     EtcdDown {
         for_us: u64,
     },
+}
+
+/// What an operator does.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// Asks something of it, and takes that back after a while.
+    Ask {
+        ask: Ask,
+        for_us: u64,
+    },
+    /// Who is drained by now may be stopped: it is killed, and started again still drained.
+    StopDrained,
+    Uncordon,
 }
 
 #[derive(Debug)]
@@ -333,6 +352,38 @@ impl World {
         }
     }
 
+    fn operate(&mut self, host: usize, act: Act) {
+        match act {
+            Act::Ask { ask, for_us } => {
+                self.ask(host, ask);
+                let then = |act| Event::Fault(Fault::Operator { host, act });
+                self.at(self.now + for_us, then(Act::StopDrained));
+                self.at(self.now + for_us + 5 * SECOND, then(Act::Uncordon));
+            }
+            Act::StopDrained => {
+                let driver = self.hosts[host].driver.as_ref();
+                if driver.is_some_and(|driver| driver.stats().drained) {
+                    self.truth.stopped_drained += 1;
+                    self.halt(host);
+                    self.at(self.now + SECOND, Event::Start { host });
+                }
+            }
+            Act::Uncordon => self.ask(host, Ask::Uncordon),
+        }
+    }
+
+    /// Written at once, as by a coordinator that has no faults.
+    fn ask(&mut self, host: usize, ask: Ask) {
+        let name = self.hosts[host].name.clone();
+        let read = Request::Txn(duty::read(&self.keys, &name));
+        let answer = self.etcd.call(&read, self.now).expect("a model that is up");
+        if let Ok(Wrote::Changed { record, now }) = duty::read_wrote(&answer) {
+            let write = duty::write(&self.keys, &name, now, &ask.apply(&record));
+            self.etcd.call(&Request::Txn(write), self.now).expect("a model that is up");
+            self.changed();
+        }
+    }
+
     /// Whether an attempt of this run goes on anywhere.
     pub fn runs_somewhere(&self, run: &RunId) -> bool {
         self.hosts.iter().any(|host| host.running.values().any(|other| other == run))
@@ -420,7 +471,12 @@ impl World {
         let Some(driver) = at.driver.as_mut() else { return };
         let mut effects = Vec::new();
         driver.step(now, inputs, &mut effects);
+        let drained = driver.stats().drained;
         self.perform(host, effects);
+        if let Some(run) = self.hosts[host].running.values().next().filter(|_| drained) {
+            let text = format!("h{host} calls itself drained while {run} goes on");
+            self.truth.violation(self.now, text);
+        }
         self.plan_wake(host);
     }
 
@@ -690,6 +746,7 @@ impl World {
                 self.disk(host, false);
             }
             Fault::DiskFree { host } => self.disk(host, true),
+            Fault::Operator { host, act } => self.operate(host, act),
             Fault::Leave { host, back_after } => {
                 self.hosts[host].back_after = Some(back_after);
                 let deadline = Duration::from_secs(20);
