@@ -72,7 +72,7 @@ pub fn read(keys: &Keys, agent: &AgentName) -> Txn {
     Txn { then: vec![Op::Get { key }], ..Txn::default() }
 }
 
-/// What came of [`write`] or [`read`].
+/// What came of [`write()`] or [`read`].
 pub fn read_wrote(answer: &Answer) -> Result<Wrote, AnswerError> {
     let Answer::Txn { revision, answers, .. } = answer else { return Err(AnswerError::Mismatch) };
     match answers.as_slice() {
