@@ -8,7 +8,7 @@ use crate::agent::Agent;
 use crate::agent::desk::Call;
 use crate::agent::effect::{Effect, Interest, ShareRequest, StoreOp};
 use crate::agent::input::{Asked, Member, SharedNews};
-use crate::ids::{AgentName, Revision, Session};
+use crate::ids::{AgentName, Epoch, Revision, Session};
 use crate::ring::{Capacity, Ring};
 use crate::time::Mono;
 
@@ -21,6 +21,8 @@ pub(crate) struct Fleet {
     /// Members that the list under way has not named yet.
     unseen: BTreeSet<AgentName>,
     listed: bool,
+    /// What the watch has come to.
+    delivered: Revision,
     pub ring: Ring,
     changed: bool,
     pub changed_at: Mono,
@@ -35,6 +37,7 @@ impl Fleet {
             members: BTreeMap::new(),
             unseen: BTreeSet::new(),
             listed: false,
+            delivered: Revision(0),
             ring: Ring::default(),
             changed: false,
             changed_at: Mono::default(),
@@ -47,8 +50,10 @@ impl Fleet {
         self.members.values().map(|member| (member.agent.clone(), member.session)).collect()
     }
 
-    pub fn alive(&self, session: Session) -> bool {
-        self.members.values().any(|member| member.session == session)
+    /// Whether a session is over. One that is newer than what the watch has come to may be alive.
+    pub fn gone(&self, session: Session, epoch: Epoch) -> bool {
+        let known = session.epoch != epoch || session.revision <= self.delivered;
+        known && self.listed && !self.members.values().any(|member| member.session == session)
     }
 
     /// What the watch has told of an agent, and so what the ring goes by.
@@ -69,15 +74,16 @@ impl Agent {
         let fleet = &mut self.desk.fleet;
         match news {
             SharedNews::ListBegan => fleet.unseen = fleet.members.keys().cloned().collect(),
-            SharedNews::ListEnded { .. } => {
+            SharedNews::ListEnded { revision } => {
                 let gone = std::mem::take(&mut fleet.unseen);
+                fleet.delivered = revision;
                 fleet.listed = true;
                 fleet.changed = true;
                 for agent in gone {
                     self.member_gone(&agent, me);
                 }
             }
-            SharedNews::Delivered { .. } => {}
+            SharedNews::Delivered { revision } => fleet.delivered = revision,
             SharedNews::Member(member) => {
                 fleet.unseen.remove(&member.agent);
                 let before = fleet.members.insert(member.agent.clone(), member.clone());

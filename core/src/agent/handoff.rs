@@ -150,7 +150,6 @@ impl Range {
     /// The final ledger is answered, or nobody can know whether it was written.
     pub(super) fn handed_off(&mut self, desk: &mut Desk, ledger: &Ledger, at: Revision) {
         self.left_at = at;
-        self.follows = true;
         // What ended after the snapshot is still listed as left running: its end has to be said.
         for entry in &ledger.open {
             let Some(run) = self.open.get(&entry.run) else { continue };

@@ -438,7 +438,6 @@ impl Range {
         } else if mine.is_none() {
             // Maybe a final one of mine, which asks how runs ended that it lists as left here.
             self.left_at = self.left_at.max(revision);
-            self.follows = true;
             self.lose(desk);
         } else if revision == self.writer.seen {
             // It did not happen; the next one says the same and more.

@@ -253,8 +253,6 @@ pub(crate) struct Range {
     pub taken_back: BTreeSet<RunId>,
     /// The revision of my final ledger: one before it does not know yet what was left.
     pub left_at: Revision,
-    /// A ledger may list runs as left with this session: the range is followed until it does not.
-    pub follows: bool,
     pub handed_on: Option<HandedOn>,
     pub full: bool,
     /// Runs that wait behind others may have their turn now.
@@ -294,7 +292,6 @@ impl Range {
             left: BTreeMap::new(),
             taken_back: BTreeSet::new(),
             left_at: Revision(0),
-            follows: false,
             handed_on: None,
             full: false,
             turns: false,
@@ -312,7 +309,7 @@ impl Range {
 
     /// Needs the whole range watched, whatever the ring says.
     pub fn busy(&self) -> bool {
-        self.hold != Hold::No || !self.left.is_empty() || self.follows
+        self.hold != Hold::No || !self.left.is_empty()
     }
 
     /// The watch shows a claim of this session, whatever became of the answer to it.

@@ -12,7 +12,7 @@ use crate::agent::input::ShareAnswer;
 use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::range::{LeftRun, Range};
 use crate::ids::{RangeId, RunId};
-use crate::ledger::{Entry, EntryState};
+use crate::ledger::EntryState;
 use crate::limits;
 use crate::run::life::{Event, Stage};
 use crate::run::{RunState, retry};
@@ -151,11 +151,9 @@ impl Range {
         }
         let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
         let Some(Ok(ledger)) = seen.map(|seen| seen.ledger.clone()) else { return };
-        let mine = |entry: &Entry| entry.state == EntryState::Held { session };
-        self.follows &= ledger.open.iter().any(mine);
         let mut listed = std::collections::BTreeSet::new();
         for entry in &ledger.open {
-            if !mine(entry) {
+            if entry.state != (EntryState::Held { session }) {
                 continue;
             }
             let key = SettleKey { run: entry.run.clone(), attempt: entry.attempt };
@@ -182,7 +180,7 @@ impl Range {
 
     /// Runs that were left with a session that is gone: its settle key decides, read linearizably.
     fn ask_abandoned(&mut self, desk: &mut Desk) {
-        if self.fence().is_none() || !self.window.scanned || !desk.fleet.known() {
+        if self.fence().is_none() || !self.window.scanned {
             return;
         }
         if self.ask_after > desk.now.mono {
@@ -193,7 +191,9 @@ impl Range {
             .open
             .iter()
             .filter(|(_, run)| match run.stage {
-                Stage::Held { session, asked } => !asked && !desk.fleet.alive(session),
+                Stage::Held { session, asked } => {
+                    !asked && desk.fleet.gone(session, desk.config.epoch)
+                }
                 _ => false,
             })
             .map(|(id, _)| id.clone())

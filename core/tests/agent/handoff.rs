@@ -4,8 +4,9 @@
 use std::cell::Cell;
 
 use tocktower_core::agent::effect::{Notice, SettledEnd, ShareRequest, WriteKind};
-use tocktower_core::agent::input::{ReadBack, ShareAnswer, WriteOutcome};
-use tocktower_core::ids::{RangeId, Session};
+use tocktower_core::agent::input::{ReadBack, ShareAnswer, SharedNews, WriteOutcome};
+use tocktower_core::ids::{RangeId, RunId, Session};
+use tocktower_core::ledger::EntryState;
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 
@@ -241,4 +242,22 @@ fn how_a_one_shot_ended_is_said_though_its_key_was_gone_before_the_final_ledger_
     });
     let said: Vec<SettledEnd> = said.flatten().collect();
     assert!(!said.is_empty() && said.iter().all(|end| *end == SettledEnd::Succeeded), "{said:?}");
+}
+
+#[test]
+fn a_run_of_a_session_that_the_watch_has_not_come_to_is_left_alone() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 60));
+    // `b` came a moment ago and went on with the run; the members' watch is behind.
+    let session = Session { epoch: EPOCH, revision: world.shared.next() };
+    let run =
+        RunId::scheduled(named("a/task"), world.task("a/task").incarnation, world.at_second(0));
+    world.former_ledger(world.at_second(0), run, EntryState::Held { session });
+    world.pass(8_000);
+    assert_eq!(world.started("a/task"), []);
+    // It comes to the session, and there is none: it is over.
+    let revision = world.shared.next();
+    world.shared.fleet_news.push(SharedNews::Delivered { revision });
+    world.pass(2_000);
+    assert_eq!(world.started("a/task"), [(0, 2)]);
 }

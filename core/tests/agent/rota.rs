@@ -237,7 +237,8 @@ fn a_series_goes_round_what_a_former_holder_had_begun_and_ends_nothing_behind_it
     let task = world.task("late/all");
     // It had got as far as the fourth second, and was to try that of the twentieth again.
     let begun = RunId::scheduled(named("late/all"), task.incarnation, world.at_second(20));
-    world.former_ledger(world.at_second(4), task.incarnation, begun);
+    let waiting = EntryState::Waiting { at: world.at_second(20).wall() };
+    world.former_ledger(world.at_second(4), begun, waiting);
     world.stop(40_000);
     world.pass(43_500);
     let mut started = world.started("late/all");

@@ -275,12 +275,12 @@ impl World {
         rows.filter(|row| row.state == state).count()
     }
 
-    /// Another had the first range before, up to an instant, and one run was to be tried again.
-    pub fn former_ledger(&mut self, through: Instant, incarnation: Incarnation, begun: RunId) {
+    /// Another had the first range before, up to an instant, and had begun one run.
+    pub fn former_ledger(&mut self, through: Instant, begun: RunId, state: EntryState) {
         let RunKey::Instant(due) = begun.run else { panic!("an instant") };
+        let incarnation = begun.incarnation;
         let fence = Fence { epoch: EPOCH, revision: self.shared.next() };
         let attempt = Attempt { fence, number: 1 };
-        let state = EntryState::Waiting { at: due.wall() };
         let open = vec![Entry { run: begun, due, attempt, state }];
         let marks = Marks { through, incarnation };
         let number = LedgerNumber { process: 3, count: 1 };
