@@ -79,9 +79,9 @@ impl AgentOps {
             ShareRequest::Register { lease, capacity, asked } => {
                 self.register(*lease, *capacity, asked, now)
             }
-            ShareRequest::Reweigh { session, lease, capacity } => {
+            ShareRequest::Reweigh { session, lease, capacity, since } => {
                 let key = self.keys.build(&Key::Member(self.identity.agent.clone()));
-                let value = encode_record(&self.session_value(*capacity, now));
+                let value = encode_record(&self.session_value(*capacity, *since));
                 Request::Txn(Txn {
                     when: vec![Compare::Created { key: key.clone(), at: session.revision }],
                     then: vec![Op::Put { key, value, lease: Some(*lease) }],
@@ -152,7 +152,7 @@ impl AgentOps {
         })
     }
 
-    fn session_value(&self, capacity: Capacity, now: Wall) -> SessionRecord {
+    fn session_value(&self, capacity: Capacity, since: Wall) -> SessionRecord {
         let (cordoned, draining) = duty::duty_flags(capacity.duty);
         SessionRecord {
             pool: self.identity.pool.to_string(),
@@ -161,7 +161,7 @@ impl AgentOps {
             version: self.identity.version.clone(),
             tz_version: self.identity.tz_version.clone(),
             host_id: self.identity.host_id.clone(),
-            since_us: now.micros(),
+            since_us: since.micros(),
             cordoned,
             draining,
         }

@@ -185,8 +185,7 @@ fn any_task() -> impl Strategy<Value = Task> {
 }
 
 fn any_prior() -> impl Strategy<Value = Prior> {
-    (any_spec(), any_wall(), any_wall(), 1_i64..).prop_map(|(spec, from, until, revision)| Prior {
-        revision: Revision(revision),
+    (any_spec(), any_wall(), any_wall()).prop_map(|(spec, from, until)| Prior {
         schedules: spec.schedules,
         start_at: spec.start_at,
         end_at: spec.end_at,

@@ -247,7 +247,10 @@ pub async fn pause(State(app): State<App>, call: Call) -> Answer {
         ("namespace" = String, Path,), ("name" = String, Path,),
         ("If-Match" = Option<String>, Header,),
     ),
-    responses((status = 200, body = json::TaskWritten), (status = 404, body = json::Problem))
+    responses(
+        (status = 200, body = json::TaskWritten), (status = 404, body = json::Problem),
+        (status = 429, body = json::Problem, description = "`rate_limited`"),
+    )
 )]
 pub async fn resume(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;

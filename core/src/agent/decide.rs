@@ -284,7 +284,7 @@ impl Range {
             self.end_instants(desk, timed, superseded, RunState::Skipped, idle::SUPERSEDED);
         }
         if let Some(series) = plan.make_up {
-            let of = (timed.task.revision != task.revision).then(|| timed.clone());
+            let of = (timed.task.effective_from != task.effective_from).then(|| timed.clone());
             self.make_up(task, of, series);
         }
         next.map(|(next, _)| next)

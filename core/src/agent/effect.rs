@@ -109,6 +109,8 @@ pub enum ShareRequest {
         session: Session,
         lease: LeaseId,
         capacity: Capacity,
+        /// When the session was registered.
+        since: Wall,
     },
     /// Puts the claim if there is none and the session is still mine.
     Claim {

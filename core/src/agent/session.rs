@@ -10,7 +10,7 @@ use crate::agent::input::ShareAnswer;
 use crate::agent::weight::CapacityTold;
 use crate::claim::{self, LeaseProof};
 use crate::ids::{LeaseId, Session};
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 
 const RETRY: Duration = Duration::from_millis(200);
 /// How long a name that another session has is waited for, beyond a TTL.
@@ -52,6 +52,8 @@ pub(crate) struct SessionWatch {
     /// Counts how often the agent came; raised when a lease is lost.
     pub coming: u32,
     pub told: CapacityTold,
+    /// When the session was asked for, which its key tells.
+    pub since: Wall,
 }
 
 impl SessionWatch {
@@ -65,6 +67,7 @@ impl SessionWatch {
             distrusted: false,
             coming: 0,
             told: CapacityTold::default(),
+            since: Wall::MIN,
         }
     }
 
@@ -107,6 +110,7 @@ impl Agent {
                 self.desk.session.stage = Stage::Registering { lease };
                 let (capacity, asked) = (self.desk.capacity(), self.desk.fleet.asked);
                 self.desk.session.told.registering(capacity);
+                self.desk.session.since = self.desk.now.wall;
                 let coming = self.desk.session.coming;
                 let request = ShareRequest::Register { lease, capacity, asked };
                 self.desk.share(Call::Register { coming }, request);

@@ -67,8 +67,8 @@ impl Agent {
             return;
         }
         told.telling = true;
-        let coming = self.desk.session.coming;
-        let request = ShareRequest::Reweigh { session, lease, capacity };
+        let (coming, since) = (self.desk.session.coming, self.desk.session.since);
+        let request = ShareRequest::Reweigh { session, lease, capacity, since };
         self.desk.share(Call::Reweigh { coming, capacity }, request);
     }
 

@@ -42,8 +42,9 @@ pub enum EditError {
     )]
     AlreadyDue { at: Instant, now: Wall },
     #[error(
-        "the task's schedule was changed {PRIORS_MAX} times, and instants of all these schedules \
-         are still to be decided; wait some seconds and try again"
+        "the task's schedule was changed or resumed {PRIORS_MAX} times, and instants of all these \
+         schedules are still to be decided: try again when an agent of its pool has, which takes \
+         seconds where there is one"
     )]
     TooSoon,
     #[error("the task is not valid")]

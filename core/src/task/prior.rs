@@ -17,7 +17,6 @@ use jiff::civil::Date;
 use super::edit::EditError;
 use super::spec::{Spec, Task};
 use super::validate::timetable;
-use crate::ids::Revision;
 use crate::ledger::Marks;
 use crate::limits;
 use crate::schedule::Schedule;
@@ -26,8 +25,6 @@ use crate::time::{Instant, Wall};
 /// What a version's instants were, and which of them may be undecided.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Prior {
-    /// The revision of the version.
-    pub revision: Revision,
     pub schedules: Vec<Schedule>,
     pub start_at: Option<Wall>,
     pub end_at: Option<Wall>,
@@ -45,7 +42,6 @@ impl Prior {
     fn of(version: &Task, until: Wall) -> Prior {
         let spec = &version.spec;
         Prior {
-            revision: version.revision,
             schedules: spec.schedules.clone(),
             start_at: spec.start_at,
             end_at: spec.end_at,
@@ -71,7 +67,6 @@ impl Prior {
         };
         Task {
             spec,
-            revision: self.revision,
             effective_from: self.from,
             last_instant: self.last_instant,
             prior: Vec::new(),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tocktower_core::agent::effect::{Notice, WriteKind};
+use tocktower_core::agent::effect::{Notice, ShareRequest, WriteKind};
 use tocktower_core::agent::input::Input;
 use tocktower_core::ids::{RangeId, Session};
 use tocktower_core::ring::{Capacity, Duty};
@@ -229,4 +229,22 @@ fn a_weight_that_is_asked_for_stands_in_place_of_the_configured_one() {
     world.shared.ask(Duty::Full, None);
     world.pass(500);
     assert_eq!(world.shared.capacity("a").weight, 100);
+}
+
+#[test]
+fn a_session_that_tells_of_a_drain_is_as_old_as_it_was() {
+    let mut world = shared();
+    world.shared.ask(Duty::Draining, None);
+    world.pass(500);
+    let since = world.requests.iter().filter_map(|(at, request)| match request {
+        ShareRequest::Register { .. } => Some(world.at_second(0).wall().micros() + to_i64(*at)),
+        ShareRequest::Reweigh { since, .. } => Some(since.micros()),
+        _ => None,
+    });
+    let since: Vec<i64> = since.collect();
+    assert!(since.len() == 2 && since[0] == since[1], "{since:?}");
+}
+
+fn to_i64(us: u64) -> i64 {
+    i64::try_from(us).expect("small")
 }

@@ -124,7 +124,6 @@ fn spec_record(spec: &Spec) -> store::TaskRecord {
 
 fn prior_record(prior: &Prior) -> store::PriorRecord {
     store::PriorRecord {
-        revision: prior.revision.0,
         schedules: prior.schedules.iter().map(schedule_record).collect(),
         start_at_us: prior.start_at.map(Wall::micros),
         end_at_us: prior.end_at.map(Wall::micros),
@@ -140,7 +139,6 @@ fn prior_record(prior: &Prior) -> store::PriorRecord {
 fn prior_of(record: store::PriorRecord, hash_seed: u64) -> Result<Prior, DecodeError> {
     let read_schedule = |schedule| schedule_of(schedule, hash_seed);
     Ok(Prior {
-        revision: Revision(record.revision),
         schedules: record.schedules.into_iter().map(read_schedule).collect::<Result<_, _>>()?,
         start_at: record.start_at_us.map(Wall::from_micros),
         end_at: record.end_at_us.map(Wall::from_micros),
