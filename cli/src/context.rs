@@ -39,6 +39,11 @@ impl<'a> Context<'a> {
         &self.settings.namespace
     }
 
+    /// Who asks, where it is another than the context's own server that is asked.
+    pub fn token(&self) -> Option<String> {
+        self.settings.token.clone()
+    }
+
     /// `name` or `<namespace>/<name>`.
     pub fn task_name(&self, given: &str) -> (String, String) {
         match given.split_once('/') {

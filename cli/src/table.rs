@@ -4,10 +4,15 @@
 //! every row is still there, so that the place of a column does not depend on the data. A row is a
 //! line of output, however narrow the terminal is.
 
+use std::time::Duration;
+
 use comfy_table::{ContentArrangement, Table, presets};
 use tocktower_client::proto as v1;
 use tocktower_client::time::Timestamp as WireTime;
 use tocktower_client::{Agent, Pool, Range, Run, Task, json};
+
+use tocktower_drills::Report;
+use tocktower_drills::plan::{Drill, Reach};
 
 use crate::when::{Clock, micros, timestamp};
 
@@ -193,6 +198,55 @@ pub fn instants(instants: &[v1::ScheduledInstant], clock: &Clock) -> Table {
         let time = instant.instant.as_ref().and_then(timestamp);
         let distance = time.map_or_else(|| "-".to_owned(), |time| clock.relative(time));
         table.add_row([instant.local.clone(), distance]);
+    }
+    table
+}
+
+/// The catalogue of drills.
+pub fn drills(drills: &[Drill]) -> Table {
+    let mut table = table(&["DRILL", "LASTS", "ON", "WHAT"]);
+    for drill in drills {
+        table.add_row([
+            drill.name.clone(),
+            format!("{} s", drill.lasts.as_secs()),
+            if drill.reach() == Reach::Api { "any fleet" } else { "own fleet" }.to_owned(),
+            drill.about.clone(),
+        ]);
+    }
+    table
+}
+
+/// What came of drills.
+pub fn reports(reports: &[Report]) -> Table {
+    let header = [
+        "DRILL", "RESULT", "DUE", "ON TIME", "LATE", "P50", "P99", "WORST", "LOST", "REPEATED",
+        "WRONGLY", "TAKEOVER", "WRITES",
+    ];
+    let mut table = table(&header);
+    let ms = |ms: Option<u64>| {
+        ms.map_or_else(
+            || "-".to_owned(),
+            |ms| format!("{:.1} s", Duration::from_millis(ms).as_secs_f64()),
+        )
+    };
+    for report in reports {
+        let late = |ms: f64| format!("{ms:.1} ms");
+        let lateness = &report.lateness_ms;
+        table.add_row([
+            report.drill.clone(),
+            if report.passed { "passed" } else { "BROKEN" }.to_owned(),
+            report.due.to_string(),
+            report.on_time.to_string(),
+            report.late.to_string(),
+            late(lateness.p50),
+            late(lateness.p99),
+            late(lateness.worst),
+            report.lost.to_string(),
+            report.repeated.to_string(),
+            report.repeated_wrongly.to_string(),
+            ms(report.takeover_ms),
+            ms(report.writes_again_ms),
+        ]);
     }
     table
 }

@@ -12,14 +12,15 @@ use serde_json::Value;
 use crate::repo::{Finding, Repo};
 
 /// Each crate with those of ours that it may use. `tests` may use all.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("core", &[]),
     ("proto", &["core"]),
     ("cluster", &["core", "proto"]),
     ("agent", &["core", "proto", "cluster"]),
     ("coordinator", &["core", "proto", "cluster"]),
     ("client", &["proto"]),
-    ("cli", &["client"]),
+    ("drills", &["client"]),
+    ("cli", &["client", "drills"]),
     ("server", &["core", "proto", "cluster", "agent", "coordinator"]),
 ];
 

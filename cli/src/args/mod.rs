@@ -5,6 +5,7 @@
 //! Values are parsed here, by clap, so that everything that is written wrongly ends with exit code
 //! 2 and a word about the argument, before anything is sent.
 
+pub mod drill;
 pub mod fleet;
 pub mod import;
 pub mod run;
@@ -119,6 +120,9 @@ pub enum Command {
     /// Look at who holds which range of tasks
     #[command(subcommand)]
     Range(fleet::RangeCommand),
+    /// Do faults to a fleet on purpose, and tell what became of every run
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
     /// Print the completions of a shell
     #[command(after_help = "Examples:
   tock completions bash > /etc/bash_completion.d/tock

@@ -8,6 +8,7 @@
 pub mod apply;
 mod create;
 mod drain;
+mod drill;
 mod edit;
 mod files;
 mod fleet;
@@ -34,6 +35,7 @@ pub async fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<
         Command::Agent(command) => fleet::agent(command, context).await,
         Command::Pool(command) => fleet::pool(command, context).await,
         Command::Range(command) => fleet::range(command, context).await,
+        Command::Drill(command) => drill::run(command, context),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tock", &mut script);
