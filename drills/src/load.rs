@@ -4,8 +4,8 @@
 //! Half of it are one-shots, spread evenly; the other half comes again each second or two, by
 //! `every` and by cron, so that a herd is due at each whole second. Where there is a witness every
 //! run calls it, most over HTTP and some as a command; on a fleet that the user names they do
-//! nothing. The load is in a namespace of its own, under a label that drills have, and everything in it ends by
-//! itself, also when nobody is left to remove it.
+//! nothing. The load is in a namespace of its own, under a label that drills have, and everything
+//! in it ends by itself, also when nobody is left to remove it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -55,7 +55,7 @@ impl LocalFleet {
     /// Makes the hosts, and starts nothing. The calling thread moves into their network.
     pub fn build(programs: Programs, keep: bool) -> Result<LocalFleet, Error> {
         let mut net = Net::create()?;
-        let folder = net.folder();
+        let folder = net.folder(keep);
         std::fs::create_dir_all(&folder).map_err(Error::io("making a folder for the drill"))?;
         net.enter()?;
         let mut hosts = Vec::new();
@@ -103,6 +103,11 @@ impl LocalFleet {
     pub fn agents(&self) -> BTreeMap<IpAddr, String> {
         let agents = self.hosts.iter().filter(|host| host.role == Role::Agent);
         agents.map(|host| (host.address, host.daemon.name().to_owned())).collect()
+    }
+
+    /// Where its files stay, if they are to.
+    pub fn kept(&self) -> Option<&Path> {
+        self.keep.then_some(self.folder.as_path())
     }
 
     /// Where commands tell the witness of their starts.

@@ -23,6 +23,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::error::Error;
 
 const PREFIX: &str = "tocktower-drill-";
+/// Files that were asked to stay; no later drill removes them.
+const KEPT: &str = "tocktower-kept-drill-";
 const NAMESPACES: &str = "/run/netns";
 const HUB: &str = "hub";
 /// The drill's own address, on the bridge.
@@ -58,8 +60,8 @@ impl Net {
     pub fn host(&mut self, host: &str, address: IpAddr) -> Result<(), Error> {
         self.namespace(host)?;
         let (hub, own) = (self.name(HUB), self.name(host));
-        ip(&format!("-n {hub} link add name port-{host} type veth peer name eth0 netns {own}"))?;
-        ip(&format!("-n {hub} link set dev port-{host} up"))?;
+        ip(&format!("-n {hub} link add name {host} type veth peer name eth0 netns {own}"))?;
+        ip(&format!("-n {hub} link set dev {host} up"))?;
         ip(&format!("-n {own} addr add {address}/24 dev eth0"))?;
         ip(&format!("-n {own} link set dev eth0 up"))?;
         self.mend(host)
@@ -67,11 +69,11 @@ impl Net {
 
     /// Nothing gets through to or from the host any more.
     pub fn cut(&self, host: &str) -> Result<(), Error> {
-        ip(&format!("-n {} link set dev port-{host} nomaster", self.name(HUB)))
+        ip(&format!("-n {} link set dev {host} nomaster", self.name(HUB)))
     }
 
     pub fn mend(&self, host: &str) -> Result<(), Error> {
-        ip(&format!("-n {} link set dev port-{host} master bridge0", self.name(HUB)))
+        ip(&format!("-n {} link set dev {host} master bridge0", self.name(HUB)))
     }
 
     /// A command on a host. It becomes the program itself, so its pid is the program's, and dies
@@ -91,9 +93,10 @@ impl Net {
             .map_err(|error| Error::io("entering the drill's namespace")(error.into()))
     }
 
-    /// Where the drill's files may lie, until the drill is over.
-    pub fn folder(&self) -> PathBuf {
-        std::env::temp_dir().join(&self.id)
+    /// Where the drill's files may lie, until the drill is over; those that are to stay, for good.
+    pub fn folder(&self, keep: bool) -> PathBuf {
+        let name = if keep { self.id.replace(PREFIX, KEPT) } else { self.id.clone() };
+        std::env::temp_dir().join(name)
     }
 
     fn name(&self, host: &str) -> String {

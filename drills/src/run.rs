@@ -84,6 +84,9 @@ async fn play(
     // Nobody may be left to listen; the drill goes on.
     let tell = |line: &str| drop(teller.send(line.to_owned()));
     tell(&format!("{}: {}", drill.name, drill.about));
+    if let Some(folder) = stage.kept() {
+        tell(&format!("  logs and data stay in {}", folder.display()));
+    }
     stage.ready().await?;
     let planned = place(drill, options, stage).await?;
     tell(&format!("  the fleet is whole; {} instants to come", planned.duties.len()));

@@ -2,6 +2,7 @@
 //! on and left as it was, whatever becomes of the drill in between.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -103,6 +104,11 @@ impl Stage {
             }
         }
         self.settle().await
+    }
+
+    /// Where the logs and the data of the drill's own fleet stay, if they are to.
+    pub fn kept(&self) -> Option<&Path> {
+        self.local.as_ref().and_then(LocalFleet::kept)
     }
 
     /// Does a step, and says what was done.
