@@ -2,9 +2,9 @@
 //! and the account of what became of each.
 //!
 //! A drill of the catalogue ([`plan`]) is data: acts at times. [`run`] sets a fleet up on this
-//! machine, in network namespaces ([`net`], [`local`]), or takes one that the user names and that
-//! can be reached by its API only ([`stage`]); creates the load ([`load`]); does the acts while an
-//! [`observer`] looks on and a [`witness`] counts the starts; and then compares what was seen with
+//! machine, in network namespaces (`net`, `local`), or takes one that the user names and that
+//! can be reached by its API only (`stage`); creates the load ([`load`]); does the acts while an
+//! [`observer`] looks on and a `witness` counts the starts; and then compares what was seen with
 //! what had to be ([`account`], [`judge`]), all of which is pure. What comes out is a [`report`].
 //!
 //! The parts that decide share nothing with the product: the instants are counted out by
