@@ -110,6 +110,9 @@ pub struct Account {
     pub untold: Vec<Instant>,
     /// Started, and the history tells another end than success.
     pub ended_otherwise: Vec<(Instant, &'static str)>,
+    /// Started on a host that is gone with its history: untold, or a one-shot whose settled key is
+    /// all that its next holder found gone, and which it therefore tells as cancelled.
+    pub history_gone: Vec<Instant>,
     /// Starts of instants that are not.
     pub phantoms: Vec<Instant>,
 }
@@ -162,9 +165,11 @@ impl Account {
         };
         self.start(instant, started, trouble);
         self.repeats(instant, duty, known, trouble);
+        let gone = trouble.history_gone;
         match known.told.map(|told| told.end) {
             Some(End::Succeeded) => {}
             Some(End::Lost) if duty.delivery == Delivery::AtMostOnce => {}
+            Some(End::Other("cancelled")) | None if gone => self.history_gone.push(instant.clone()),
             Some(End::Lost) => self.ended_otherwise.push((instant.clone(), "lost")),
             Some(End::Other(word)) => self.ended_otherwise.push((instant.clone(), word)),
             Some(End::Open) | None => self.untold.push(instant.clone()),

@@ -83,7 +83,7 @@ pub fn writes_again(deeds: &[Deed], seen: &Seen) -> Option<Duration> {
 }
 
 /// Every promise that broke, with examples.
-pub fn broken(account: &Account, trouble: &Trouble) -> Vec<Broken> {
+pub fn broken(account: &Account) -> Vec<Broken> {
     let mut broken = Vec::new();
     let mut hold = |instants: &[Instant], what: &str| {
         if !instants.is_empty() {
@@ -95,9 +95,7 @@ pub fn broken(account: &Account, trouble: &Trouble) -> Vec<Broken> {
     hold(&account.early, "instants started before their due");
     hold(&account.repeated_wrongly, "instants were repeated that may not be");
     hold(&account.phantoms, "runs belong to no instant");
-    if !trouble.history_gone {
-        hold(&account.untold, "instants ran and have no settled end in the history");
-    }
+    hold(&account.untold, "instants ran and have no settled end in the history");
     for word in account.ended_otherwise.iter().map(|(_, word)| *word).collect::<BTreeSet<_>>() {
         let same = account.ended_otherwise.iter().filter(|(_, other)| *other == word);
         let instants: Vec<Instant> = same.map(|(instant, _)| instant.clone()).collect();

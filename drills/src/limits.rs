@@ -38,6 +38,8 @@ pub const SETTLED: Duration = Duration::from_secs(45);
 pub const LOOK: Duration = Duration::from_millis(100);
 /// Between two looks while a condition is waited for.
 pub const POLL: Duration = Duration::from_millis(50);
+/// The task that is written to see whether writes are taken has no instant for so long.
+pub const PROBE: Duration = Duration::from_secs(86_400);
 /// One attempt of a call: a coordinator that was cut off must not hold up the drill.
 pub const CALL: Duration = Duration::from_secs(2);
 /// What `etcd-slow-disk` adds to each sync of etcd's files.

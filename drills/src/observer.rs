@@ -10,7 +10,7 @@ use tocktower_client::{Client, Task};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Moment, now, system};
-use crate::limits::LOOK;
+use crate::limits::{self, LOOK};
 use crate::load::LABEL;
 
 /// The fleet at a moment.
@@ -94,12 +94,12 @@ pub async fn look(client: &Client, pool: &str) -> Result<Option<Sight>, tocktowe
 }
 
 async fn write_on(client: Client, namespace: String, seen: Arc<Mutex<Seen>>) {
-    let until = now() + Duration::from_secs(86_400);
+    // Its first instant is after the drill; its end tells later drills that it was left behind.
+    let (from, until) = (now() + limits::PROBE, now() + limits::PROBE * 2);
     for count in 0_u64.. {
         let task = Task::new(&namespace, "probe").label(LABEL.0, LABEL.1);
-        // It never runs. Its end tells later drills that it was left behind.
-        let task = task.every(Duration::from_secs(3_600)).paused(true).noop();
-        let task = task.end_at(system(until));
+        let task = task.every(limits::PROBE).start_at(system(from)).end_at(system(until));
+        let task = task.paused(true).noop();
         let asked = now();
         if client.put(task.description(format!("write {count}")), None).await.is_ok() {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -242,12 +242,13 @@ fn faults(word: &str, about: &str, target: Target) -> [Drill; 4] {
 fn rolling_upgrade() -> Drill {
     let mut steps = Vec::new();
     for agent in 0..AGENTS {
-        steps.push(step(FAULT, Act::Terminate, Target::Agent(agent)));
-        steps.push(step(FAULT, Act::Start, Target::Agent(agent)));
-        steps.push(step(FAULT, Act::Settle, Target::Fleet));
+        let at = FAULT + 6 * u64::try_from(agent).unwrap_or(u64::MAX);
+        steps.push(step(at, Act::Terminate, Target::Agent(agent)));
+        steps.push(step(at, Act::Start, Target::Agent(agent)));
+        steps.push(step(at, Act::Settle, Target::Fleet));
     }
     let about = "every agent in turn is asked to end (SIGTERM) and started again";
-    drill("rolling-upgrade", about, 60, steps)
+    drill("rolling-upgrade", about, 40, steps)
 }
 
 fn drill(name: &str, about: &str, lasts: u64, steps: Vec<Step>) -> Drill {

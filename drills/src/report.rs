@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::account::{Account, Trouble};
+use crate::account::Account;
 use crate::clock::{Moment, text};
 use crate::judge::{Deed, broken, takeover, writes_again};
 use crate::observer::Seen;
@@ -40,7 +40,8 @@ pub struct Report {
     /// Instants of at-most-once tasks, and how many of them were repeated.
     pub at_most_once: usize,
     pub at_most_once_repeated: usize,
-    /// Ran, and their history went with a host.
+    /// Ran, and their history went with a host: they are not told, or told as cancelled by the
+    /// next holder, who found nothing but that they were settled.
     pub history_gone: usize,
     /// From a fault until each range that its agent held had a new claim; the longest.
     pub takeover_ms: Option<u64>,
@@ -83,12 +84,10 @@ pub struct Facts<'a> {
     pub until: Moment,
     pub deeds: &'a [Deed],
     pub seen: &'a Seen,
-    pub trouble: &'a Trouble,
 }
 
 pub fn report(account: &Account, facts: &Facts) -> Report {
-    let mut broken: Vec<String> =
-        broken(account, facts.trouble).into_iter().map(|broken| broken.0).collect();
+    let mut broken: Vec<String> = broken(account).into_iter().map(|broken| broken.0).collect();
     if let Some(late) = facts.deeds.iter().find(|deed| deed.until > facts.until) {
         let what = late.act.word();
         broken.push(format!("the load was over before `{what}` was: the drill proves too little"));
@@ -118,7 +117,7 @@ pub fn report(account: &Account, facts: &Facts) -> Report {
         repeated_wrongly: account.repeated_wrongly.len(),
         at_most_once: account.at_most_once,
         at_most_once_repeated: account.at_most_once_repeated,
-        history_gone: if facts.trouble.history_gone { account.untold.len() } else { 0 },
+        history_gone: account.history_gone.len(),
         takeover_ms: takeover(facts.deeds, facts.seen).map(ms),
         writes_again_ms: writes_again(facts.deeds, facts.seen).map(ms),
         longest_write_ms: ms(facts.seen.longest_write()),

@@ -113,7 +113,6 @@ async fn play(
         until: planned.until,
         deeds: &deeds,
         seen: &observer.seen(),
-        trouble: &trouble,
     };
     Ok(report(&account, &facts))
 }

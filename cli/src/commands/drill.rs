@@ -70,16 +70,17 @@ fn perform(drills: &[Drill], on: &On, context: &mut Context<'_>) -> anyhow::Resu
     let (mut reports, mut failed) = (Vec::new(), false);
     for drill in drills {
         let printer = &mut *context.printer;
-        let report = tocktower_drills::run(drill, &options, &mut |line| printer.error(line));
-        match report {
+        match tocktower_drills::run(drill, &options, &mut |line| printer.error(line)) {
             Ok(report) => reports.push(report),
-            Err(error @ (Error::Interrupted | Error::Missing(_) | Error::Refused(_))) => {
-                return Err(error.into());
-            }
+            Err(error) if drills.len() == 1 => return Err(own(error)),
             Err(error) => {
                 failed = true;
-                let error = anyhow::Error::from(error).context(format!("{} failed", drill.name));
-                crate::failure::tell(&error, printer);
+                let over = matches!(error, Error::Interrupted);
+                let error = own(error).context(format!("{} failed", drill.name));
+                crate::failure::tell(&error, context.printer);
+                if over {
+                    break;
+                }
             }
         }
     }
@@ -90,6 +91,16 @@ fn perform(drills: &[Drill], on: &On, context: &mut Context<'_>) -> anyhow::Resu
     show(&reports, context)?;
     failed |= reports.iter().any(|report| !report.passed);
     Ok(if failed { Outcome::Failed } else { Outcome::Done })
+}
+
+/// An error of the SDK is told, and ends the command, as everywhere else.
+fn own(error: Error) -> anyhow::Error {
+    match error {
+        Error::Api { what, source } => {
+            anyhow::Error::from(source).context(format!("{what} failed"))
+        }
+        error => error.into(),
+    }
 }
 
 /// Which fleet, and that it is meant.
