@@ -19,6 +19,7 @@ mod dev;
 mod drain;
 mod fleet;
 mod leader;
+mod once;
 mod outage;
 mod policies;
 mod refusals;

@@ -106,6 +106,15 @@ impl OpenRun {
         paused && matches!(id.run, RunKey::Instant(_))
     }
 
+    pub fn at_most_once(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| task.spec.at_most_once())
+    }
+
+    /// An earlier holder had started it, and nobody knows what became of that.
+    pub fn unknown_end(&self) -> bool {
+        self.attempt.number > 0 && self.attempts.is_empty() && !self.end_known
+    }
+
     pub fn ended(&self) -> bool {
         matches!(self.stage, Stage::Ended { .. })
     }

@@ -118,7 +118,7 @@ impl Range {
         let sessions = desk.fleet.sessions();
         for entry in &ledger.open {
             let verdict = takeover::verdict(entry, &sessions);
-            if let Some(mut run) = self.inherited(entry, verdict) {
+            if let Some(mut run) = self.inherited(desk, entry, verdict) {
                 if run.stage == (Stage::Held { session: desk.session_now(), asked: false }) {
                     self.take_back(entry, &mut run);
                 }
@@ -140,7 +140,7 @@ impl Range {
     }
 
     /// `None`: the trigger's key is gone, so it is settled or was cancelled by its delete.
-    fn inherited(&self, entry: &Entry, verdict: Verdict) -> Option<OpenRun> {
+    fn inherited(&self, desk: &Desk, entry: &Entry, verdict: Verdict) -> Option<OpenRun> {
         let trigger = match entry.run.run {
             RunKey::Instant(_) => None,
             RunKey::Manual(ulid) => Some(self.copy.triggers.get(&(entry.run.task.clone(), ulid))?),
@@ -149,6 +149,8 @@ impl Range {
         let (stage, catch_up_last) = match verdict {
             Verdict::Done => (Stage::Ended { batch: Default::default() }, None),
             Verdict::Again => (Stage::Behind, None),
+            Verdict::Lost if desk.config.rules.doubt => (Stage::Doubtful, None),
+            Verdict::Lost => (Stage::Behind, None),
             // What was never tried waits for its turn, not for a time.
             Verdict::WaitUntil(_) if entry.attempt.number == 0 => (Stage::Behind, None),
             Verdict::WaitUntil(at) => (Stage::Waiting { at }, None),
@@ -233,6 +235,7 @@ impl Range {
             self.taken_back.remove(&id);
             let Some(run) = self.open.get_mut(&id) else { continue };
             run.attach(&id, task);
+            let doubtful = run.stage == Stage::Doubtful;
             if one_shot && is_one_shot(&id, task) {
                 let name = RunKeyName::Task(task.spec.name.clone());
                 run.key = Some(OwnKey { name, revision: task.revision });
@@ -242,7 +245,10 @@ impl Range {
             }
             run.shorten_wait(&id, desk.now.wall);
             if let Stage::Waiting { at } = run.stage {
-                desk.timers.insert((at, self.id, id));
+                desk.timers.insert((at, self.id, id.clone()));
+            }
+            if doubtful {
+                self.lose_run(desk, &id);
             }
         }
     }
@@ -462,7 +468,8 @@ impl Range {
                 desk.near.insert(number, near);
             }
         }
-        self.place(desk, NearEntry { due, number, range: self.id, hold: self.holding });
+        let entry = NearEntry { due, number, range: self.id, hold: self.holding };
+        self.place(desk, &timed.task, entry);
     }
 }
 

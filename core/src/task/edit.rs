@@ -103,7 +103,11 @@ pub fn replace(
         };
     }
     refuse_if_due(current, now)?;
-    let errors = check(&spec);
+    let mut errors = check(&spec);
+    if current.spec.delivery != spec.delivery {
+        let message = "an edit cannot change it: delete the task and create another".to_owned();
+        errors.push(FieldError { path: "delivery".to_owned(), message });
+    }
     if !errors.is_empty() {
         return Err(EditError::Invalid(errors));
     }
@@ -262,8 +266,8 @@ mod tests {
     use crate::ledger::Marks;
     use crate::schedule::{Every, Schedule};
     use crate::task::{
-        Action, CatchUp, CatchUpPolicy, Command, EditError, Http, NewVersion, Overlap, Program,
-        Retry, Spec, Task, check, create, pause, replace, resume,
+        Action, CatchUp, CatchUpPolicy, Command, Delivery, EditError, Http, NewVersion, Overlap,
+        Program, Retry, Spec, Task, check, create, pause, replace, resume,
     };
     use crate::time::{Instant, Wall};
 
@@ -292,6 +296,7 @@ mod tests {
             retry: Retry::default(),
             timeout: None,
             start_deadline: None,
+            delivery: Delivery::default(),
             priority: 0,
             paused: false,
         }

@@ -6,6 +6,7 @@ mod bounds;
 mod clock;
 mod drain;
 mod handoff;
+mod once;
 mod order;
 mod priors;
 mod quarantine;

@@ -13,7 +13,7 @@ use tocktower_core::ids::{
     Attempt, Epoch, Fence, Incarnation, RangeId, Revision, RunId, RunKey, TaskName,
 };
 use tocktower_core::ledger::Ledger;
-use tocktower_core::run::{RunRecord, RunState};
+use tocktower_core::run::{AttemptEnd, RunRecord, RunState};
 use tocktower_core::task::{Overlap, Task};
 use tocktower_core::time::{Instant, Wall};
 
@@ -66,6 +66,8 @@ pub struct Truth {
     claims: BTreeMap<RangeId, Vec<(u64, Option<Fence>)>>,
     running: BTreeMap<(TaskName, RunId), (Fence, usize)>,
     pub succeeded: BTreeMap<RunId, (Attempt, usize)>,
+    /// The newest attempt of each run, and whether it is over and may be tried again.
+    newest: BTreeMap<RunId, (Attempt, bool)>,
     /// Ends that were looked for while their rows could not be read.
     pub ends_asked_for: usize,
     pub announced: Vec<Announced>,
@@ -196,6 +198,7 @@ impl Truth {
             self.violation(now, format!("{run} started before its holder wrote a ledger"));
         }
         self.check_overlap(&started);
+        self.check_once(&started);
         let key = (run.task.clone(), run);
         self.running.insert(key, (started.attempt.fence, started.host));
         self.starts.push(started);
@@ -216,6 +219,30 @@ impl Truth {
             let late = (started.at - ended) / 1_000;
             let run = &started.run;
             self.violation(started.at, format!("{run} started {late} ms after its claim ended"));
+        }
+    }
+
+    /// Checker 3: what may start at most once starts again only after it is known to have failed.
+    fn check_once(&mut self, started: &Started) {
+        let (run, attempt) = (&started.run, started.attempt);
+        let before = self.newest.insert(run.clone(), (attempt, false));
+        let life = self.lives.iter().rev().find(|((name, incarnation), _)| {
+            *name == run.task
+                && (run.incarnation == *incarnation || matches!(run.run, RunKey::Manual(_)))
+        });
+        let newest = life.and_then(|(_, life)| life.versions.last());
+        let once = newest.is_some_and(|(_, task)| task.spec.at_most_once());
+        if let Some((earlier, false)) = before.filter(|_| once) {
+            let text = format!("{run} started again by {attempt:?}, and may have run: {earlier:?}");
+            self.violation(started.at, text);
+        }
+    }
+
+    /// An executor says how an attempt ended.
+    pub fn attempt_ended(&mut self, run: &RunId, attempt: Attempt, end: &AttemptEnd) {
+        let failed = matches!(end, AttemptEnd::Failed { .. } | AttemptEnd::TimedOut { .. });
+        if let Some(newest) = self.newest.get_mut(run).filter(|(newest, _)| *newest == attempt) {
+            newest.1 = failed;
         }
     }
 
