@@ -16,7 +16,7 @@ use tocktower_cluster::agents::{AgentOps, Identity};
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Port, Request, WatchCommand};
 use tocktower_core::agent::effect::{self, ExitReason, Start};
-use tocktower_core::agent::{Config, Rules, Stats};
+use tocktower_core::agent::{Config, Former, Rules, Stats};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey, Session};
 use tocktower_core::schedule::tz_database_version;
@@ -166,7 +166,10 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let executors = Arc::new(Executors::new(config.exec.clone(), ends));
     let first_number = opened.process << 32;
     let mut effects = Vec::new();
-    let driver = driver(&config, epoch, ranges, opened.process, first_number, &mut effects);
+    // A new epoch makes every store a stranger's.
+    let former = opened.former.filter(|former| former.session.epoch == epoch);
+    let process = (opened.process, first_number);
+    let driver = driver(&config, epoch, ranges, process, former, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));
     let (link_stats, link_stats_seen) = watch::channel(LinkStats::default());
     let lateness = LatenessMeter::default();
@@ -251,8 +254,8 @@ fn driver(
     config: &AgentConfig,
     epoch: Epoch,
     ranges: RangeCount,
-    process: u64,
-    first_number: u64,
+    (process, first_number): (u64, u64),
+    former: Option<Former>,
     effects: &mut Vec<DriverEffect>,
 ) -> Driver {
     let core = Config {
@@ -267,6 +270,7 @@ fn driver(
         running_max: config.running_max,
         compact: config.compact,
         rules: Rules::ALL,
+        former,
     };
     let identity = Identity {
         agent: config.name.clone(),

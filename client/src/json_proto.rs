@@ -32,11 +32,7 @@ pub(crate) fn task_proto(task: &Task) -> v1::Task {
             kind: placement.pool.clone().map(v1::placement::Kind::Pool),
         }),
         catch_up: task.catch_up.as_ref().map(catch_up),
-        delivery: enum_number(
-            task.delivery.as_ref(),
-            "DELIVERY",
-            v1::Delivery::from_str_name,
-        ),
+        delivery: enum_number(task.delivery.as_ref(), "DELIVERY", v1::Delivery::from_str_name),
         overlap: enum_number(task.overlap.as_ref(), "OVERLAP", v1::Overlap::from_str_name),
         retry: task.retry.as_ref().map(retry),
         timeout: duration(task.timeout.as_ref()),

@@ -23,5 +23,6 @@ mod once;
 mod outage;
 mod policies;
 mod refusals;
+mod restart;
 mod scripts;
 mod support;

@@ -37,8 +37,7 @@ struct Judged {
 /// back.
 async fn place(fleet: &Fleet, witness: &Witness) -> Duration {
     let from = Duration::from_secs((now() + AHEAD).as_secs());
-    for (namespace, delivery) in
-        [("once", Delivery::AtMostOnce), ("again", Delivery::AtLeastOnce)]
+    for (namespace, delivery) in [("once", Delivery::AtMostOnce), ("again", Delivery::AtLeastOnce)]
     {
         let task = |name: String| {
             Task::new(namespace, name).delivery(delivery).http(Http::get(&witness.url))

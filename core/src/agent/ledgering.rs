@@ -479,8 +479,11 @@ impl Range {
             {
                 self.stay(desk.now.mono);
             }
-        } else if there.is_none_or(|there| Some(there.fence) != self.fence()) {
-            // My watch has lost a ledger: what I took up is not what there was.
+        } else if there.is_none_or(|there| Some(there.fence) != self.fence())
+            || there.is_some_and(|there| desk.former_wrote(self.id, there.number))
+        {
+            // My watch has lost a ledger, or the process before has sent one that came after I had
+            // looked: what I took up is not what there was.
             self.release(desk);
             self.fence_taken = Fence::default();
             self.forget_copy();

@@ -17,6 +17,7 @@ use crate::ids::{AgentName, Epoch, PoolName, RangeId, Session};
 use crate::run::RunRecord;
 use crate::time::{Mono, Now, Wall};
 
+mod adopt;
 mod answers;
 mod clock;
 mod compact;
@@ -45,6 +46,7 @@ mod triggers;
 mod waits;
 mod weight;
 
+pub use adopt::Former;
 use desk::Desk;
 use effect::Effect;
 use input::Input;
@@ -71,6 +73,8 @@ pub struct Config {
     /// Whether the shared state is compacted when no coordinator does; off where others share it.
     pub compact: bool,
     pub rules: Rules,
+    /// What the process before left in the same store, if that can be gone on from.
+    pub former: Option<Former>,
 }
 
 /// The rules of the ledger that this crate keeps. All hold, always, but where the simulator breaks

@@ -145,6 +145,7 @@ impl Range {
             && Some(ledger.fence) == self.fence()
         {
             self.writer.delivered(Written::Ledger(ledger.number));
+            self.note_stranger(desk, ledger.number);
         }
         self.copy.ledger = ledger;
     }

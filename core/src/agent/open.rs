@@ -65,12 +65,21 @@ impl Rest {
 
 impl OpenRun {
     pub fn new(task: Arc<Task>, instant: Instant, due: Instant) -> OpenRun {
+        OpenRun { task: Some(task), ..OpenRun::without_task(instant, due) }
+    }
+
+    /// `task`: `None` until it is seen.
+    pub fn inherited(task: Option<Arc<Task>>, instant: Instant, due: Instant) -> OpenRun {
+        OpenRun { task, ..OpenRun::without_task(instant, due) }
+    }
+
+    fn without_task(instant: Instant, due: Instant) -> OpenRun {
         OpenRun {
-            task: Some(task),
+            task: None,
             instant,
             due,
             stage: Stage::Queued,
-            attempt: Attempt { fence: Fence::default(), number: 0 },
+            attempt: Attempt::NONE,
             attempts: Vec::new(),
             key: None,
             payload: None,

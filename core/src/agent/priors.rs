@@ -42,6 +42,7 @@ impl Range {
             let Some((instant, due)) = undecided.filter(|(instant, _)| *instant <= until) else {
                 continue;
             };
+            self.unsure_of(desk, present, instant, due);
             self.cut_series(&timed.task, instant);
             if desk.far.len() >= limits::FAR_ENTRIES_MAX {
                 let stretch = (instant, until);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::agent::adopt::Own;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{
     BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
@@ -244,6 +245,8 @@ pub(crate) struct Range {
     pub holding: u32,
     pub writer: Writer,
     pub permits: Permits,
+    /// The claim is one that the process before had: what it wrote down is still to be read.
+    pub own: Option<Own>,
     pub open: BTreeMap<RunId, OpenRun>,
     /// Entries that are due and could not be decided yet.
     pub parked: BTreeSet<NearEntry>,
@@ -280,6 +283,7 @@ impl Range {
             holding: 0,
             writer: Writer::new(),
             permits: Permits::default(),
+            own: None,
             open: BTreeMap::new(),
             parked: BTreeSet::new(),
             window: Window {
@@ -380,6 +384,7 @@ impl Range {
         self.hold = Hold::No;
         self.writer = Writer::new();
         self.permits = Permits::default();
+        self.own = None;
         self.restart_window(desk, Marks::NONE);
         desk.store(StoreOp::ClearDue { range: self.id });
     }
@@ -400,6 +405,9 @@ impl Range {
         self.triggers_new = true;
         self.parked.clear();
         self.permits.unforesee();
+        if let Some(own) = &mut self.own {
+            own.begin_again();
+        }
         self.fresh.clear();
         self.full = false;
         let mut decided_names = desk.near.remove_range(self.id);

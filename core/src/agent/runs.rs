@@ -184,7 +184,7 @@ impl Range {
     }
 
     /// Takes a run out of what its former stage had it in.
-    fn leave_stage(&mut self, desk: &mut Desk, id: &RunId, stage: Stage) {
+    pub(super) fn leave_stage(&mut self, desk: &mut Desk, id: &RunId, stage: Stage) {
         let Some(run) = self.open.get(id) else { return };
         match stage {
             Stage::Queued => desk.ready.remove(run.queued_as, run.due, self.id, id),

@@ -54,6 +54,8 @@ pub enum Event {
     Ask,
     /// An answered ledger permits it.
     Permit,
+    /// The earlier holder was this agent, and had not started it.
+    NotStarted,
     /// An executor has a free place, and the start is in this batch.
     Open { batch: BatchNumber },
     /// The batch was written and the licence holds.
@@ -89,6 +91,7 @@ pub struct Illegal {
 pub fn step(stage: Stage, event: Event) -> Result<Stage, Illegal> {
     match (stage, event) {
         (Stage::Queued, Event::Ask) => Ok(Stage::Asking),
+        (Stage::Doubtful, Event::NotStarted) => Ok(Stage::Behind),
         (Stage::Asking, Event::Permit) => Ok(Stage::Queued),
         (Stage::Queued, Event::Open { batch }) => Ok(Stage::Opening { batch }),
         (Stage::Opening { .. }, Event::Start { ticket }) => Ok(Stage::Running { ticket }),
@@ -104,7 +107,9 @@ pub fn step(stage: Stage, event: Event) -> Result<Stage, Illegal> {
             Ok(Stage::Waiting { at })
         }
         (Stage::Held { .. }, Event::Abandoned) => Ok(Stage::Queued),
-        (Stage::Held { session, .. }, Event::ReadSettle) => Ok(Stage::Held { session, asked: true }),
+        (Stage::Held { session, .. }, Event::ReadSettle) => {
+            Ok(Stage::Held { session, asked: true })
+        }
         (Stage::Ended { .. }, Event::End { .. }) => Err(Illegal { stage, event }),
         (_, Event::End { batch }) => Ok(Stage::Ended { batch }),
         (stage, event) => Err(Illegal { stage, event }),

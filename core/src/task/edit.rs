@@ -490,11 +490,14 @@ mod tests {
     }
 
     #[test]
-    fn no_edit_moves_a_one_shot_into_the_past() {
+    fn no_edit_moves_a_one_shot_into_the_past_or_changes_how_a_task_is_delivered() {
         let first = task(once(second(150)), second(100));
-        let error = replace(&first, once(second(90)), second(120), Marks::NONE).unwrap_err();
-        let EditError::Invalid(errors) = error else { panic!("{error}") };
-        assert_eq!(errors.first().unwrap().path, "schedules[0].at");
+        let delivered = Spec { delivery: Delivery::AtMostOnce, ..once(second(150)) };
+        for (spec, path) in [(once(second(90)), "schedules[0].at"), (delivered, "delivery")] {
+            let error = replace(&first, spec, second(120), Marks::NONE).unwrap_err();
+            let EditError::Invalid(errors) = error else { panic!("{error}") };
+            assert_eq!(errors.first().unwrap().path, path);
+        }
     }
 
     #[test]

@@ -196,6 +196,27 @@ fn an_instant_that_an_edit_takes_away_is_not_permitted_any_more() {
 }
 
 #[test]
+fn what_an_edit_brings_back_needs_its_permission_anew() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(every("a/task", 10)));
+    world.create(every("a/beats", 1));
+    world.pass(8_900);
+    assert_eq!(states(&world, "a/task"), [EntryState::Permitted]);
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 12).schedules, ..spec });
+    // The ledger without it is on its way when it is wanted again.
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.pass(900);
+    assert_eq!(world.held.len(), 1);
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 10).schedules, ..spec });
+    world.pass(400);
+    assert_eq!(world.started("a/task"), []);
+    world.fate(|_| Fate::Served);
+    world.release(|world, request| world.serve(request));
+    world.pass(100);
+    assert_eq!(world.started("a/task"), [(10, 1)]);
+}
+
+#[test]
 fn what_is_paused_or_deleted_is_not_permitted_any_more() {
     let mut world = World::new(1, 10);
     for name in ["a/paused", "a/deleted"] {

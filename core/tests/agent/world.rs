@@ -17,7 +17,7 @@ use tocktower_core::agent::effect::{
 use tocktower_core::agent::input::{
     Committed, Input, LoadAnswer, ShareAnswer, SharedNews, WriteOutcome,
 };
-use tocktower_core::agent::{Agent, Config, Rules};
+use tocktower_core::agent::{Agent, Config, Former, Rules};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Attempt, Fence, PoolName, RangeId, RunId};
 use tocktower_core::ledger::{EntryState, Ledger, Marks};
@@ -103,6 +103,8 @@ pub struct World {
     pub ahead_ms: i64,
     listed_us: Option<u64>,
     pub agent: Agent,
+    places: usize,
+    process: u64,
     pub shared: Shared,
     pub store: Store,
     pub starts: Vec<Started>,
@@ -151,19 +153,6 @@ impl World {
     /// An agent called `a`, alone, with so many ranges and places.
     pub fn new(ranges: u32, places: usize) -> World {
         let ranges = RangeCount::new(ranges).expect("a power of two");
-        let config = Config {
-            agent: AgentName::parse("a").expect("a good name"),
-            pool: PoolName::parse("default").expect("a good name"),
-            weight: 100,
-            ttl: TTL,
-            ranges,
-            epoch: EPOCH,
-            process: 7,
-            first_number: 1_000,
-            running_max: places,
-            compact: false,
-            rules: Rules::ALL,
-        };
         let mut shared = Shared::new(ranges);
         shared.fleet_news.push(SharedNews::ListBegan);
         shared.fleet_news.push(SharedNews::ListEnded { revision: shared.revision });
@@ -171,7 +160,9 @@ impl World {
             now_us: 0,
             ahead_ms: 0,
             listed_us: None,
-            agent: Agent::new(config, now_at(0)),
+            agent: Agent::new(config(ranges, places, 7, None), now_at(0)),
+            places,
+            process: 7,
             shared,
             store: Store::default(),
             starts: Vec::new(),
@@ -250,6 +241,28 @@ impl World {
     /// was told to it meanwhile is at hand when it wakes.
     pub fn stop(&mut self, ms: u64) {
         self.stopped_until_us = self.now_us + ms * 1_000;
+    }
+
+    /// kill -9, and another process that begins at once on the same store. What was on its way to
+    /// the shared state may still arrive; what was told to the process before is lost, and what it
+    /// ran has ended with it.
+    pub fn restart(&mut self) {
+        self.process += 1;
+        self.store.open_again();
+        let config = config(self.shared.ranges, self.places, self.process, self.store.former());
+        self.agent = Agent::new(config, self.now());
+        self.events.clear();
+        self.running.clear();
+        self.held.clear();
+        self.held_loads.clear();
+        self.rules.under_way.clear();
+        self.rules.unknown.clear();
+        self.rules.answered.clear();
+        self.rules.permitted.clear();
+        self.rules.marks.clear();
+        self.rules.newest_batch = BatchNumber(0);
+        self.shared.news.clear();
+        self.shared.list_fleet();
     }
 
     /// Takes in all that is at hand, and does what comes of it.
@@ -568,6 +581,23 @@ impl World {
             let over = self.now_us + u64::try_from(took.as_micros()).expect("small");
             self.at(over, Event::Over(ticket, end));
         }
+    }
+}
+
+fn config(ranges: RangeCount, places: usize, process: u64, former: Option<Former>) -> Config {
+    Config {
+        agent: AgentName::parse("a").expect("a good name"),
+        pool: PoolName::parse("default").expect("a good name"),
+        weight: 100,
+        ttl: TTL,
+        ranges,
+        epoch: EPOCH,
+        process,
+        first_number: process * 1_000,
+        running_max: places,
+        compact: false,
+        rules: Rules::ALL,
+        former,
     }
 }
 

@@ -71,7 +71,7 @@ pub fn schedule_json_of_proto(schedule: &v1::Schedule) -> json::Schedule {
 }
 
 /// The fields of a task that a mask may name.
-const MASK: [&str; 17] = [
+const MASK: [&str; 18] = [
     "description",
     "labels",
     "schedules",

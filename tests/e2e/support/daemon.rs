@@ -127,7 +127,8 @@ impl Daemon {
         self.log().split_off(self.log_before)
     }
 
-    fn log(&self) -> String {
+    /// What it has logged since its first start.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

@@ -14,6 +14,8 @@ pub enum Break {
     StartWhatIsDoubtful,
     /// A final ledger that lists as permitted what has not started.
     HandOnPermissions,
+    /// A process that goes on with a session after a power cut.
+    AdoptAfterPowerCut,
     /// L3.
     NoFenceCompare,
     /// L4.
@@ -25,12 +27,13 @@ pub enum Break {
 }
 
 impl Break {
-    pub const ALL: [Break; 9] = [
+    pub const ALL: [Break; 10] = [
         Break::StartBeforeLedger,
         Break::StartUnpermitted,
         Break::StartOnPermissionTakenBack,
         Break::StartWhatIsDoubtful,
         Break::HandOnPermissions,
+        Break::AdoptAfterPowerCut,
         Break::NoFenceCompare,
         Break::LedgerBeforeSync,
         Break::MarksPastUndecided,

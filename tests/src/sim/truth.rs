@@ -12,7 +12,7 @@ use tocktower_cluster::records::read_task;
 use tocktower_core::ids::{
     Attempt, Epoch, Fence, Incarnation, RangeId, Revision, RunId, RunKey, TaskName,
 };
-use tocktower_core::ledger::Ledger;
+use tocktower_core::ledger::{EntryState, Ledger};
 use tocktower_core::run::{AttemptEnd, RunRecord, RunState};
 use tocktower_core::task::{Overlap, Task};
 use tocktower_core::time::{Instant, Wall};
@@ -73,6 +73,8 @@ pub struct Truth {
     pub announced: Vec<Announced>,
     /// Hosts that were killed once they were drained.
     pub stopped_drained: usize,
+    /// Processes that went on with the session of the one before.
+    pub adopted: usize,
 }
 
 impl Truth {
@@ -198,7 +200,7 @@ impl Truth {
             self.violation(now, format!("{run} started before its holder wrote a ledger"));
         }
         self.check_overlap(&started);
-        self.check_once(&started);
+        self.check_once(range, &started);
         let key = (run.task.clone(), run);
         self.running.insert(key, (started.attempt.fence, started.host));
         self.starts.push(started);
@@ -223,7 +225,7 @@ impl Truth {
     }
 
     /// Checker 3: what may start at most once starts again only after it is known to have failed.
-    fn check_once(&mut self, started: &Started) {
+    fn check_once(&mut self, range: RangeId, started: &Started) {
         let (run, attempt) = (&started.run, started.attempt);
         let before = self.newest.insert(run.clone(), (attempt, false));
         let life = self.lives.iter().rev().find(|((name, incarnation), _)| {
@@ -231,8 +233,20 @@ impl Truth {
                 && (run.incarnation == *incarnation || matches!(run.run, RunKey::Manual(_)))
         });
         let newest = life.and_then(|(_, life)| life.versions.last());
-        let once = newest.is_some_and(|(_, task)| task.spec.at_most_once());
-        if let Some((earlier, false)) = before.filter(|_| once) {
+        if !newest.is_some_and(|(_, task)| task.spec.at_most_once()) {
+            return;
+        }
+        // L2, as far as etcd knows: the newest ledger of its holder permits it.
+        let mut ledgers = self.ledgers.get(&range).map_or(&[][..], Vec::as_slice).iter().rev();
+        let mine = ledgers.find(|(_, ledger)| ledger.fence == attempt.fence);
+        let permits = mine.is_some_and(|(_, ledger)| {
+            let mut entries = ledger.open.iter().filter(|entry| entry.run == *run);
+            entries.any(|e| e.attempt == attempt && e.state == EntryState::Permitted)
+        });
+        if !permits {
+            self.violation(started.at, format!("{run} started without permission"));
+        }
+        if let Some((earlier, false)) = before {
             let text = format!("{run} started again by {attempt:?}, and may have run: {earlier:?}");
             self.violation(started.at, text);
         }

@@ -419,7 +419,7 @@ impl World {
         };
         let at = &mut self.hosts[host];
         at.life += 1;
-        at.store.process += 1;
+        let former = at.store.open();
         let pool = PoolName::parse("default").expect("a good name");
         let config = Config {
             agent: at.name.clone(),
@@ -433,6 +433,7 @@ impl World {
             running_max: 50,
             compact: true,
             rules,
+            former,
         };
         let identity = Identity {
             agent: at.name.clone(),
@@ -548,6 +549,7 @@ impl World {
                     return;
                 }
                 DriverEffect::Notice(notice) => {
+                    self.truth.adopted += usize::from(matches!(notice, Notice::Adopted { .. }));
                     if let Notice::HandedOff { range } = notice {
                         for (host, at) in self.hosts.iter().enumerate() {
                             let Some(driver) = &at.driver else { continue };
@@ -727,7 +729,8 @@ impl World {
                 self.hosts[host].disturbed = true;
                 self.halt(host);
                 if power {
-                    self.hosts[host].store.power_cut();
+                    let forgetful = self.broken == Some(Break::AdoptAfterPowerCut);
+                    self.hosts[host].store.power_cut(forgetful);
                 }
                 self.at(self.now + back_after, Event::Start { host });
             }
