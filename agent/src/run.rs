@@ -39,8 +39,8 @@ use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, Troubles};
 use crate::reports::{Reports, watch_history};
 use crate::store::{
-    OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
-    TrimBudget, TrimClock,
+    OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest,
+    StoreThread, TrimBudget, TrimClock,
 };
 use crate::waker::{self, Waker, now};
 
@@ -139,10 +139,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let opening = move || Store::open(&dir, StoreConfig::default());
     let opened = tokio::task::spawn_blocking(opening).await;
     let opened = opened.map_err(|error| StartError::Cluster(error.to_string()))??;
-    if let Some(aside) = &opened.set_aside {
-        let (path, reason) = (aside.path.display(), &aside.reason);
-        tracing::error!(%path, %reason, "the store was damaged and set aside; history is in it");
-    }
+    tell_set_aside(&opened);
     let (epoch, ranges) = cluster(&*port, &config.prefix).await?;
     let (store_thread, store, mut answers) = StoreThread::start(opened.store.clone())?;
     let (waker, wakes) = Waker::start()?;
@@ -282,6 +279,13 @@ fn driver(
     };
     let ops = AgentOps::new(Keys::new(&config.prefix, ranges), identity, epoch);
     Driver::new(core, ops, now(), effects)
+}
+
+fn tell_set_aside(opened: &Opened) {
+    if let Some(aside) = &opened.set_aside {
+        let (path, reason) = (aside.path.display(), &aside.reason);
+        tracing::error!(%path, %reason, "the store was damaged and set aside; history is in it");
+    }
 }
 
 fn link_config(config: &AgentConfig) -> LinkConfig {

@@ -136,7 +136,8 @@ impl Task {
         self
     }
 
-    /// What the loss of a host does to a run that it may have started; left out: it is started again.
+    /// What the loss of a host does to a run that it may have started; left out: it is started
+    /// again.
     pub fn delivery(mut self, delivery: Delivery) -> Task {
         self.0.set_delivery(delivery);
         self

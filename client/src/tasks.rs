@@ -4,8 +4,8 @@
 //!
 //! - create, batch (see there) and trigger carry an idempotency key that is made once per call, so
 //!   the server knows a repeat. A task without a name gets one here, as a repeat must ask for the
-//!   same task. A one-shot that may run at most once is the exception: the server knows a repeat for
-//!   as long as its range stays with one holder, and no longer.
+//!   same task. A one-shot that may run at most once is the exception: the server knows a repeat
+//!   for as long as its range stays with one holder, and no longer.
 //! - put of a recurring task ends in the same state however often it is sent. Put of a one-shot
 //!   does not: it may have run and gone between two attempts, and would be made a second time.
 //! - delete, pause and resume end in the same state; a delete that finds nothing after a lost
@@ -93,8 +93,8 @@ impl Client {
     ///
     /// # Errors
     /// `already_exists` if there is one of that name, `invalid_task` with every wrong field;
-    /// `Error::UnknownOutcome` if the answer was lost and the task is a one-shot that may run at most
-    /// once: look whether it is there or has run, then decide.
+    /// `Error::UnknownOutcome` if the answer was lost and the task is a one-shot that may run at
+    /// most once: look whether it is there or has run, then decide.
     ///
     /// ```no_run
     /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {

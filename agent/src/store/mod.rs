@@ -11,8 +11,8 @@
 //!
 //! - `keys`, `values`: every byte on disk, with golden tests;
 //! - `codec`: records to core types and back;
-//! - `apply`: a batch of the core to one write; `load`, `own`: what the core asks back; `numbers`: which
-//!   one-shots lie beside their due entry;
+//! - `apply`: a batch of the core to one write; `load`, `own`: what the core asks back; `numbers`:
+//!   which one-shots lie beside their due entry;
 //! - `query`: history for people; `trim`: how it is forgotten;
 //! - `open`, `options`: lock, recovery, memory; `cutoffs`: what compaction may drop unasked.
 //!

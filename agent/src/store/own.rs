@@ -1,7 +1,8 @@
 //! What the process before wrote down of the runs of a range, for one that goes on with its claim.
 //!
-//! A run that it began lies in the family `run` until its end is written down, and that is a row of
-//! history in the same batch: so of each run exactly one of the two is there, or it was never begun.
+//! A run that it began lies in the family `run` until its end is written down, and that is a row
+//! of history in the same batch: so of each run exactly one of the two is there, or it was never
+//! begun.
 
 use rocksdb::{IteratorMode, ReadOptions};
 use tocktower_core::agent::input::{LoadAnswer, OwnRun};

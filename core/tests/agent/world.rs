@@ -4,8 +4,8 @@
 //! Some rules hold in every story and are looked at whenever something is sent or started: one
 //! write of a range at a time, read back before anything else, marks that never go back, a number
 //! on disk before its ledger is sent (L3 to L5); no start without a licence, before an answered
-//! ledger or after a final one, none twice and none early (L0, L1, promise 8); and none that may start
-//! only once before an answered ledger permits it (L2).
+//! ledger or after a final one, none twice and none early (L0, L1, promise 8); and none that may
+//! start only once before an answered ledger permits it (L2).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
