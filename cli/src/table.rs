@@ -219,8 +219,8 @@ pub fn drills(drills: &[Drill]) -> Table {
 /// What came of drills.
 pub fn reports(reports: &[Report]) -> Table {
     let header = [
-        "DRILL", "RESULT", "DUE", "ON TIME", "LATE", "P50", "P99", "WORST", "LOST", "REPEATED",
-        "WRONGLY", "TAKEOVER", "WRITES",
+        "DRILL", "RESULT", "DUE", "ON TIME", "LATE", "P50", "P99", "WORST", "LOST", "GIVEN UP",
+        "REPEATED", "WRONGLY", "TAKEOVER", "WRITES",
     ];
     let mut table = table(&header);
     let ms = |ms: Option<u64>| {
@@ -242,6 +242,7 @@ pub fn reports(reports: &[Report]) -> Table {
             late(lateness.p99),
             late(lateness.worst),
             report.lost.to_string(),
+            report.given_up.to_string(),
             report.repeated.to_string(),
             report.repeated_wrongly.to_string(),
             ms(report.takeover_ms),

@@ -2,7 +2,8 @@
 //! the product.
 //!
 //! Half of it are one-shots, spread evenly; the other half comes again each second or two, by
-//! `every` and by cron, so that a herd is due at each whole second. Where there is a witness every
+//! `every` and by cron, so that a herd is due at each whole second. A quarter of the tasks run at
+//! most once. Where there is a witness every
 //! run calls it, most over HTTP and some as a command; on a fleet that the user names they do
 //! nothing. The load is in a namespace of its own, under a label that drills have, and everything
 //! in it ends by itself, also when nobody is left to remove it.
@@ -40,6 +41,8 @@ pub struct Planned {
 
 /// One in so many one-shots is a command: a process a run costs more than a call.
 const COMMANDS: u32 = 10;
+/// One in so many tasks runs at most once.
+const AT_MOST_ONCE: u32 = 4;
 
 impl Load {
     /// The load that begins with this whole second. Its first instant is half a second later, so
@@ -61,8 +64,8 @@ impl Load {
             let at = planned.from + Duration::from_secs(1) * number / each_second;
             // Instants have milliseconds.
             let at = Duration::from_millis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-            let task = self.task(format!("o{number}"), number % COMMANDS == 0).at(system(at));
-            planned.duties.insert(instant(&task, at), self.duty());
+            let task = self.task('o', number, number % COMMANDS == 0).at(system(at));
+            planned.duties.insert(instant(&task, at), self.duty(number));
             planned.tasks.push(task);
         }
     }
@@ -71,7 +74,7 @@ impl Load {
         let mut number = 0;
         let mut left = f64::from(each_second);
         while left > 0.0 {
-            let task = self.task(format!("r{number}"), false);
+            let task = self.task('r', number, false);
             let second = Duration::from_secs(1);
             let (task, period, phase) = match number % 3 {
                 0 => (task.every(second), 1, 0),
@@ -81,7 +84,7 @@ impl Load {
             for second in planned.from.as_secs() + 1..=planned.until.as_secs() {
                 if second % period == phase {
                     let at = Duration::from_secs(second);
-                    planned.duties.insert(instant(&task, at), self.duty());
+                    planned.duties.insert(instant(&task, at), self.duty(number));
                 }
             }
             // What an outage brings together must run, too, and not be skipped.
@@ -93,8 +96,12 @@ impl Load {
         }
     }
 
-    fn task(&self, name: String, command: bool) -> Task {
-        let task = Task::new(&self.id, name).label(LABEL.0, LABEL.1).pool(&self.pool);
+    fn task(&self, kind: char, number: u32, command: bool) -> Task {
+        let task = Task::new(&self.id, format!("{kind}{number}")).label(LABEL.0, LABEL.1);
+        let task = task.pool(&self.pool).delivery(match delivery(number) {
+            Delivery::AtLeastOnce => tocktower_client::Delivery::AtLeastOnce,
+            Delivery::AtMostOnce => tocktower_client::Delivery::AtMostOnce,
+        });
         match &self.witness {
             Some(_) if command => task.command(Command::new([COMMAND])),
             Some(url) => task.http(Http::get(url)),
@@ -102,9 +109,14 @@ impl Load {
         }
     }
 
-    fn duty(&self) -> Duty {
-        Duty { delivery: Delivery::AtLeastOnce, witnessed: self.witness.is_some() }
+    fn duty(&self, number: u32) -> Duty {
+        Duty { delivery: delivery(number), witnessed: self.witness.is_some() }
     }
+}
+
+fn delivery(number: u32) -> Delivery {
+    // Of commands, too, whose numbers are even.
+    if number % AT_MOST_ONCE == 2 { Delivery::AtMostOnce } else { Delivery::AtLeastOnce }
 }
 
 fn instant(task: &Task, at: Moment) -> Instant {
