@@ -24,3 +24,4 @@ mod policies;
 mod refusals;
 mod scripts;
 mod support;
+mod why;
