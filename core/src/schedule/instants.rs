@@ -48,9 +48,9 @@ impl Timetable {
         Instants { timetable: self, heads }
     }
 
-    /// The last instant after `after` and not after `until`. Schedules only tell what comes next, so
-    /// the stretch is halved until nothing of it is left: some forty questions, however dense the
-    /// instants are and however long the stretch is.
+    /// The last instant after `after` and not after `until`. Schedules only tell what comes next,
+    /// so the stretch is halved until nothing of it is left: some forty questions, however dense
+    /// the instants are and however long the stretch is.
     pub fn last_between(&self, after: Instant, until: Instant) -> Option<Instant> {
         let next = |after: Instant| self.next_after(after).filter(|next| *next <= until);
         let mut last = next(after)?;

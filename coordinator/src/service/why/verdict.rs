@@ -125,12 +125,15 @@ fn of_run(facts: &Facts, state: RunState) -> Verdict {
 
 /// Of an instant that is due and that no agent tells of.
 fn of_due(facts: &Facts) -> Verdict {
-    if let Some(entry) = &facts.range.entry {
-        return of_entry(facts, entry.state, entry.attempt.number);
+    match &facts.range.entry {
+        Some(entry) => of_entry(facts, entry.state, entry.attempt.number),
+        None if facts.covered() == Some(true) => ended(facts),
+        None => in_the_way(facts),
     }
-    if facts.covered() == Some(true) {
-        return ended(facts);
-    }
+}
+
+/// What keeps it from starting.
+fn in_the_way(facts: &Facts) -> Verdict {
     if facts.pause_holds() {
         return Verdict::Paused;
     }
