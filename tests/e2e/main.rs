@@ -26,3 +26,4 @@ mod refusals;
 mod restart;
 mod scripts;
 mod support;
+mod why;

@@ -79,6 +79,8 @@ pub struct State {
     pub coordinators: BTreeMap<CoordinatorId, store::CoordinatorRecord>,
     pub claims: BTreeMap<(PoolName, RangeId), Claim>,
     pub ledgers: BTreeMap<(PoolName, RangeId), LedgerGist>,
+    /// When the newest word of a range's holders came: a write, or that the claim is gone.
+    pub heard: BTreeMap<(PoolName, RangeId), Mono>,
     pub triggers: BTreeMap<TaskName, BTreeSet<u128>>,
     pub beats: BTreeMap<CoordinatorId, Beat>,
     pub shared_beat: Option<Shared>,
@@ -164,6 +166,7 @@ impl State {
                 let agent = AgentName::parse(&record.agent)
                     .map_err(|error| DecodeError::invalid("agent", error))?;
                 let fence = Fence { epoch: self.epoch, revision: item.create_revision };
+                self.heard.insert((pool.clone(), range), now);
                 self.claims.insert((pool, range), Claim { agent, fence });
             }
             Key::Ledger(pool, range) => {
@@ -174,6 +177,7 @@ impl State {
                 let through = Instant::from_millis(ledger.through_ms);
                 let marks = Marks { through, incarnation };
                 let open = u32::try_from(ledger.open.len()).unwrap_or(u32::MAX);
+                self.heard.insert((pool.clone(), range), now);
                 self.ledgers.insert((pool, range), LedgerGist { marks, open });
                 self.ledger_bytes += u64::try_from(bytes.len()).unwrap_or(0);
             }
@@ -235,6 +239,7 @@ impl State {
                 self.coordinators.remove(&id);
             }
             Some(Key::Claim(pool, range)) => {
+                self.heard.insert((pool.clone(), range), now);
                 self.claims.remove(&(pool, range));
             }
             Some(Key::Ledger(pool, range)) => {

@@ -233,14 +233,14 @@ impl Fleet {
     }
 }
 
-fn members_of<'a>(
+pub(super) fn members_of<'a>(
     state: &'a State,
     pool: &'a PoolName,
 ) -> impl Iterator<Item = (&'a AgentName, &'a Member)> {
     state.members.iter().filter(|(_, member)| member.record.pool == pool.as_str())
 }
 
-fn capacity(member: &Member) -> Capacity {
+pub(super) fn capacity(member: &Member) -> Capacity {
     let record = &member.record;
     Capacity { weight: record.weight, duty: duty_of(record.cordoned, record.draining) }
 }

@@ -27,3 +27,4 @@ mod starts;
 mod tasks;
 mod triggers;
 mod watch;
+mod why;
