@@ -74,6 +74,15 @@ impl Daemon {
         }
     }
 
+    /// SIGSTOP: it is there, and does nothing.
+    pub fn freeze(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("a child can be signalled");
+    }
+
+    pub fn thaw(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("a child can be signalled");
+    }
+
     pub fn terminate(&self) {
         kill_process(self.pid(), Signal::TERM).expect("a child can be signalled");
     }

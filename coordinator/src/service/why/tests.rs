@@ -14,8 +14,8 @@ use tocktower_core::task::{
 };
 use tocktower_core::time::{Instant, Wall};
 
-use super::timeline::{MILLISECOND, Moment, Timeline};
 use super::*;
+use crate::timeline::MILLISECOND;
 
 /// 2027-01-15T08:00:00Z, a whole minute.
 const NOON: i64 = 1_800_000_000_000;
@@ -115,7 +115,7 @@ fn entry(state: EntryState, number: u32) -> Option<Entry> {
 /// All is well, and the instant of a minute ago is asked about, of which nothing is known.
 fn facts_of(task: Task, moment: Instant) -> Facts {
     let timeline = Timeline::new(&task);
-    let shown = |instant| Shown { instant, local: timeline.local(instant) };
+    let shown = |instant| shown(&timeline, instant);
     let subject = Subject::Task {
         moment: timeline.moment(moment),
         previous: timeline.previous(moment).map(shown),
@@ -441,6 +441,13 @@ fn with_jitter_the_newest_that_is_due_may_be_the_one_before() {
     assert!(due > wall(0), "the case needs some jitter: {due:?}");
     assert_eq!(timeline.newest_due(due), Some(at(0)));
     assert_eq!(timeline.newest_due(due.minus(MILLISECOND)), Some(at(-60)));
+    // Its due is the first after its own instant, and the next one's the first after that.
+    assert_eq!(timeline.first_due_after(at(0)), Some(due.instant()));
+    let next = timeline.first_due_after(due.instant()).unwrap();
+    assert!(next >= at(60) && next < at(120), "{next:?}");
+    assert_eq!(Timeline::new(&paused()).first_due_after(at(0)), None);
+    assert_eq!(Timeline::new(&task(once(60))).first_due_after(at(0)), Some(at(60)));
+    assert_eq!(Timeline::new(&task(once(60))).first_due_after(at(60)), None);
 }
 
 #[test]
@@ -456,8 +463,8 @@ fn a_local_time_that_comes_twice_is_two_instants_told_apart_by_their_offsets() {
     let (summer, winter) = (moment("2026-10-25T00:30:00Z"), moment("2026-10-25T01:30:00Z"));
     assert_eq!(timeline.next(summer), Some(winter));
     assert_eq!(timeline.previous(winter), Some(summer));
-    assert_eq!(timeline.local(summer), "2026-10-25T02:30:00+02:00");
-    assert_eq!(timeline.local(winter), "2026-10-25T02:30:00+01:00");
+    assert_eq!(shown(&timeline, summer).local, "2026-10-25T02:30:00+02:00");
+    assert_eq!(shown(&timeline, winter).local, "2026-10-25T02:30:00+01:00");
     assert_eq!(timeline.next(winter), Some(moment("2026-10-25T12:00:00Z")));
     assert_eq!(timeline.moment(moment("2026-10-25T02:30:00Z")), Moment::Between);
     // The ends of time are no trouble.

@@ -13,7 +13,7 @@ use tocktower_core::ledger::EntryState;
 use tocktower_core::run::RunState;
 
 use super::facts::{Facts, Subject};
-use super::timeline::Moment;
+use crate::timeline::Moment;
 
 /// A start that is so late is not worth a word: it is being decided.
 const AT_ONCE: Duration = Duration::from_secs(2);

@@ -14,8 +14,8 @@ use tocktower_proto::json::{format_duration, format_instant, format_wall};
 
 use super::facts::{Facts, Shown, Subject};
 use super::policy::{Cause, Policy, is_made_up_for};
-use super::timeline::Moment;
 use super::verdict::Verdict;
+use crate::timeline::Moment;
 
 /// What is said to people.
 #[derive(Clone, PartialEq, Eq, Debug)]
