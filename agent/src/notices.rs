@@ -11,6 +11,9 @@ pub fn log(notice: &Notice) {
         Notice::Registered { session } => {
             tracing::info!(session = session.revision.0, "registered");
         }
+        Notice::Adopted { session } => {
+            tracing::info!(session = session.revision.0, "the session of the last process goes on");
+        }
         Notice::NameTaken { holder } => tracing::warn!(
             session = holder.revision.0,
             "another session has this agent's name; waiting for it to end"

@@ -16,7 +16,7 @@ use tocktower_cluster::agents::{AgentOps, Identity};
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Port, Request, WatchCommand};
 use tocktower_core::agent::effect::{self, ExitReason, Start};
-use tocktower_core::agent::{Config, Rules, Stats};
+use tocktower_core::agent::{Config, Former, Rules, Stats};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey, Session};
 use tocktower_core::schedule::tz_database_version;
@@ -39,8 +39,8 @@ use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, Troubles};
 use crate::reports::{Reports, watch_history};
 use crate::store::{
-    OpenError, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
-    TrimBudget, TrimClock,
+    OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest,
+    StoreThread, TrimBudget, TrimClock,
 };
 use crate::waker::{self, Waker, now};
 
@@ -139,10 +139,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let opening = move || Store::open(&dir, StoreConfig::default());
     let opened = tokio::task::spawn_blocking(opening).await;
     let opened = opened.map_err(|error| StartError::Cluster(error.to_string()))??;
-    if let Some(aside) = &opened.set_aside {
-        let (path, reason) = (aside.path.display(), &aside.reason);
-        tracing::error!(%path, %reason, "the store was damaged and set aside; history is in it");
-    }
+    tell_set_aside(&opened);
     let (epoch, ranges) = cluster(&*port, &config.prefix).await?;
     let (store_thread, store, mut answers) = StoreThread::start(opened.store.clone())?;
     let (waker, wakes) = Waker::start()?;
@@ -166,7 +163,10 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let executors = Arc::new(Executors::new(config.exec.clone(), ends));
     let first_number = opened.process << 32;
     let mut effects = Vec::new();
-    let driver = driver(&config, epoch, ranges, opened.process, first_number, &mut effects);
+    // A new epoch makes every store a stranger's.
+    let former = opened.former.filter(|former| former.session.epoch == epoch);
+    let process = (opened.process, first_number);
+    let driver = driver(&config, epoch, ranges, process, former, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));
     let (link_stats, link_stats_seen) = watch::channel(LinkStats::default());
     let lateness = LatenessMeter::default();
@@ -251,8 +251,8 @@ fn driver(
     config: &AgentConfig,
     epoch: Epoch,
     ranges: RangeCount,
-    process: u64,
-    first_number: u64,
+    (process, first_number): (u64, u64),
+    former: Option<Former>,
     effects: &mut Vec<DriverEffect>,
 ) -> Driver {
     let core = Config {
@@ -267,6 +267,7 @@ fn driver(
         running_max: config.running_max,
         compact: config.compact,
         rules: Rules::ALL,
+        former,
     };
     let identity = Identity {
         agent: config.name.clone(),
@@ -278,6 +279,13 @@ fn driver(
     };
     let ops = AgentOps::new(Keys::new(&config.prefix, ranges), identity, epoch);
     Driver::new(core, ops, now(), effects)
+}
+
+fn tell_set_aside(opened: &Opened) {
+    if let Some(aside) = &opened.set_aside {
+        let (path, reason) = (aside.path.display(), &aside.reason);
+        tracing::error!(%path, %reason, "the store was damaged and set aside; history is in it");
+    }
 }
 
 fn link_config(config: &AgentConfig) -> LinkConfig {

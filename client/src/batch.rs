@@ -10,8 +10,9 @@
 //! the whole batch again would be as safe and say less clearly what is meant: what somebody deleted
 //! meanwhile would be made again, and each one-shot that has run would leave a skipped run.
 //!
-//! Every task runs at least once so far. A one-shot that may run at most once must not be sent
-//! again while its outcome is unknown; `is_open` is the place to say so.
+//! A one-shot that may run at most once is not sent again while its outcome is unknown: the server
+//! knows a repeat for as long as its range stays with one holder, and no longer. A batch with such
+//! a task is not sent again after a lost answer.
 
 use backon::BackoffBuilder;
 use prost::Message;
@@ -22,7 +23,7 @@ use tonic::{Code, Status};
 use crate::client::{Client, Repeat, backoff, tasks};
 use crate::error::{Error, Refusal};
 use crate::limits;
-use crate::task::Task;
+use crate::task::{Task, runs_only_once};
 use crate::tasks::{Warning, named, new_key};
 
 /// What came of one task of a batch.
@@ -59,13 +60,16 @@ impl Client {
         let mut items = self.send_batch(&message).await?;
         let give_up = Instant::now() + self.patience();
         let mut waits = backoff().build();
-        while items.iter().any(is_open)
+        while any_open(&items, &message.tasks)
             && let Some(wait) = waits.next().filter(|wait| Instant::now() + *wait < give_up)
         {
             tokio::time::sleep(wait).await;
             leave_open(&mut message.tasks, &items);
-            let open =
-                items.iter_mut().zip(0..message.tasks.len()).filter(|(item, _)| is_open(item));
+            let tasks = &message.tasks;
+            let open = items
+                .iter_mut()
+                .zip(0..tasks.len())
+                .filter(|(item, index)| is_open(item, &tasks[*index]));
             match self.send_batch(&message).await {
                 Ok(mut answers) => {
                     open.for_each(|(item, index)| std::mem::swap(item, &mut answers[index]));
@@ -82,7 +86,9 @@ impl Client {
     }
 
     async fn send_batch(&self, message: &v1::BatchCreateRequest) -> Result<Vec<BatchItem>, Error> {
-        let answer = self.call("the batch", Repeat::Harmless, |channel| {
+        let harmful = message.tasks.iter().any(runs_only_once);
+        let repeat = if harmful { Repeat::Harmful } else { Repeat::Harmless };
+        let answer = self.call("the batch", repeat, |channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).batch_create(request).await }
         });
@@ -95,20 +101,26 @@ impl Client {
 }
 
 /// The store failed it: the same may succeed a little later, or has already.
-fn is_open(item: &BatchItem) -> bool {
+fn is_open(item: &BatchItem, task: &v1::Task) -> bool {
     match &item.result {
         Ok(_) => false,
-        Err(Error::UnknownOutcome { .. }) => true,
+        Err(Error::UnknownOutcome { .. }) => !runs_only_once(task),
         Err(error) => error.retryable(),
     }
 }
 
+fn any_open(items: &[BatchItem], tasks: &[v1::Task]) -> bool {
+    items.iter().zip(tasks).any(|(item, task)| is_open(item, task))
+}
+
 /// Leaves what is open at its place, and nothing else that anything could be made of.
 fn leave_open(tasks: &mut Vec<v1::Task>, items: &[BatchItem]) {
-    let last = items.iter().rposition(is_open).map_or(0, |last| last + 1);
+    let open: Vec<bool> =
+        items.iter().zip(tasks.iter()).map(|(item, task)| is_open(item, task)).collect();
+    let last = open.iter().rposition(|open| *open).map_or(0, |last| last + 1);
     tasks.truncate(last);
-    for (task, item) in tasks.iter_mut().zip(items) {
-        if !is_open(item) {
+    for (task, open) in tasks.iter_mut().zip(open) {
+        if !open {
             *task = v1::Task::default();
         }
     }

@@ -58,7 +58,7 @@ pub use runs::{
     Attempt, AttemptEnd, OutputChunk, OutputQuery, OutputStream, Run, RunFilter, RunPage, RunState,
 };
 pub use schedule::{Cron, Fold, Gap, Schedule};
-pub use task::{CatchUpPolicy, Overlap, Retry, Task, TaskState};
+pub use task::{CatchUpPolicy, Delivery, Overlap, Retry, Task, TaskState};
 pub use tasks::{Preview, TaskFilter, TaskPage, Triggered, Warning, Why, Written};
 pub use watch::{WatchEvent, WatchFilter};
 

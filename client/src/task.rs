@@ -12,7 +12,7 @@ use crate::action::{Command, Http};
 use crate::schedule::{Cron, Schedule};
 use crate::time::{span, system_time, timestamp};
 
-pub use v1::{CatchUpPolicy, Overlap, TaskState};
+pub use v1::{CatchUpPolicy, Delivery, Overlap, TaskState};
 
 /// A definition: schedules, an action, and policies; identified by namespace and name.
 ///
@@ -136,6 +136,13 @@ impl Task {
         self
     }
 
+    /// What the loss of a host does to a run that it may have started; left out: it is started
+    /// again.
+    pub fn delivery(mut self, delivery: Delivery) -> Task {
+        self.0.set_delivery(delivery);
+        self
+    }
+
     /// What an instant does while an earlier run goes on; left out: it is skipped.
     pub fn overlap(mut self, overlap: Overlap) -> Task {
         self.0.set_overlap(overlap);
@@ -211,6 +218,12 @@ impl Task {
         self.0.schedules.iter().any(at)
     }
 
+    /// Whether a create of it must not be sent again while its outcome is unknown: it may have run
+    /// and be gone, and a second one would run as well.
+    pub(crate) fn runs_only_once(&self) -> bool {
+        runs_only_once(&self.0)
+    }
+
     /// The message on the wire.
     pub fn proto(&self) -> &v1::Task {
         &self.0
@@ -266,4 +279,10 @@ impl Retry {
         self.0.jitter = Some(share);
         self
     }
+}
+
+/// A one-shot with delivery at most once.
+pub(crate) fn runs_only_once(task: &v1::Task) -> bool {
+    let at = |s: &v1::Schedule| matches!(s.kind, Some(v1::schedule::Kind::At(_)));
+    task.delivery() == Delivery::AtMostOnce && task.schedules.iter().any(at)
 }

@@ -4,7 +4,8 @@
 //!
 //! - create, batch (see there) and trigger carry an idempotency key that is made once per call, so
 //!   the server knows a repeat. A task without a name gets one here, as a repeat must ask for the
-//!   same task.
+//!   same task. A one-shot that may run at most once is the exception: the server knows a repeat
+//!   for as long as its range stays with one holder, and no longer.
 //! - put of a recurring task ends in the same state however often it is sent. Put of a one-shot
 //!   does not: it may have run and gone between two attempts, and would be made a second time.
 //! - delete, pause and resume end in the same state; a delete that finds nothing after a lost
@@ -94,7 +95,9 @@ impl Client {
     /// Makes a new task.
     ///
     /// # Errors
-    /// `already_exists` if there is one of that name, `invalid_task` with every wrong field.
+    /// `already_exists` if there is one of that name, `invalid_task` with every wrong field;
+    /// `Error::UnknownOutcome` if the answer was lost and the task is a one-shot that may run at
+    /// most once: look whether it is there or has run, then decide.
     ///
     /// ```no_run
     /// # async fn f(client: tocktower_client::Client) -> Result<(), tocktower_client::Error> {
@@ -110,9 +113,10 @@ impl Client {
     /// # }
     /// ```
     pub async fn create(&self, task: Task) -> Result<Written, Error> {
+        let repeat = if task.runs_only_once() { Repeat::Harmful } else { Repeat::Harmless };
         let task = Some(named(task).into_proto());
         let message = v1::CreateTaskRequest { task, idempotency_key: new_key() };
-        let answer = self.call("the create", Repeat::Harmless, |channel| {
+        let answer = self.call("the create", repeat, |channel| {
             let request = self.request(message.clone());
             async move { tasks(channel).create_task(request).await }
         });

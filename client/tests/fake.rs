@@ -14,7 +14,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tocktower_client::proto as v1;
 use tocktower_client::{
-    Client, ClientConfig, Error, OutputQuery, Schedule, Task, TaskFilter, WatchEvent, WatchFilter,
+    Client, ClientConfig, Delivery, Error, OutputQuery, Schedule, Task, TaskFilter, WatchEvent,
+    WatchFilter,
 };
 use tokio::net::TcpListener;
 use tonic::{Code, Request, Response, Status};
@@ -434,6 +435,36 @@ async fn a_put_of_a_one_shot_is_not_sent_again_after_a_lost_answer() {
     let error = fake.client().await.put(task, None).await.unwrap_err();
     assert!(matches!(error, Error::UnknownOutcome { .. }), "{error:?}");
     assert_eq!(fake.0.lock().unwrap().calls, 1);
+}
+
+#[tokio::test]
+async fn a_one_shot_that_may_run_only_once_is_not_created_again_after_a_lost_answer() {
+    let at = Schedule::at(std::time::SystemTime::now() + Duration::from_secs(60));
+    let once = || Task::new("default", "once").schedule(at.clone()).noop();
+    let only_once = || once().delivery(Delivery::AtMostOnce);
+
+    let fake = Fake::with(&[Fault::AnswerLost]);
+    let error = fake.client().await.create(only_once()).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownOutcome { .. }), "{error:?}");
+    assert_eq!(fake.0.lock().unwrap().calls, 1);
+
+    let fake = Fake::with(&[Fault::AnswerLost]);
+    let error = fake.client().await.batch(vec![noop("a"), only_once()]).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownOutcome { .. }), "{error:?}");
+    assert_eq!(fake.0.lock().unwrap().calls, 1);
+
+    // What nobody wrote is sent again; of what somebody may have written, nothing is.
+    let fake = Fake::default();
+    fake.0.lock().unwrap().items =
+        BTreeMap::from([("once", vec!["outcome_unknown"; 9]), ("a", vec!["store_unavailable"])]);
+    let items = fake.client().await.batch(vec![noop("a"), only_once()]).await.unwrap();
+    assert!(items[0].result.is_ok());
+    let error = items[1].result.as_ref().unwrap_err();
+    assert!(matches!(error, Error::UnknownOutcome { .. }), "{error:?}");
+    assert_eq!(fake.0.lock().unwrap().items_seen, ["a", "once", "a"]);
+
+    let fake = Fake::with(&[Fault::AnswerLost]);
+    fake.client().await.create(once()).await.unwrap();
 }
 
 #[tokio::test]

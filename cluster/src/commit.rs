@@ -323,7 +323,7 @@ mod tests {
     use tocktower_core::ids::PoolName;
     use tocktower_core::schedule::Schedule;
     use tocktower_core::task::{
-        Action, CatchUp, CatchUpPolicy, Overlap, Retry, Spec, create as new_task,
+        Action, CatchUp, CatchUpPolicy, Delivery, Overlap, Retry, Spec, create as new_task,
     };
     use tocktower_core::time::{Instant as When, Wall};
 
@@ -397,6 +397,7 @@ mod tests {
             retry: Retry::default(),
             timeout: None,
             start_deadline: None,
+            delivery: Delivery::default(),
             priority: 0,
             paused: false,
         };

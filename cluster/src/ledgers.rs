@@ -76,6 +76,7 @@ fn entry_record(entry: &Entry) -> EntryRecord {
     };
     match entry.state {
         EntryState::Started => record.set_state(EntryStateRecord::Started),
+        EntryState::Permitted => record.set_state(EntryStateRecord::Permitted),
         EntryState::Ended => record.set_state(EntryStateRecord::Ended),
         EntryState::Waiting { at } => {
             record.set_state(EntryStateRecord::Waiting);
@@ -108,6 +109,7 @@ fn entry(record: &EntryRecord) -> Result<Entry, DecodeError> {
     let at = Wall::from_micros(record.waiting_at_us);
     let state = match (record.state(), record.catch_up_last_ms) {
         (EntryStateRecord::Started, _) => EntryState::Started,
+        (EntryStateRecord::Permitted, _) => EntryState::Permitted,
         (EntryStateRecord::Ended, _) => EntryState::Ended,
         (EntryStateRecord::Waiting, None) => EntryState::Waiting { at },
         (EntryStateRecord::Waiting, Some(last)) => {
@@ -133,6 +135,7 @@ mod tests {
         let at = Wall::from_micros(1_234_567);
         prop_oneof![
             Just(EntryState::Started),
+            Just(EntryState::Permitted),
             Just(EntryState::Ended),
             Just(EntryState::Waiting { at }),
             Just(EntryState::CatchUp { at, last: Instant::from_millis(77) }),

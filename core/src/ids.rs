@@ -235,6 +235,12 @@ pub struct Attempt {
     pub number: u32,
 }
 
+impl Attempt {
+    /// Nothing was begun yet.
+    pub const NONE: Attempt =
+        Attempt { fence: Fence { epoch: Epoch(0), revision: Revision(0) }, number: 0 };
+}
+
 /// A ledger's number: the process that wrote it and its count. A store that does not know the
 /// number of a ledger under its own fence is not the store that wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -12,8 +12,8 @@ use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{Epoch, Incarnation, PoolName, Revision, TaskName};
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Command, Http, NewVersion, Overlap, Prior, Program, Retry,
-    Spec, Task, check,
+    Action, CatchUp, CatchUpPolicy, Command, Delivery, Http, NewVersion, Overlap, Prior, Program,
+    Retry, Spec, Task, check,
 };
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::{
@@ -98,7 +98,7 @@ fn any_action() -> impl Strategy<Value = Action> {
     ]
 }
 
-fn any_policies() -> impl Strategy<Value = (CatchUp, Overlap, Retry)> {
+fn any_policies() -> impl Strategy<Value = (Delivery, CatchUp, Overlap, Retry)> {
     let policy = prop_oneof![
         Just(CatchUpPolicy::None),
         Just(CatchUpPolicy::Latest),
@@ -120,7 +120,8 @@ fn any_policies() -> impl Strategy<Value = (CatchUp, Overlap, Retry)> {
         },
     );
     let catch_up = (policy, any_span()).prop_map(|(policy, window)| CatchUp { policy, window });
-    (catch_up, overlap, retry)
+    let delivery = prop_oneof![Just(Delivery::AtLeastOnce), Just(Delivery::AtMostOnce)];
+    (delivery, catch_up, overlap, retry)
 }
 
 fn any_spec() -> impl Strategy<Value = Spec> {
@@ -138,7 +139,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
     )
         .prop_map(|((schedules, action, policies, exclude, labels), rest)| {
             let ((jitter, timeout, priority, paused), window, max_runs, description) = rest;
-            let (catch_up, overlap, retry) = policies;
+            let (delivery, catch_up, overlap, retry) = policies;
             let start_at = window.map(|(start, _)| Wall::from_micros(start));
             Spec {
                 name: name(),
@@ -154,6 +155,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                 exclude,
                 action,
                 pool: PoolName::parse("edge").unwrap(),
+                delivery,
                 catch_up,
                 overlap,
                 retry,

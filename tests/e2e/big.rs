@@ -143,3 +143,43 @@ async fn all_taken_in(fleet: &Fleet) {
     })
     .await;
 }
+
+/// Proposals that etcd has taken in, since it began.
+async fn proposals(fleet: &Fleet) -> f64 {
+    let url = format!("{}/metrics", fleet.etcd.endpoints()[0]);
+    let text = reqwest::get(&url).await.expect("etcd answers").text().await.expect("text");
+    let line = text.lines().find_map(|l| l.strip_prefix("etcd_server_proposals_committed_total "));
+    line.and_then(|count| count.parse().ok()).expect("a count of proposals")
+}
+
+/// Runs that the agent has ended, since it began.
+async fn ended(fleet: &Fleet) -> u64 {
+    let agent = fleet.api().get("/v1/agents/a0").await.ok();
+    agent["counts"]["succeeded"].as_u64().expect("a number")
+}
+
+#[ignore = "the figures of the product, two minutes"]
+#[tokio::test(flavor = "multi_thread")]
+async fn big_recurring_runs_add_no_transactions_to_etcd_whatever_their_rate() {
+    let _turn = alone().await;
+    for rate in [1_000_u32, 50_000] {
+        let fleet = Fleet::start(1, 1).await;
+        let client = fleet.client();
+        for first in (0..rate).step_by(5_000) {
+            let tasks = (first..rate.min(first + 5_000)).map(|number| {
+                Task::new("rate", format!("r{number}")).every(Duration::from_secs(1)).noop()
+            });
+            for item in client.batch(tasks.collect()).await.expect("a batch is taken") {
+                item.result.expect("a task is taken");
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let (before, runs, begun) = (proposals(&fleet).await, ended(&fleet).await, now());
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let spent = (now() - begun).as_secs_f64();
+        let per_second = (proposals(&fleet).await - before) / spent;
+        let runs = (ended(&fleet).await - runs) as f64 / spent;
+        println!("{rate} tasks of every second: {runs:.0} runs/s, {per_second:.1} proposals/s");
+        assert!(per_second <= 10.0, "{per_second} proposals a second at {runs} runs a second");
+    }
+}

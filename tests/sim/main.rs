@@ -14,13 +14,14 @@ const BROKEN_SEEDS: u64 = 500;
 fn no_walk_breaks_a_promise() {
     let mut broken = Vec::new();
     let mut starts = 0;
-    let (mut unwritten, mut settled, mut stopped) = (0, 0, 0);
+    let (mut unwritten, mut settled, mut stopped, mut adopted) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
         let report = sim::walk(seed, None);
         starts += report.starts;
         unwritten += report.ends.0;
         settled += report.ends.1;
         stopped += report.stopped_drained;
+        adopted += report.adopted;
         if !report.violations.is_empty() {
             broken.push(format!("seed {seed} ({:?}): {:#?}", report.class, report.violations));
         }
@@ -28,6 +29,7 @@ fn no_walk_breaks_a_promise() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(starts > 10_000, "a walk without starts proves nothing: {starts}");
     assert!(stopped > 10, "{stopped} were drained and killed");
+    assert!(adopted > 10, "{adopted} went on with a session");
     assert!(
         unwritten > 10_000 && settled > 10_000,
         "{unwritten} ends were asked for, {settled} settled"

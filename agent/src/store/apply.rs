@@ -258,6 +258,11 @@ impl<'s, 'b> Stage<'s, 'b> {
             }
             StoreOp::History(run) => self.history(run),
             StoreOp::Output { run, attempt, output } => self.output(run, *attempt, output),
+            StoreOp::Session(Some((lease, session))) => {
+                let value = values::session_encode(*lease, *session, &self.store.boot);
+                self.put(options::META, [keys::META_SESSION], value);
+            }
+            StoreOp::Session(None) => self.delete(options::META, [keys::META_SESSION]),
             StoreOp::LedgerNumber { range, number } => {
                 let value = values::ledger_number_encode(*number);
                 self.put(options::META, keys::meta_ledger(*range), value);

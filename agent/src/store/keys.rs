@@ -45,6 +45,7 @@ pub const META_WATERMARK: u8 = 2;
 pub const META_LEDGER: u8 = 3;
 pub const META_SLICE: u8 = 4;
 pub const META_CUTOFF: u8 = 5;
+pub const META_SESSION: u8 = 6;
 pub const CUTOFF_HISTORY: u8 = 0;
 pub const CUTOFF_REQUEST: u8 = 1;
 pub const CUTOFF_BYTES: u8 = 2;
@@ -309,6 +310,12 @@ pub fn run_of(ms: &[u8], incarnation: &[u8; 12], rest: &[u8]) -> Option<(Incarna
         }
         _ => None,
     }
+}
+
+/// Where the rows of a range in the family `run` begin and end.
+pub fn open_runs(range: RangeId) -> ([u8; 2], [u8; 3]) {
+    let [high, low] = range.0.to_be_bytes();
+    ([high, low], [high, low, u8::MAX])
 }
 
 /// The run in a key of the family `run`.

@@ -70,6 +70,9 @@ impl Store {
                 self.load_scan(*range, *after, *limit, &mut unreadable)
             }
             LoadRequest::Task { range, name } => self.load_task(*range, name, &mut unreadable),
+            LoadRequest::Own { range, fence, runs, tasks } => {
+                self.load_own(*range, *fence, runs, tasks)
+            }
         }?;
         let count = u64::try_from(unreadable.len()).unwrap_or(0);
         self.counters.unreadable.fetch_add(count, Ordering::Relaxed);

@@ -4,14 +4,15 @@
 //! RocksDB, so after a crash the store shows some prefix of the batches and never half of one. The
 //! shared state in etcd is the truth about tasks; what only lives here is history and output.
 //! That is why a store that fails its checksums may be set aside and begun anew, and why a restart
-//! forgets what was due and what was open: both are derived again.
+//! forgets what was due: it is derived again. What was open is kept for a process that goes on with
+//! the session of the one before.
 //!
 //! One thread writes (`StoreThread`); anybody may read through `Arc<Store>`.
 //!
 //! - `keys`, `values`: every byte on disk, with golden tests;
 //! - `codec`: records to core types and back;
-//! - `apply`: a batch of the core to one write; `load`: what the core asks back; `numbers`: which
-//!   one-shots lie beside their due entry;
+//! - `apply`: a batch of the core to one write; `load`, `own`: what the core asks back; `numbers`:
+//!   which one-shots lie beside their due entry;
 //! - `query`: history for people; `trim`: how it is forgotten;
 //! - `open`, `options`: lock, recovery, memory; `cutoffs`: what compaction may drop unasked.
 //!
@@ -28,6 +29,7 @@ mod load;
 mod numbers;
 mod open;
 mod options;
+mod own;
 mod query;
 mod space;
 mod stats;
@@ -69,6 +71,8 @@ pub struct Store {
     /// after `db`, and go after it.
     _options: Vec<Options>,
     clock: fn() -> tocktower_core::time::Wall,
+    /// Which boot of the host this is.
+    boot: String,
     cutoffs: Arc<Cutoffs>,
     writer: Mutex<Writer>,
     trim: Mutex<TrimState>,

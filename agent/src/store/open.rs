@@ -7,13 +7,16 @@
 //! <dir>/db.aside-<ms>   a store that was set aside; the newest two are kept
 //! ```
 //!
-//! A restart is a stranger: what was due and open in the process before is dropped, since the core
-//! derives it again from the shared state and the tasks that are kept. Each open counts a number
-//! up, so that task numbers and ledger numbers of two processes never meet.
+//! What was due in the process before is dropped, since the core derives it again from the shared
+//! state and the tasks that are kept. What was open is kept if that process had a session on this
+//! very boot of the host: then nothing that it wrote is lost, and the session can be gone on with.
+//! After any other start it is unknown what else there was, and it is dropped. Each open counts a
+//! number up, so that task numbers and ledger numbers of two processes never meet.
 //!
 //! Data blocks are not verified at open: that would read the whole disk. A wrong checksum that a
 //! read meets later leaves `damaged` behind.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +24,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rocksdb::{Cache, DB, ErrorKind, LruCacheOptions, Options, WriteBufferManager, WriteOptions};
+use rocksdb::{
+    Cache, DB, Direction, ErrorKind, IteratorMode, LruCacheOptions, Options, WriteBufferManager,
+    WriteOptions,
+};
+use tocktower_core::agent::Former;
+use tocktower_core::ids::RangeId;
 use tocktower_core::time::Wall;
 
 use crate::store::apply::Writer;
@@ -48,11 +56,18 @@ pub struct StoreConfig {
     pub buffer_bytes: usize,
     /// Tells when request rows are written, and names a store that is set aside.
     pub clock: fn() -> Wall,
+    /// Which boot of the host this is: another one may have lost what was not synced.
+    pub boot: String,
 }
 
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
-        StoreConfig { memory_bytes: MEMORY_BYTES, buffer_bytes: BUFFER_BYTES, clock: system_wall }
+        StoreConfig {
+            memory_bytes: MEMORY_BYTES,
+            buffer_bytes: BUFFER_BYTES,
+            clock: system_wall,
+            boot: this_boot(),
+        }
     }
 }
 
@@ -63,6 +78,8 @@ pub struct Opened {
     /// For `Config::process`. It grows with each opening of this store, so that what two processes
     /// number never meets.
     pub process: u64,
+    /// What the process before left, if that can be gone on with.
+    pub former: Option<Former>,
     /// A store that was damaged, and where it is now. A person must be told.
     pub set_aside: Option<SetAside>,
 }
@@ -89,11 +106,12 @@ impl Store {
             }
             engine => engine?,
         };
-        let process = engine.process;
+        let (process, former) = (engine.process, engine.former);
         let store = Store {
             db: engine.db,
             _options: engine.kept,
             clock: config.clock,
+            boot: config.boot,
             cutoffs: engine.cutoffs,
             writer: Mutex::new(Writer::default()),
             trim: Mutex::new(TrimState::default()),
@@ -105,7 +123,7 @@ impl Store {
             dir: dir.to_owned(),
             _lock: lock,
         };
-        Ok(Opened { store: Arc::new(store), process: u64::from(process), set_aside })
+        Ok(Opened { store: Arc::new(store), process: u64::from(process), former, set_aside })
     }
 }
 
@@ -117,6 +135,7 @@ struct Engine {
     cache: Cache,
     buffers: WriteBufferManager,
     process: u32,
+    former: Option<Former>,
 }
 
 impl Engine {
@@ -139,15 +158,42 @@ impl Engine {
         let mut db = DB::open_cf_descriptors(&database, &path, families).map_err(engine)?;
         // Dropping a family takes no time however much it holds; deleting its rows would.
         let mut kept = Vec::new();
-        for family in [options::DUE, options::RUN] {
+        let former = former(&db, &config.boot).map_err(engine)?;
+        let left = match former {
+            Some(_) => &[options::DUE][..],
+            None => &[options::DUE, options::RUN],
+        };
+        for family in left {
             db.drop_cf(family).map_err(engine)?;
             let options = options::family(family, &cache, &buffers, &cutoffs);
             db.create_cf(family, &options).map_err(engine)?;
             kept.push(options);
         }
         let process = begin(&db, dir, &cutoffs, config.clock)?;
-        Ok(Engine { db, kept, cutoffs, cache, buffers, process })
+        Ok(Engine { db, kept, cutoffs, cache, buffers, process, former })
     }
+}
+
+/// The session of the process before, with the numbers of its ledgers.
+fn former(db: &DB, boot: &str) -> Result<Option<Former>, rocksdb::Error> {
+    let meta = db.cf_handle(options::META).expect("it was just opened");
+    let value = db.get_cf(meta, [keys::META_SESSION])?;
+    let session = value.as_deref().and_then(values::session_decode);
+    let same = session.filter(|(.., on)| *on == boot && !boot.is_empty());
+    let Some((lease, session, _)) = same else { return Ok(None) };
+    let mut numbers = BTreeMap::new();
+    let from = IteratorMode::From(&[keys::META_LEDGER], Direction::Forward);
+    for row in db.iterator_cf(meta, from) {
+        let (key, value) = row?;
+        if key.first() != Some(&keys::META_LEDGER) {
+            break;
+        }
+        let number = values::ledger_number_decode(&value);
+        if let (Some(range), Some(number)) = (keys::meta_number(&key), number) {
+            numbers.insert(RangeId(range), number);
+        }
+    }
+    Ok(Some(Former { lease, session, numbers }))
 }
 
 /// Counts this process and reads the marks that outlive one.
@@ -269,6 +315,12 @@ impl DirLock {
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(DirLock { _file: file })
     }
+}
+
+/// Empty where nobody can tell: then every start is taken for the first of its boot.
+fn this_boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 fn system_wall() -> Wall {

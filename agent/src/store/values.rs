@@ -21,7 +21,7 @@
 //! ```
 
 use tocktower_core::ids::{
-    Attempt, Epoch, Fence, LedgerNumber, Revision, RunId, TaskName, TaskNumber,
+    Attempt, Epoch, Fence, LeaseId, LedgerNumber, Revision, RunId, Session, TaskName, TaskNumber,
 };
 use tocktower_core::limits;
 use tocktower_core::run::{CapturedStream, RunState};
@@ -312,6 +312,23 @@ pub fn ms_encode(ms: u64) -> [u8; 7] {
 
 pub fn ms_decode(bytes: &[u8]) -> Option<u64> {
     Fields::of(FORMAT, bytes)?.ms()
+}
+
+/// The session that an agent has, and the boot of its host under which it got it.
+pub fn session_encode(lease: LeaseId, session: Session, boot: &str) -> Vec<u8> {
+    let mut value = vec![FORMAT];
+    value.extend_from_slice(&lease.0.to_be_bytes());
+    value.extend_from_slice(&keys::epoch_bytes(session.epoch, session.revision));
+    value.extend_from_slice(boot.as_bytes());
+    value
+}
+
+pub fn session_decode(bytes: &[u8]) -> Option<(LeaseId, Session, &str)> {
+    let mut fields = Fields::of(FORMAT, bytes)?;
+    let lease = LeaseId(i64::from_be_bytes(fields.array()?));
+    let epoch = Epoch(u32::from_be_bytes(fields.array()?));
+    let revision = Revision(i64::from_be_bytes(fields.array()?));
+    Some((lease, Session { epoch, revision }, std::str::from_utf8(fields.0).ok()?))
 }
 
 pub fn ledger_number_encode(number: LedgerNumber) -> [u8; 17] {

@@ -234,6 +234,7 @@ fn spec(name: &TaskName, schedules: Vec<Schedule>, action: Action) -> Spec {
         retry: Retry::default(),
         timeout: None,
         start_deadline: None,
+        delivery: Default::default(),
         priority: 0,
         paused: false,
     }

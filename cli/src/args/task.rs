@@ -214,6 +214,10 @@ pub struct Policy {
     /// How long an attempt may take
     #[arg(long, value_name = "DURATION", value_parser = value::duration)]
     pub timeout: Option<Duration>,
+    /// What the loss of its host does to a run: start it again, or end it as lost [default:
+    /// at_least_once]
+    #[arg(long, value_name = "RULE")]
+    pub delivery: Option<value::Delivery>,
     /// What happens if an earlier run still goes on [default: skip]
     #[arg(long, value_name = "RULE")]
     pub overlap: Option<value::Overlap>,

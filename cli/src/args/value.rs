@@ -88,6 +88,7 @@ macro_rules! words {
 words! {
     Gap => sdk::Gap { Skip, After }
     Fold => sdk::Fold { First, Second, Both }
+    Delivery => sdk::Delivery { AtLeastOnce, AtMostOnce }
     Overlap => sdk::Overlap { Skip, Allow, Queue, CancelRunning }
     CatchUp => sdk::CatchUpPolicy { None, Latest, All }
     TaskState => sdk::TaskState { Active, Paused, Finished }

@@ -151,6 +151,9 @@ fn policy(mut task: Task, policy: &Policy) -> Task {
     if let Some(timeout) = policy.timeout {
         task = task.timeout(timeout);
     }
+    if let Some(delivery) = policy.delivery {
+        task = task.delivery(delivery.into());
+    }
     if let Some(overlap) = policy.overlap {
         task = task.overlap(overlap.into());
     }

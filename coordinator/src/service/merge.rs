@@ -125,6 +125,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_replaced_holder_reports_is_a_late_result() {
+        let lost = account(1_000, 20, RunState::Lost, &[]);
+        let ended = account(1_000, 10, RunState::Succeeded, &[(10, 1, true)]);
+        let running = account(1_000, 10, RunState::Running, &[(10, 1, false)]);
+        let late = |accounts: [RunRecord; 2]| {
+            let runs = merged(accounts);
+            assert_eq!(runs.len(), 1);
+            let late: Vec<u32> = runs[0].late_results().map(|a| a.attempt.number).collect();
+            (runs[0].state, late)
+        };
+        assert_eq!(late([lost.clone(), ended.clone()]), (RunState::Lost, vec![1]));
+        assert_eq!(late([lost, running]), (RunState::Lost, vec![]));
+        // It succeeded and was repeated all the same.
+        let again = account(1_000, 20, RunState::Succeeded, &[(20, 2, true)]);
+        assert_eq!(late([ended, again.clone()]), (RunState::Succeeded, vec![1]));
+        // It failed, and was tried again by whoever took the range over in order.
+        let mut failed = account(1_000, 10, RunState::WaitingRetry, &[(10, 1, true)]);
+        failed.attempts[0].end = Some(AttemptEnd::Failed { reason: "exit code 1".to_owned() });
+        assert_eq!(late([failed, again]), (RunState::Succeeded, vec![]));
+    }
+
+    #[test]
     fn the_newest_run_comes_first() {
         let runs = merged([
             account(1_000, 1, RunState::Succeeded, &[]),

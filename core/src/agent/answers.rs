@@ -23,11 +23,13 @@ impl Agent {
             | Call::KeepAlive { coming, .. }
             | Call::Register { coming }
             | Call::Reweigh { coming, .. }
+            | Call::Adopt { coming, .. }
                 if coming != self.desk.session.coming => {}
             Call::Grant { sent, .. } => self.granted(sent, answer),
             Call::KeepAlive { sent, .. } => self.kept_alive(sent, answer),
             Call::Register { .. } => self.registered(answer),
             Call::Reweigh { capacity, .. } => self.reweighed(capacity, &answer),
+            Call::Adopt { capacity, .. } => self.adopted(capacity, &answer),
             Call::CommonBeat | Call::Drop => {}
             Call::Settle => self.settles_put(&answer),
             Call::Revoke => self.gone(),
@@ -83,6 +85,11 @@ impl Agent {
                     range.end_as_duplicate(desk, &task, &earlier);
                 }
             }
+            (Load::Own { range, holding }, LoadAnswer::Own(own)) => {
+                if let Some(range) = current(self.ranges.get_mut(&range), holding) {
+                    range.own_loaded(desk, own);
+                }
+            }
             _ => {}
         }
     }
@@ -96,7 +103,7 @@ fn name_of(call: &Call) -> &'static str {
     match call {
         Call::Grant { .. } => "lease",
         Call::KeepAlive { .. } => "keep-alive",
-        Call::Register { .. } | Call::Reweigh { .. } => "session",
+        Call::Register { .. } | Call::Reweigh { .. } | Call::Adopt { .. } => "session",
         Call::Revoke | Call::Drop => "revoke",
         Call::Claim { .. } => "claim",
         Call::Write(_) => "ledger",

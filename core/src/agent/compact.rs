@@ -205,6 +205,7 @@ mod tests {
             running_max: 1,
             compact,
             rules: Rules::ALL,
+            former: None,
         };
         Agent::new(config, at(0))
     }

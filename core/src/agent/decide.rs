@@ -312,7 +312,8 @@ impl Range {
             self.queue_instant(desk, number, timed, next, due);
         } else {
             near.queued = Some((due, next));
-            self.place(desk, NearEntry { due, number, range: self.id, hold: self.holding });
+            let entry = NearEntry { due, number, range: self.id, hold: self.holding };
+            self.place(desk, &timed.task, entry);
         }
     }
 
@@ -320,7 +321,8 @@ impl Range {
     fn hold_back_catch_ups(&mut self, desk: &mut Desk, id: &RunId) {
         let queued = self
             .runs_of(&id.task)
-            .filter(|(_, other)| other.stage == Stage::Queued && other.unstarted_catch_up());
+            .filter(|(_, other)| matches!(other.stage, Stage::Queued | Stage::Asking))
+            .filter(|(_, other)| other.unstarted_catch_up());
         let queued: Vec<RunId> = queued.map(|(id, _)| id.clone()).collect();
         for other in queued {
             self.hold_back(desk, &other);

@@ -45,6 +45,11 @@ pub(crate) enum Call {
         coming: u32,
         capacity: Capacity,
     },
+    /// The session of the process before is put again.
+    Adopt {
+        coming: u32,
+        capacity: Capacity,
+    },
     Revoke,
     /// A lease that is given up; nobody waits for the answer.
     Drop,
@@ -94,6 +99,11 @@ pub(crate) enum Load {
     Duplicate {
         range: RangeId,
         earlier: RunId,
+    },
+    /// What the process before wrote down.
+    Own {
+        range: RangeId,
+        holding: u32,
     },
 }
 

@@ -281,6 +281,9 @@ pub enum StoreOp {
         range: RangeId,
         number: LedgerNumber,
     },
+    /// The session that this agent has, or that it has none: a process that comes after goes on
+    /// from it.
+    Session(Option<(LeaseId, Session)>),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -301,6 +304,14 @@ pub enum LoadRequest {
     Task {
         range: RangeId,
         name: TaskName,
+    },
+    /// What processes before this one have written down under a fence: of `runs`, and of all runs
+    /// of each of `tasks` at instants after the one that is given.
+    Own {
+        range: RangeId,
+        fence: Fence,
+        runs: Vec<RunId>,
+        tasks: Vec<(TaskName, Instant)>,
     },
 }
 
@@ -324,6 +335,10 @@ pub struct Start {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Notice {
     Registered {
+        session: Session,
+    },
+    /// The session of the process before goes on.
+    Adopted {
         session: Session,
     },
     /// Another session has the name; it is waited for.

@@ -8,7 +8,7 @@ use crate::agent::effect::{
     BatchNumber, CallId, LoadId, RunKeyName, SettleKey, SettledEnd, Ticket,
 };
 use crate::ids::{
-    AgentName, CoordinatorId, Fence, LeaseId, PoolName, RangeId, Revision, RunId, Session,
+    AgentName, Attempt, CoordinatorId, Fence, LeaseId, PoolName, RangeId, Revision, RunId, Session,
     TaskName, TaskNumber,
 };
 use crate::ledger::Ledger;
@@ -261,6 +261,18 @@ pub enum LoadAnswer {
         more: bool,
     },
     Task(Option<(TaskNumber, Arc<Task>)>),
+    Own(Vec<OwnRun>),
+}
+
+/// What an earlier process wrote down of a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnRun {
+    pub run: RunId,
+    /// The newest attempt that it began; number 0: none.
+    pub attempt: Attempt,
+    /// Its end is written down, too. Of several instants in one row, `until` is the last.
+    pub ended: bool,
+    pub until: Option<Instant>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -11,8 +11,10 @@ use crate::agent::effect::{
 };
 use crate::agent::input::{ReadBack, ShareAnswer, WriteOutcome};
 use crate::agent::open::OpenRun;
+use crate::agent::permits::{PermitsDue, listed_attempt};
 use crate::agent::range::{Hold, Phase, Prepared, Range, Written};
 use crate::claim;
+use crate::hash::hash_parts;
 use crate::ids::{Fence, RangeId, Revision, RunId};
 use crate::ledger::{Entry, EntryState, Ledger, Marks};
 use crate::limits;
@@ -21,6 +23,8 @@ use crate::time::{Instant, Mono, Wall};
 
 /// How often a range with something due or open is written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// Ranges whose writes would come within so long of each other write at the same moment.
+const TOGETHER: Duration = Duration::from_millis(500);
 /// How long a final ledger waits until it can cover all that was started.
 const FINAL_WAIT: Duration = Duration::from_millis(300);
 /// How long one that fails is sent again.
@@ -45,13 +49,15 @@ impl Agent {
     pub(super) fn write_ledgers(&mut self) {
         let Some(proof) = self.desk.session.proof else { return };
         let mut beats = Vec::new();
+        // Permissions that are asked for while others are under way go together in the next one.
+        let asking = self.ranges.values().any(Range::asking_under_way);
         for range in self.ranges.values_mut() {
             let Some(fence) = range.fence() else { continue };
             range.read_back(&mut self.desk);
             if range.writer.phase != Phase::Idle {
                 continue;
             }
-            match range.due_write(&mut self.desk, proof.ttl) {
+            match range.due_write(&mut self.desk, proof.ttl, asking) {
                 DueWrite::Nothing => {}
                 DueWrite::Beat => beats.extend(range.beat(&mut self.desk, fence)),
                 DueWrite::Ledger => range.prepare(&mut self.desk, fence, false),
@@ -153,6 +159,18 @@ impl Agent {
     }
 }
 
+impl Desk {
+    /// The last moment before `at` at which this agent's ranges write together: each of them once a
+    /// second, and all of them in a few transactions, since they share them. Other agents write at
+    /// other moments.
+    fn together(&self, at: Mono) -> Mono {
+        let every = u64::try_from(TOGETHER.as_micros()).unwrap_or(u64::MAX);
+        let own = hash_parts(&[b"together", self.config.agent.as_str().as_bytes()]) % every;
+        let since = at.micros().saturating_sub(own);
+        Mono::from_micros(since - since % every + own)
+    }
+}
+
 enum DueWrite {
     Nothing,
     Beat,
@@ -161,19 +179,26 @@ enum DueWrite {
 }
 
 impl Range {
-    fn due_write(&mut self, desk: &mut Desk, ttl: Duration) -> DueWrite {
+    fn due_write(&mut self, desk: &mut Desk, ttl: Duration, asking: bool) -> DueWrite {
         if let Hold::Leaving { since, .. } = self.hold {
             return self.due_final(desk, since);
         }
         let now = desk.now.mono;
+        self.permits.under_way = false;
         let refused = self.writer.ledger_after > now;
         if self.writer.urgent && !refused {
+            return DueWrite::Ledger;
+        }
+        let permits = self.permits_due(desk);
+        if permits == PermitsDue::Now && !refused && !asking {
+            self.permits.under_way = true;
             return DueWrite::Ledger;
         }
         let owes = !self.writer.marks.cover(self.writer.owed.through, self.writer.owed.incarnation);
         let has_news = self.writer.urgent
             || self.writer.dirty
             || owes
+            || permits == PermitsDue::Soon
             || self.writer.bytes > 0
             || !self.open.is_empty();
         let answered = self.writer.answered.is_some() && self.copy.listed;
@@ -181,14 +206,15 @@ impl Range {
             // A large one is written less often (L8); beats go on in between.
             let size = self.writer.bytes / limits::LEDGER_BYTES_CALM;
             let calm = WRITE_EVERY * u32::try_from(size).unwrap_or(u32::MAX).max(1);
-            let at = self.writer.ledger_sent.plus(calm).max(self.writer.ledger_after);
+            let at = desk.together(self.writer.ledger_sent.plus(calm));
+            let at = at.max(self.writer.ledger_after);
             if at <= now {
                 return DueWrite::Ledger;
             }
             desk.wake_by(at);
         }
         let every = if has_news { WRITE_EVERY } else { claim::beat_every(ttl) };
-        let at = self.writer.last_sent.plus(every);
+        let at = desk.together(self.writer.last_sent.plus(every));
         if at <= now {
             return DueWrite::Beat;
         }
@@ -261,11 +287,11 @@ impl Range {
         let session = desk.session.session().unwrap_or_default();
         let (mut open, mut dropped) = (Vec::new(), Vec::new());
         for (id, run) in &self.open {
-            match listing(id, run, marks, desk.now.wall, last.then_some(session)) {
+            let session = last.then_some(session);
+            match listing(id, run, marks, desk, session) {
                 Listing::As(state) => {
-                    let entry =
-                        Entry { run: id.clone(), due: run.due, attempt: run.attempt, state };
-                    open.push(entry);
+                    let attempt = listed_attempt(run, state, fence);
+                    open.push(Entry { run: id.clone(), due: run.due, attempt, state });
                 }
                 Listing::Leaves => dropped.push(id.clone()),
                 Listing::NotYet => {}
@@ -276,6 +302,10 @@ impl Range {
                 run.listed = true;
             }
         }
+        if !last {
+            self.list_ahead(desk, fence, &mut open);
+        }
+        self.take_permissions_back(desk, &open);
         self.writer.bytes = open.iter().map(entry_bytes).sum();
         self.writer.marks = marks;
         self.writer.dirty = false;
@@ -396,6 +426,7 @@ impl Range {
                 self.writer.alone = false;
                 self.writer.seen = revision;
                 self.writer.answered = Some(ledger.marks);
+                self.permit(desk, &ledger);
                 let series = |entry: &Entry| matches!(entry.state, EntryState::CatchUp { .. });
                 self.writer.series = ledger.open.into_iter().filter(series).collect();
                 for id in prepared.dropped {
@@ -448,8 +479,11 @@ impl Range {
             {
                 self.stay(desk.now.mono);
             }
-        } else if there.is_none_or(|there| Some(there.fence) != self.fence()) {
-            // My watch has lost a ledger: what I took up is not what there was.
+        } else if there.is_none_or(|there| Some(there.fence) != self.fence())
+            || there.is_some_and(|there| desk.former_wrote(self.id, there.number))
+        {
+            // My watch has lost a ledger, or the process before has sent one that came after I had
+            // looked: what I took up is not what there was.
             self.release(desk);
             self.fence_taken = Fence::default();
             self.forget_copy();
@@ -482,7 +516,7 @@ fn listing(
     id: &RunId,
     run: &OpenRun,
     marks: Marks,
-    now: Wall,
+    desk: &Desk,
     last: Option<crate::ids::Session>,
 ) -> Listing {
     // An inherited run is passed on as it is until its task was seen: its key may still be there.
@@ -498,19 +532,30 @@ fn listing(
         Stage::Ended { .. } => Listing::As(EntryState::Ended),
         Stage::Running { .. } => match last {
             Some(session) => Listing::As(EntryState::Held { session }),
+            None if run.at_most_once() => Listing::As(EntryState::Permitted),
             None if must || own_key => Listing::As(EntryState::Started),
             None => Listing::NotYet,
         },
         Stage::Held { session, .. } => Listing::As(EntryState::Held { session }),
+        Stage::Doubtful => Listing::As(EntryState::Permitted),
+        Stage::Asking | Stage::Queued | Stage::Opening { .. }
+            if run.at_most_once() && (last.is_none() || !desk.config.rules.hand_on_waiting) =>
+        {
+            Listing::As(EntryState::Permitted)
+        }
         Stage::Waiting { at } if must || run.attempt.number > 0 => {
             Listing::As(EntryState::Waiting { at })
         }
         _ if own_key && !run.listed && run.attempt.number == 0 => Listing::NotYet,
-        Stage::Queued | Stage::Opening { .. } | Stage::Behind | Stage::Waiting { .. }
+        Stage::Asking
+        | Stage::Queued
+        | Stage::Opening { .. }
+        | Stage::Behind
+        | Stage::Waiting { .. }
             if must || run.attempt.number > 0 =>
         {
             match run.catch_up_last {
-                Some(last) => Listing::As(EntryState::CatchUp { at: now, last }),
+                Some(last) => Listing::As(EntryState::CatchUp { at: desk.now.wall, last }),
                 None => Listing::As(EntryState::Waiting { at: run.due.wall() }),
             }
         }
@@ -530,7 +575,7 @@ fn size_of(kind: &WriteKind) -> usize {
     }
 }
 
-fn entry_bytes(entry: &Entry) -> usize {
+pub(super) fn entry_bytes(entry: &Entry) -> usize {
     ENTRY_BYTES + run_bytes(&entry.run)
 }
 

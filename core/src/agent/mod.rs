@@ -17,6 +17,7 @@ use crate::ids::{AgentName, Epoch, PoolName, RangeId, Session};
 use crate::run::RunRecord;
 use crate::time::{Mono, Now, Wall};
 
+mod adopt;
 mod answers;
 mod clock;
 mod compact;
@@ -31,6 +32,7 @@ mod ledgering;
 mod near;
 mod news;
 mod open;
+mod permits;
 mod priors;
 mod provisional;
 mod range;
@@ -44,6 +46,7 @@ mod triggers;
 mod waits;
 mod weight;
 
+pub use adopt::Former;
 use desk::Desk;
 use effect::Effect;
 use input::Input;
@@ -70,6 +73,8 @@ pub struct Config {
     /// Whether the shared state is compacted when no coordinator does; off where others share it.
     pub compact: bool,
     pub rules: Rules,
+    /// What the process before left in the same store, if that can be gone on from.
+    pub former: Option<Former>,
 }
 
 /// The rules of the ledger that this crate keeps. All hold, always, but where the simulator breaks
@@ -80,12 +85,28 @@ pub struct Rules {
     pub licence: bool,
     /// L1: nothing starts before the first ledger is answered.
     pub first_ledger: bool,
+    /// L2: what may start at most once starts only when an answered ledger permits it...
+    pub permission: bool,
+    /// ...and no ledger that was sent since lists it otherwise.
+    pub taken_back: bool,
+    /// Nothing that has not started is handed on as permitted.
+    pub hand_on_waiting: bool,
+    /// What an earlier holder had permission to start is lost.
+    pub doubt: bool,
     /// L5: marks do not pass what is undecided.
     pub undecided: bool,
 }
 
 impl Rules {
-    pub const ALL: Rules = Rules { licence: true, first_ledger: true, undecided: true };
+    pub const ALL: Rules = Rules {
+        licence: true,
+        first_ledger: true,
+        permission: true,
+        taken_back: true,
+        hand_on_waiting: true,
+        doubt: true,
+        undecided: true,
+    };
 }
 
 /// When the core wants to be woken, on either clock, if nothing comes before.
@@ -194,6 +215,7 @@ impl Agent {
 
     pub fn stats(&self) -> Stats {
         let held = self.ranges.values().filter(|range| range.fence().is_some());
+        let asking: usize = self.ranges.values().map(|range| range.permits.asking()).sum();
         let proof_lag = held
             .clone()
             .filter_map(|range| range.writer.sent.front())
@@ -202,7 +224,7 @@ impl Agent {
         Stats {
             held: held.count(),
             running: self.desk.running,
-            queued: self.desk.ready.len(),
+            queued: self.desk.ready.len() + asking,
             full: self.ranges.values().filter(|range| range.full).count(),
             open: self.ranges.values().map(|range| range.open.len()).sum(),
             near: self.desk.wheel.len(),
@@ -255,6 +277,7 @@ impl Agent {
         let now = self.desk.now.wall;
         let parked = self.ranges.values().filter_map(Range::oldest_parked);
         let queued = self.desk.ready.oldest_due();
-        parked.chain(queued).map(|due| due.wall()).filter(|due| *due <= now).min()
+        let asking = self.ranges.values().filter_map(|range| range.permits.oldest_asking());
+        parked.chain(queued).chain(asking).map(|due| due.wall()).filter(|due| *due <= now).min()
     }
 }

@@ -145,6 +145,7 @@ impl Range {
             && Some(ledger.fence) == self.fence()
         {
             self.writer.delivered(Written::Ledger(ledger.number));
+            self.note_stranger(desk, ledger.number);
         }
         self.copy.ledger = ledger;
     }
@@ -238,8 +239,7 @@ impl Range {
     fn end_unstarted(&mut self, desk: &mut Desk, id: &RunId, untried: &str, why: &str) {
         let Some(run) = self.open.get(id) else { return };
         let tried = run.attempt.number > 0;
-        // What another holder had started, and nobody knows the end of.
-        let unknown = tried && run.attempts.is_empty() && !run.end_known;
+        let unknown = run.unknown_end();
         match run.stage {
             life::Stage::Running { .. } | life::Stage::Held { .. } | life::Stage::Ended { .. } => {}
             _ if unknown => {

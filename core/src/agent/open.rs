@@ -65,12 +65,21 @@ impl Rest {
 
 impl OpenRun {
     pub fn new(task: Arc<Task>, instant: Instant, due: Instant) -> OpenRun {
+        OpenRun { task: Some(task), ..OpenRun::without_task(instant, due) }
+    }
+
+    /// `task`: `None` until it is seen.
+    pub fn inherited(task: Option<Arc<Task>>, instant: Instant, due: Instant) -> OpenRun {
+        OpenRun { task, ..OpenRun::without_task(instant, due) }
+    }
+
+    fn without_task(instant: Instant, due: Instant) -> OpenRun {
         OpenRun {
-            task: Some(task),
+            task: None,
             instant,
             due,
             stage: Stage::Queued,
-            attempt: Attempt { fence: Fence::default(), number: 0 },
+            attempt: Attempt::NONE,
             attempts: Vec::new(),
             key: None,
             payload: None,
@@ -104,6 +113,15 @@ impl OpenRun {
     pub fn is_paused(&self, id: &RunId) -> bool {
         let paused = self.task.as_ref().is_some_and(|task| task.spec.paused);
         paused && matches!(id.run, RunKey::Instant(_))
+    }
+
+    pub fn at_most_once(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| task.spec.at_most_once())
+    }
+
+    /// An earlier holder had started it, and nobody knows what became of that.
+    pub fn unknown_end(&self) -> bool {
+        self.attempt.number > 0 && self.attempts.is_empty() && !self.end_known
     }
 
     pub fn ended(&self) -> bool {

@@ -42,6 +42,7 @@ impl Range {
             let Some((instant, due)) = undecided.filter(|(instant, _)| *instant <= until) else {
                 continue;
             };
+            self.unsure_of(desk, present, instant, due);
             self.cut_series(&timed.task, instant);
             if desk.far.len() >= limits::FAR_ENTRIES_MAX {
                 let stretch = (instant, until);
@@ -54,20 +55,26 @@ impl Range {
             let (range, until) = (self.id, Some(until));
             let near = NearTask { timed, range, queued, decided, until, touched };
             desk.near.insert_superseded(number, near);
-            self.place(desk, NearEntry { due, number, range: self.id, hold: self.holding });
+            let entry = NearEntry { due, number, range: self.id, hold: self.holding };
+            self.place(desk, present, entry);
         }
     }
 
     /// Puts an entry where it waits: among what is overdue, in the wheel, or, if it is too far
     /// ahead for that, aside.
-    pub(super) fn place(&mut self, desk: &mut Desk, entry: NearEntry) {
+    pub(super) fn place(&mut self, desk: &mut Desk, task: &Task, entry: NearEntry) {
         let due = entry.due;
         if due <= self.window.decided_to || due <= desk.now.wall.instant() {
             // One that is overdue lowers what counts as decided.
             let before = due.minus(MILLISECOND);
             self.window.decided_to = self.window.decided_to.min(before);
             self.parked.insert(entry);
-        } else if desk.wheel.reaches(due) {
+            return;
+        }
+        if task.spec.at_most_once() {
+            self.permits.foresee(entry);
+        }
+        if desk.wheel.reaches(due) {
             desk.wheel.put(entry);
         } else {
             desk.far.insert(entry);

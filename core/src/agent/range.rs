@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::agent::adopt::Own;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{
     BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
@@ -11,6 +12,7 @@ use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
 use crate::agent::ledgering::{ENTRY_BYTES, listing_bytes};
 use crate::agent::near::DecidedNames;
 use crate::agent::open::OpenRun;
+use crate::agent::permits::Permits;
 use crate::agent::runs::settled_end;
 use crate::claim;
 use crate::due::wheel::NearEntry;
@@ -242,6 +244,9 @@ pub(crate) struct Range {
     /// Counts holdings and restarts of the window: what belongs to an earlier one is stale.
     pub holding: u32,
     pub writer: Writer,
+    pub permits: Permits,
+    /// The claim is one that the process before had: what it wrote down is still to be read.
+    pub own: Option<Own>,
     pub open: BTreeMap<RunId, OpenRun>,
     /// Entries that are due and could not be decided yet.
     pub parked: BTreeSet<NearEntry>,
@@ -277,6 +282,8 @@ impl Range {
             ask_after: Mono::default(),
             holding: 0,
             writer: Writer::new(),
+            permits: Permits::default(),
+            own: None,
             open: BTreeMap::new(),
             parked: BTreeSet::new(),
             window: Window {
@@ -371,11 +378,13 @@ impl Range {
                     self.left.insert(key, LeftRun::Running(Box::new(run)));
                 }
                 Stage::Ended { batch } => self.leave_ended(desk, id, &run, batch),
-                Stage::Behind | Stage::Held { .. } => {}
+                Stage::Asking | Stage::Behind | Stage::Held { .. } | Stage::Doubtful => {}
             }
         }
         self.hold = Hold::No;
         self.writer = Writer::new();
+        self.permits = Permits::default();
+        self.own = None;
         self.restart_window(desk, Marks::NONE);
         desk.store(StoreOp::ClearDue { range: self.id });
     }
@@ -395,6 +404,10 @@ impl Range {
         self.holding += 1;
         self.triggers_new = true;
         self.parked.clear();
+        self.permits.unforesee();
+        if let Some(own) = &mut self.own {
+            own.begin_again();
+        }
         self.fresh.clear();
         self.full = false;
         let mut decided_names = desk.near.remove_range(self.id);

@@ -162,8 +162,12 @@ impl Range {
         self.requeue(desk, &id);
     }
 
-    fn requeue(&mut self, desk: &mut Desk, id: &RunId) {
-        if let Some(run) = self.open.get_mut(id) {
+    /// Puts a run where it waits for a free place; one that may start at most once first waits for
+    /// its permission.
+    pub(super) fn requeue(&mut self, desk: &mut Desk, id: &RunId) {
+        if !self.permitted(desk, id) {
+            self.ask_permission(desk, id);
+        } else if let Some(run) = self.open.get_mut(id) {
             let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
             run.queued_as = Rank::new(priority, run.catch_up);
             desk.ready.put(run.queued_as, run.due, self.id, id.clone());
@@ -174,14 +178,13 @@ impl Range {
     pub(super) fn hold_back(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get(id) else { return };
         let stage = run.stage;
-        let waits = matches!(stage, Stage::Queued | Stage::Opening { .. } | Stage::Waiting { .. });
-        if waits && self.step(id, Event::Hold) {
+        if stage.waits() && self.step(id, Event::Hold) {
             self.leave_stage(desk, id, stage);
         }
     }
 
     /// Takes a run out of what its former stage had it in.
-    fn leave_stage(&mut self, desk: &mut Desk, id: &RunId, stage: Stage) {
+    pub(super) fn leave_stage(&mut self, desk: &mut Desk, id: &RunId, stage: Stage) {
         let Some(run) = self.open.get(id) else { return };
         match stage {
             Stage::Queued => desk.ready.remove(run.queued_as, run.due, self.id, id),
@@ -189,6 +192,7 @@ impl Range {
                 desk.timers.remove(&(at, self.id, id.clone()));
             }
             Stage::Opening { .. } => desk.running -= 1,
+            Stage::Asking => self.permits.stops_asking(run.due, id),
             _ => {}
         }
     }
@@ -211,6 +215,10 @@ impl Range {
             self.end_run(desk, id, RunState::Missed, Some(reason));
             return;
         }
+        if !self.permitted(desk, id) {
+            self.ask_permission(desk, id);
+            return;
+        }
         let attempt = Attempt { fence, number: run.attempt.number + 1 };
         let batch = desk.batch();
         if self.step(id, Event::Open { batch }) {
@@ -223,7 +231,7 @@ impl Range {
     /// Its start is written down: it starts, if the licence still holds.
     fn start_run(&mut self, desk: &mut Desk, id: &RunId) {
         let due = self.open.get(id).is_some_and(|run| run.due.wall() <= desk.now.wall);
-        let may = due && self.may_start(desk);
+        let may = due && self.may_start(desk) && self.permitted(desk, id);
         let (Some(fence), Some(session)) = (self.fence(), desk.session.session()) else { return };
         let Some(run) = self.open.get(id) else { return };
         if !matches!(run.stage, Stage::Opening { .. }) {
@@ -242,6 +250,8 @@ impl Range {
         let agent = desk.config.agent.clone();
         let Some(run) = self.open.get_mut(id) else { return };
         run.attempt = Attempt { fence, number: run.attempt.number + 1 };
+        // A ledger permits it, if it may start only once.
+        run.listed |= task.spec.at_most_once();
         let attempt = run.attempt;
         run.attempts.push(AttemptRecord {
             attempt,
@@ -444,7 +454,7 @@ impl Range {
         match run.stage {
             Stage::Running { ticket } => desk.effect(Effect::Cancel { ticket }),
             // It runs elsewhere, where the request goes as well.
-            Stage::Held { .. } | Stage::Ended { .. } => {}
+            Stage::Held { .. } | Stage::Doubtful | Stage::Ended { .. } => {}
             _ => self.end_run(desk, id, RunState::Cancelled, Some(reason)),
         }
     }

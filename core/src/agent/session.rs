@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::Call;
-use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest};
+use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest, StoreOp};
 use crate::agent::input::ShareAnswer;
 use crate::agent::weight::CapacityTold;
 use crate::claim::{self, LeaseProof};
 use crate::ids::{LeaseId, Session};
 use crate::time::{Mono, Wall};
 
-const RETRY: Duration = Duration::from_millis(200);
+pub(super) const RETRY: Duration = Duration::from_millis(200);
 /// How long a name that another session has is waited for, beyond a TTL.
 const NAME_WAIT: Duration = Duration::from_secs(2);
 
@@ -23,6 +23,13 @@ pub(crate) enum Stage {
         at: Mono,
     },
     Granting,
+    /// The process before had this session: it is taken up if it is still there.
+    Adopting {
+        lease: LeaseId,
+        session: Session,
+        /// When to ask whether the lease is alive; `None`: the key is being put again.
+        at: Option<Mono>,
+    },
     /// There is a lease; ask for the session key at this time.
     Leased {
         lease: LeaseId,
@@ -45,7 +52,7 @@ pub(crate) struct SessionWatch {
     pub stage: Stage,
     pub proof: Option<LeaseProof>,
     keep_alive_sent: Mono,
-    keeping_alive: bool,
+    pub keeping_alive: bool,
     name_taken_since: Option<Mono>,
     /// Somebody writes with my identity, or my store is older than my ledgers.
     pub distrusted: bool,
@@ -82,9 +89,15 @@ impl SessionWatch {
         self.live().map(|(_, session)| session)
     }
 
+    pub fn keep_alive_now(&mut self, now: Mono) {
+        self.keep_alive_sent = now;
+        self.keeping_alive = true;
+    }
+
     fn lease(&self) -> Option<LeaseId> {
         match self.stage {
-            Stage::Leased { lease, .. }
+            Stage::Adopting { lease, .. }
+            | Stage::Leased { lease, .. }
             | Stage::Registering { lease }
             | Stage::Live { lease, .. } => Some(lease),
             _ => None,
@@ -98,6 +111,7 @@ impl Agent {
         if std::mem::take(&mut self.desk.session.distrusted) {
             self.come_as_stranger();
         }
+        self.try_former();
         match self.desk.session.stage {
             Stage::None { at } if at <= now => {
                 self.desk.session.stage = Stage::Granting;
@@ -132,8 +146,7 @@ impl Agent {
             self.desk.wake_by(next);
             return;
         }
-        self.desk.session.keep_alive_sent = now;
-        self.desk.session.keeping_alive = true;
+        self.desk.session.keep_alive_now(now);
         let coming = self.desk.session.coming;
         self.desk.share(Call::KeepAlive { sent: now, coming }, ShareRequest::KeepAlive { lease });
     }
@@ -156,10 +169,12 @@ impl Agent {
         match answer {
             ShareAnswer::KeptAlive { ttl } if self.desk.session.lease().is_some() => {
                 self.desk.session.proof = Some(LeaseProof { sent, ttl });
+                self.put_former();
             }
             ShareAnswer::NoLease => self.lease_lost(),
             // Unanswered: the licence runs out by itself; try again at once rather than in TTL/3.
             _ => {
+                self.try_former_again();
                 let retry = self.desk.now.mono.plus(RETRY);
                 if let Some(proof) = self.desk.session.proof {
                     let every = claim::keep_alive_every(proof.ttl);
@@ -177,6 +192,7 @@ impl Agent {
             ShareAnswer::Registered { session } => {
                 self.desk.session.name_taken_since = None;
                 self.desk.session.stage = Stage::Live { lease, session };
+                self.desk.store(StoreOp::Session(Some((lease, session))));
                 self.desk.notice(Notice::Registered { session });
             }
             ShareAnswer::Asked(asked) => {
@@ -207,7 +223,11 @@ impl Agent {
         if matches!(self.desk.session.stage, Stage::Revoking | Stage::Gone) {
             return;
         }
-        self.desk.notice(Notice::LeaseLost);
+        match self.desk.session.stage {
+            Stage::Adopting { .. } => {}
+            _ => self.desk.notice(Notice::LeaseLost),
+        }
+        self.desk.store(StoreOp::Session(None));
         self.desk.session.coming += 1;
         self.desk.session.proof = None;
         self.desk.session.keeping_alive = false;
@@ -232,6 +252,7 @@ impl Agent {
             self.gone();
             return;
         };
+        self.desk.store(StoreOp::Session(None));
         self.desk.session.stage = Stage::Revoking;
         self.desk.share(Call::Revoke, ShareRequest::RevokeLease { lease });
     }

@@ -199,7 +199,7 @@ impl Range {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            self.step(&id, Event::Ask);
+            self.step(&id, Event::ReadSettle);
             let Some(run) = self.open.get(&id) else { continue };
             let (range, holding, attempt) = (self.id, self.holding, run.attempt);
             let call = Call::ReadSettle { range, holding, run: id.clone() };
@@ -294,6 +294,8 @@ impl Range {
             self.end_run(desk, id, RunState::Lost, Some(&reason));
         } else if !known {
             self.end_run(desk, id, RunState::Cancelled, Some(DELETED));
+        } else if desk.config.rules.doubt && run.at_most_once() {
+            self.lose_run(desk, id);
         } else if self.step(id, Event::Abandoned)
             && let Some(run) = self.open.remove(id)
         {

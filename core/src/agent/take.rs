@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
+use crate::agent::adopt::Unknown;
 use crate::agent::desk::{Call, Desk, Load};
 use crate::agent::effect::{
     Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
@@ -14,7 +15,6 @@ use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::priors::is_one_shot;
 use crate::agent::range::{Hold, LeftRun, Range, Written};
-use crate::agent::ready::Rank;
 use crate::agent::triggers::own_trigger;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Fence, RunId, RunKey, TaskNumber};
@@ -95,6 +95,13 @@ impl Range {
             Some(seen) => seen.ledger.as_ref().ok().map(|ledger| (ledger.clone(), seen.revision)),
         };
         let base = ledger.as_ref().map_or(Marks::NONE, |(ledger, _)| ledger.marks);
+        let own = match &ledger {
+            Some((ledger, _)) if ledger.fence == fence => match self.of_former(desk, ledger) {
+                Ok(own) => own,
+                Err(Unknown) => return,
+            },
+            _ => None,
+        };
         self.restart_window(desk, base);
         self.window.decided_names.clear();
         desk.store(StoreOp::ClearDue { range: self.id });
@@ -112,13 +119,14 @@ impl Range {
         self.writer.seen = revision;
         self.writer.marks = ledger.marks;
         self.inherit(desk, &ledger);
+        self.own = own;
     }
 
     fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
         let sessions = desk.fleet.sessions();
         for entry in &ledger.open {
             let verdict = takeover::verdict(entry, &sessions);
-            if let Some(mut run) = self.inherited(entry, verdict) {
+            if let Some(mut run) = self.inherited(desk, entry, verdict) {
                 if run.stage == (Stage::Held { session: desk.session_now(), asked: false }) {
                     self.take_back(entry, &mut run);
                 }
@@ -140,7 +148,7 @@ impl Range {
     }
 
     /// `None`: the trigger's key is gone, so it is settled or was cancelled by its delete.
-    fn inherited(&self, entry: &Entry, verdict: Verdict) -> Option<OpenRun> {
+    fn inherited(&self, desk: &Desk, entry: &Entry, verdict: Verdict) -> Option<OpenRun> {
         let trigger = match entry.run.run {
             RunKey::Instant(_) => None,
             RunKey::Manual(ulid) => Some(self.copy.triggers.get(&(entry.run.task.clone(), ulid))?),
@@ -149,6 +157,8 @@ impl Range {
         let (stage, catch_up_last) = match verdict {
             Verdict::Done => (Stage::Ended { batch: Default::default() }, None),
             Verdict::Again => (Stage::Behind, None),
+            Verdict::Lost if desk.config.rules.doubt => (Stage::Doubtful, None),
+            Verdict::Lost => (Stage::Behind, None),
             // What was never tried waits for its turn, not for a time.
             Verdict::WaitUntil(_) if entry.attempt.number == 0 => (Stage::Behind, None),
             Verdict::WaitUntil(at) => (Stage::Waiting { at }, None),
@@ -161,22 +171,16 @@ impl Range {
             RunKey::Manual(_) => entry.due,
         };
         Some(OpenRun {
-            task: None,
-            instant,
-            due: entry.due,
             stage,
             attempt: entry.attempt,
-            attempts: Vec::new(),
             key: trigger.map(own_trigger),
             payload: trigger.and_then(|trigger| trigger.payload.clone()),
             listed: true,
             waited_by_policy: catch_up_last.is_some(),
             catch_up: catch_up_last.is_some(),
-            queued_as: Rank::default(),
             end_known,
             catch_up_last,
-            series_of: None,
-            last_attempt: false,
+            ..OpenRun::inherited(None, instant, entry.due)
         })
     }
 
@@ -216,6 +220,14 @@ impl Range {
             self.scan_page(desk, last);
             return;
         }
+        if self.asks_own(desk) {
+            return;
+        }
+        self.scan_over(desk);
+    }
+
+    /// Every task was seen: what is due may be decided.
+    pub(super) fn scan_over(&mut self, desk: &mut Desk) {
         self.window.scanning = false;
         self.window.scanned = true;
         self.fresh.clear();
@@ -233,6 +245,8 @@ impl Range {
             self.taken_back.remove(&id);
             let Some(run) = self.open.get_mut(&id) else { continue };
             run.attach(&id, task);
+            // What is known of it here comes first.
+            let doubtful = run.stage == Stage::Doubtful && self.own.is_none();
             if one_shot && is_one_shot(&id, task) {
                 let name = RunKeyName::Task(task.spec.name.clone());
                 run.key = Some(OwnKey { name, revision: task.revision });
@@ -242,7 +256,10 @@ impl Range {
             }
             run.shorten_wait(&id, desk.now.wall);
             if let Stage::Waiting { at } = run.stage {
-                desk.timers.insert((at, self.id, id));
+                desk.timers.insert((at, self.id, id.clone()));
+            }
+            if doubtful {
+                self.lose_run(desk, &id);
             }
         }
     }
@@ -290,6 +307,7 @@ impl Range {
             self.cut_series(task, first);
         }
         if let Some((instant, due)) = undecided {
+            self.unsure_of(desk, &timed.task, instant, due);
             self.cut_series(&timed.task, instant);
             self.queue_instant(desk, number, &timed, instant, due);
         }
@@ -370,6 +388,9 @@ impl Range {
                 let first = effective.max(silent).plus(MILLISECOND);
                 let through = covered_to(base.through, undecided);
                 self.skip_instants(desk, &timed, (first, through), UNREADABLE);
+            }
+            if let Some((instant, due)) = undecided {
+                self.unsure_of(desk, &timed.task, instant, due);
             }
             undecided
         } else {
@@ -462,7 +483,8 @@ impl Range {
                 desk.near.insert(number, near);
             }
         }
-        self.place(desk, NearEntry { due, number, range: self.id, hold: self.holding });
+        let entry = NearEntry { due, number, range: self.id, hold: self.holding };
+        self.place(desk, &timed.task, entry);
     }
 }
 

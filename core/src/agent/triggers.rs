@@ -89,6 +89,7 @@ impl Range {
                     desk.timers.insert((at, range, id));
                 }
                 Stage::Ended { batch } => desk.done.push_back((batch, range, id)),
+                Stage::Doubtful if self.own.is_none() => self.lose_run(desk, &id),
                 _ => self.turns = true,
             }
             return;

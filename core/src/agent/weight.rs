@@ -35,6 +35,11 @@ pub(crate) struct CapacityTold {
 }
 
 impl CapacityTold {
+    /// The key says so, by an answer.
+    pub fn known(told: Capacity) -> CapacityTold {
+        CapacityTold { told: Some(told), asked: true, ..CapacityTold::default() }
+    }
+
     /// The key is asked for with this capacity. Of two attempts that differ in it nobody knows
     /// which one made it.
     pub fn registering(&mut self, capacity: Capacity) {

@@ -56,6 +56,8 @@ pub struct Entry {
 pub enum EntryState {
     /// The attempt runs, or was running when its holder was last heard of.
     Started,
+    /// An attempt of an at-most-once run that may be running, or may yet start (L2).
+    Permitted,
     /// Nothing runs; the next attempt goes on at `at`.
     Waiting { at: Wall },
     /// Instants of one task from the entry's own to `last` that are to be made up for, in order.

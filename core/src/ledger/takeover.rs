@@ -1,5 +1,6 @@
 //! The takeover table (ledger.md): what a new holder does with each entry that it finds, for a
-//! stranger, who has no records of its own for the range. Delivery is at least once.
+//! stranger, who has no records of its own for the range. What may start only once is told by its
+//! entry: it is `permitted`, never `started`.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ pub enum Verdict {
     Done,
     /// The next attempt, as soon as there is a place.
     Again,
+    /// It may have started, or may yet, and nobody starts it again.
+    Lost,
     /// The attempt that it waited for, at its time.
     WaitUntil(Wall),
     /// Make up for the instants from its own to `last`.
@@ -28,6 +31,7 @@ pub fn verdict(entry: &Entry, sessions: &BTreeMap<AgentName, Session>) -> Verdic
     match entry.state {
         EntryState::Ended => Verdict::Done,
         EntryState::Started => Verdict::Again,
+        EntryState::Permitted => Verdict::Lost,
         EntryState::Waiting { at } => Verdict::WaitUntil(at),
         EntryState::CatchUp { at, last } => Verdict::CatchUp { at, last },
         EntryState::Held { session } if sessions.values().any(|alive| *alive == session) => {
@@ -62,6 +66,7 @@ mod tests {
         let at = Wall::from_millis(9);
         assert_eq!(find(EntryState::Ended), Verdict::Done);
         assert_eq!(find(EntryState::Started), Verdict::Again);
+        assert_eq!(find(EntryState::Permitted), Verdict::Lost);
         assert_eq!(find(EntryState::Waiting { at }), Verdict::WaitUntil(at));
         assert_eq!(find(EntryState::Held { session: session(5) }), Verdict::Leave(session(5)));
         assert_eq!(find(EntryState::Held { session: session(6) }), Verdict::Ask(session(6)));

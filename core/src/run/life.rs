@@ -8,6 +8,8 @@ use crate::time::Wall;
 /// Where an open run is.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Stage {
+    /// May start at most once, and waits until an answered ledger permits it.
+    Asking,
     /// Decided; waits for a free place among the agent's executors.
     Queued,
     /// Its start is being written down.
@@ -28,14 +30,32 @@ pub enum Stage {
         session: Session,
         asked: bool,
     },
+    /// May start at most once, and an earlier holder had permission to start it: it ends as lost
+    /// once its task is known.
+    Doubtful,
     /// Over. `batch` wrote its end; a one-shot stays until its key is seen gone.
     Ended {
         batch: BatchNumber,
     },
 }
 
+impl Stage {
+    /// Nothing of it runs, and it goes on by itself: when it is permitted, has a place, or its time
+    /// has come.
+    pub fn waits(self) -> bool {
+        use Stage::{Asking, Opening, Queued, Waiting};
+        matches!(self, Asking | Queued | Opening { .. } | Waiting { .. })
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Event {
+    /// No ledger permits it, or not any more.
+    Ask,
+    /// An answered ledger permits it.
+    Permit,
+    /// The earlier holder was this agent, and had not started it.
+    NotStarted,
     /// An executor has a free place, and the start is in this batch.
     Open { batch: BatchNumber },
     /// The batch was written and the licence holds.
@@ -55,7 +75,7 @@ pub enum Event {
     /// Its former holder is gone without a word.
     Abandoned,
     /// The former holder's settle key is being read.
-    Ask,
+    ReadSettle,
     /// It is over, and `batch` says so.
     End { batch: BatchNumber },
 }
@@ -70,20 +90,26 @@ pub struct Illegal {
 
 pub fn step(stage: Stage, event: Event) -> Result<Stage, Illegal> {
     match (stage, event) {
+        (Stage::Queued, Event::Ask) => Ok(Stage::Asking),
+        (Stage::Doubtful, Event::NotStarted) => Ok(Stage::Behind),
+        (Stage::Asking, Event::Permit) => Ok(Stage::Queued),
         (Stage::Queued, Event::Open { batch }) => Ok(Stage::Opening { batch }),
         (Stage::Opening { .. }, Event::Start { ticket }) => Ok(Stage::Running { ticket }),
         (Stage::Opening { .. } | Stage::Running { .. }, Event::Unlicensed) => Ok(Stage::Queued),
         (Stage::Queued, Event::Postpone { at }) => Ok(Stage::Waiting { at }),
         (Stage::Waiting { .. }, Event::Due) => Ok(Stage::Queued),
-        (Stage::Queued | Stage::Opening { .. } | Stage::Waiting { .. }, Event::Hold) => {
-            Ok(Stage::Behind)
-        }
+        (
+            Stage::Asking | Stage::Queued | Stage::Opening { .. } | Stage::Waiting { .. },
+            Event::Hold,
+        ) => Ok(Stage::Behind),
         (Stage::Behind, Event::Turn) => Ok(Stage::Queued),
         (Stage::Running { .. } | Stage::Held { .. }, Event::Retry { at }) => {
             Ok(Stage::Waiting { at })
         }
         (Stage::Held { .. }, Event::Abandoned) => Ok(Stage::Queued),
-        (Stage::Held { session, .. }, Event::Ask) => Ok(Stage::Held { session, asked: true }),
+        (Stage::Held { session, .. }, Event::ReadSettle) => {
+            Ok(Stage::Held { session, asked: true })
+        }
         (Stage::Ended { .. }, Event::End { .. }) => Err(Illegal { stage, event }),
         (_, Event::End { batch }) => Ok(Stage::Ended { batch }),
         (stage, event) => Err(Illegal { stage, event }),
@@ -126,6 +152,16 @@ mod tests {
         let after = [Event::Open { batch: BATCH }, Event::Due, Event::Turn, Event::Abandoned];
         for event in after.into_iter().chain(ended) {
             assert!(walk(&[ended[0], event]).is_err(), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_start_only_once_waits_for_its_permission() {
+        assert_eq!(walk(&[Event::Ask]), Ok(Stage::Asking));
+        assert!(walk(&[Event::Ask, Event::Open { batch: BATCH }]).is_err());
+        assert_eq!(walk(&[Event::Ask, Event::Permit]), Ok(Stage::Queued));
+        for event in [Event::Permit, Event::Abandoned, Event::Due, Event::Turn] {
+            assert!(step(Stage::Doubtful, event).is_err(), "{event:?}");
         }
     }
 

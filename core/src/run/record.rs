@@ -121,6 +121,27 @@ impl RunRecord {
         self.attempts.last().and_then(|attempt| attempt.finished_at).unwrap_or(self.due)
     }
 
+    /// What came of attempts whose holder had been replaced: the run was ended as lost, or tried
+    /// again, before that was known.
+    pub fn late_results(&self) -> impl Iterator<Item = &AttemptRecord> {
+        let newest = self.newest().map(|newest| newest.attempt);
+        self.attempts.iter().filter(move |attempt| {
+            let replaced = attempt.attempt.fence < self.fence;
+            let last = Some(attempt.attempt) == newest;
+            replaced
+                && match &attempt.end {
+                    None => false,
+                    // One that failed may have been tried again in order.
+                    Some(AttemptEnd::Failed { .. } | AttemptEnd::TimedOut { .. }) => {
+                        last && self.state == RunState::Lost
+                    }
+                    Some(AttemptEnd::Succeeded | AttemptEnd::Cancelled) => {
+                        !last || self.state == RunState::Lost
+                    }
+                }
+        })
+    }
+
     /// The newest attempt.
     pub fn newest(&self) -> Option<&AttemptRecord> {
         self.attempts.last()

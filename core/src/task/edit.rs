@@ -103,7 +103,11 @@ pub fn replace(
         };
     }
     refuse_if_due(current, now)?;
-    let errors = check(&spec);
+    let mut errors = check(&spec);
+    if current.spec.delivery != spec.delivery {
+        let message = "an edit cannot change it: delete the task and create another".to_owned();
+        errors.push(FieldError { path: "delivery".to_owned(), message });
+    }
     if !errors.is_empty() {
         return Err(EditError::Invalid(errors));
     }
@@ -262,8 +266,8 @@ mod tests {
     use crate::ledger::Marks;
     use crate::schedule::{Every, Schedule};
     use crate::task::{
-        Action, CatchUp, CatchUpPolicy, Command, EditError, Http, NewVersion, Overlap, Program,
-        Retry, Spec, Task, check, create, pause, replace, resume,
+        Action, CatchUp, CatchUpPolicy, Command, Delivery, EditError, Http, NewVersion, Overlap,
+        Program, Retry, Spec, Task, check, create, pause, replace, resume,
     };
     use crate::time::{Instant, Wall};
 
@@ -292,6 +296,7 @@ mod tests {
             retry: Retry::default(),
             timeout: None,
             start_deadline: None,
+            delivery: Delivery::default(),
             priority: 0,
             paused: false,
         }
@@ -485,11 +490,14 @@ mod tests {
     }
 
     #[test]
-    fn no_edit_moves_a_one_shot_into_the_past() {
+    fn no_edit_moves_a_one_shot_into_the_past_or_changes_how_a_task_is_delivered() {
         let first = task(once(second(150)), second(100));
-        let error = replace(&first, once(second(90)), second(120), Marks::NONE).unwrap_err();
-        let EditError::Invalid(errors) = error else { panic!("{error}") };
-        assert_eq!(errors.first().unwrap().path, "schedules[0].at");
+        let delivered = Spec { delivery: Delivery::AtMostOnce, ..once(second(150)) };
+        for (spec, path) in [(once(second(90)), "schedules[0].at"), (delivered, "delivery")] {
+            let error = replace(&first, spec, second(120), Marks::NONE).unwrap_err();
+            let EditError::Invalid(errors) = error else { panic!("{error}") };
+            assert_eq!(errors.first().unwrap().path, path);
+        }
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod validate;
 pub use edit::{EditError, NewVersion, create, pause, replace, resume};
 pub use prior::Prior;
 pub use spec::{
-    Action, CatchUp, CatchUpPolicy, Command, Http, Overlap, Program, Retry, Spec, Task,
+    Action, CatchUp, CatchUpPolicy, Command, Delivery, Http, Overlap, Program, Retry, Spec, Task,
 };
 pub use validate::{FieldError, check, check_future, timetable};

@@ -28,6 +28,8 @@ pub struct Spec {
     pub exclude: BTreeSet<Date>,
     pub action: Action,
     pub pool: PoolName,
+    /// No edit changes it.
+    pub delivery: Delivery,
     pub catch_up: CatchUp,
     pub overlap: Overlap,
     pub retry: Retry,
@@ -46,6 +48,10 @@ impl Spec {
             [Schedule::At(at)] => Some(*at),
             _ => None,
         }
+    }
+
+    pub fn at_most_once(&self) -> bool {
+        self.delivery == Delivery::AtMostOnce
     }
 }
 
@@ -110,6 +116,16 @@ pub struct Http {
     pub body: Option<String>,
     /// Inclusive ranges of status codes.
     pub success_status: Vec<(u16, u16)>,
+}
+
+/// What the loss of a host does to a run that it may have started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Delivery {
+    /// It is started again.
+    #[default]
+    AtLeastOnce,
+    /// It ends as `lost`. No attempt starts that the range's ledger did not list before (L2).
+    AtMostOnce,
 }
 
 /// What becomes of instants that nobody could run in time.

@@ -2,10 +2,12 @@
 //! story says, and time moves only when the story moves it. The simulator walks at random through
 //! many agents; here stands one rule at a time, with the words for it.
 
+mod adopt;
 mod bounds;
 mod clock;
 mod drain;
 mod handoff;
+mod once;
 mod order;
 mod priors;
 mod quarantine;

@@ -300,5 +300,5 @@ fn an_answer_that_comes_after_the_range_was_lost_changes_nothing() {
     world.pass(1_000);
     assert!(world.starts.len() > starts);
     let again = world.each_ended(&world.task("a/tick"), 1, 6);
-    assert!(again.len() <= 2, "{again:?}");
+    assert!(again.len() <= 3, "{again:?}");
 }

@@ -174,6 +174,15 @@ impl Shared {
     }
 
     /// A session of an agent is there, or tells something else of it.
+    /// The members are listed to an agent that begins.
+    pub fn list_fleet(&mut self) {
+        self.fleet_news.clear();
+        self.fleet_news.push(SharedNews::ListBegan);
+        let members = self.members.values().cloned().map(SharedNews::Member);
+        self.fleet_news.extend(members);
+        self.fleet_news.push(SharedNews::ListEnded { revision: self.revision });
+    }
+
     pub fn put_member(&mut self, agent: &str, session: Session, capacity: Capacity) {
         let agent = AgentName::parse(agent).expect("a good name");
         let pool = PoolName::parse("default").expect("a good name");

@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tocktower_core::agent::Former;
 use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
-use tocktower_core::agent::input::{DueLoaded, LoadAnswer};
-use tocktower_core::ids::{LedgerNumber, RangeId, Revision, TaskName, TaskNumber};
+use tocktower_core::agent::input::{DueLoaded, LoadAnswer, OwnRun};
+use tocktower_core::ids::{
+    Attempt, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, RunKey, Session, TaskName,
+    TaskNumber,
+};
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
 use tocktower_core::time::Instant;
@@ -19,6 +23,9 @@ pub struct Store {
     names: BTreeMap<(RangeId, TaskName), TaskNumber>,
     due: BTreeMap<(RangeId, Instant, TaskNumber), Instant>,
     pub history: Vec<RunRecord>,
+    open: BTreeMap<RunId, Attempt>,
+    session: Option<(LeaseId, Session)>,
+    numbers: BTreeMap<RangeId, LedgerNumber>,
     written: BTreeMap<LedgerNumber, BatchNumber>,
     synced: BatchNumber,
 }
@@ -42,6 +49,44 @@ impl Store {
 
     pub fn knows(&self, number: LedgerNumber) -> bool {
         self.written.get(&number).is_some_and(|batch| *batch <= self.synced)
+    }
+
+    /// What a process that comes after on the same boot goes on from.
+    pub fn former(&self) -> Option<Former> {
+        let (lease, session) = self.session?;
+        Some(Former { lease, session, numbers: self.numbers.clone() })
+    }
+
+    /// The newest number that is known of a range is this one.
+    pub fn forget_number(&mut self, range: RangeId, number: LedgerNumber) {
+        self.numbers.insert(range, number);
+    }
+
+    /// What a new process begins with: what was due is derived again.
+    pub fn open_again(&mut self) {
+        self.due.clear();
+    }
+
+    fn own(&self, fence: Fence, runs: &[RunId], tasks: &[(TaskName, Instant)]) -> Vec<OwnRun> {
+        let open = self.open.iter().filter(|(_, attempt)| attempt.fence == fence);
+        let open = open.map(|(run, attempt)| OwnRun {
+            run: run.clone(),
+            attempt: *attempt,
+            ended: false,
+            until: None,
+        });
+        let asked = |row: &&RunRecord| {
+            let RunKey::Instant(at) = row.id.run else { return runs.contains(&row.id) };
+            let of = |(task, after): &&(TaskName, Instant)| *task == row.id.task && at > *after;
+            runs.contains(&row.id) || row.fence == fence && tasks.iter().any(|task| of(&task))
+        };
+        let ended = self.history.iter().filter(asked).map(|row| OwnRun {
+            run: row.id.clone(),
+            attempt: row.newest().map_or(Attempt::NONE, |newest| newest.attempt),
+            ended: true,
+            until: row.span.map(|span| span.until),
+        });
+        open.chain(ended).collect()
     }
 
     fn one(&mut self, op: &StoreOp) {
@@ -76,10 +121,17 @@ impl Store {
                 self.due.retain(|(at, due, _), _| at != range || due > through);
             }
             StoreOp::History(record) => self.write_down(record),
-            StoreOp::LedgerNumber { .. }
-            | StoreOp::OpenRun { .. }
-            | StoreOp::CloseRun { .. }
-            | StoreOp::Output { .. } => {}
+            StoreOp::LedgerNumber { range, number } => {
+                self.numbers.insert(*range, *number);
+            }
+            StoreOp::OpenRun { run, attempt, .. } => {
+                self.open.insert(run.clone(), *attempt);
+            }
+            StoreOp::CloseRun { run, .. } => {
+                self.open.remove(run);
+            }
+            StoreOp::Session(session) => self.session = *session,
+            StoreOp::Output { .. } => {}
         }
     }
 
@@ -117,6 +169,9 @@ impl Store {
                 let tasks = tasks.map(|((_, number), (task, _))| (*number, task.clone()));
                 let tasks = tasks.collect();
                 LoadAnswer::Scan { tasks, more: rows.next().is_some() }
+            }
+            LoadRequest::Own { fence, runs, tasks, .. } => {
+                LoadAnswer::Own(self.own(*fence, runs, tasks))
             }
             LoadRequest::Task { range, name } => {
                 let number = self.names.get(&(*range, name.clone())).copied();

@@ -13,7 +13,8 @@ use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::schedule::{Every, Schedule};
 use tocktower_core::task::{
-    self, Action, CatchUp, CatchUpPolicy, NewVersion, Overlap, Retry, Spec, Task, timetable,
+    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task,
+    timetable,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -56,9 +57,15 @@ fn spec(name: &str, schedule: Schedule) -> Spec {
         retry: Retry::default(),
         timeout: None,
         start_deadline: None,
+        delivery: Delivery::default(),
         priority: 0,
         paused: false,
     }
+}
+
+/// As given, and no attempt of it may start twice.
+pub fn at_most_once(spec: Spec) -> Spec {
+    Spec { delivery: Delivery::AtMostOnce, ..spec }
 }
 
 /// As given, and tried so often, so many seconds apart.

@@ -4,7 +4,8 @@
 //! Some rules hold in every story and are looked at whenever something is sent or started: one
 //! write of a range at a time, read back before anything else, marks that never go back, a number
 //! on disk before its ledger is sent (L3 to L5); no start without a licence, before an answered
-//! ledger or after a final one, none twice and none early (L0, L1, promise 8).
+//! ledger or after a final one, none twice and none early (L0, L1, promise 8); and none that may
+//! start only once before an answered ledger permits it (L2).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,11 +17,12 @@ use tocktower_core::agent::effect::{
 use tocktower_core::agent::input::{
     Committed, Input, LoadAnswer, ShareAnswer, SharedNews, WriteOutcome,
 };
-use tocktower_core::agent::{Agent, Config, Rules};
+use tocktower_core::agent::{Agent, Config, Former, Rules};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Attempt, Fence, PoolName, RangeId, RunId};
-use tocktower_core::ledger::{Ledger, Marks};
+use tocktower_core::ledger::{EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, Finished};
+use tocktower_core::task::Task;
 use tocktower_core::time::{Mono, Now, Wall};
 
 use crate::shared::{EPOCH, Shared, TTL};
@@ -101,6 +103,8 @@ pub struct World {
     pub ahead_ms: i64,
     listed_us: Option<u64>,
     pub agent: Agent,
+    places: usize,
+    process: u64,
     pub shared: Shared,
     pub store: Store,
     pub starts: Vec<Started>,
@@ -139,6 +143,8 @@ struct Held {
     answered: BTreeSet<(RangeId, Fence)>,
     /// A final ledger was sent, and no later one is answered.
     left: BTreeSet<(RangeId, Fence)>,
+    /// By the newest answered ledger, and by every one that was sent since (L2).
+    permitted: BTreeMap<RangeId, BTreeSet<(RunId, Attempt)>>,
     started: BTreeSet<(RunId, Attempt)>,
     newest_batch: BatchNumber,
 }
@@ -147,19 +153,6 @@ impl World {
     /// An agent called `a`, alone, with so many ranges and places.
     pub fn new(ranges: u32, places: usize) -> World {
         let ranges = RangeCount::new(ranges).expect("a power of two");
-        let config = Config {
-            agent: AgentName::parse("a").expect("a good name"),
-            pool: PoolName::parse("default").expect("a good name"),
-            weight: 100,
-            ttl: TTL,
-            ranges,
-            epoch: EPOCH,
-            process: 7,
-            first_number: 1_000,
-            running_max: places,
-            compact: false,
-            rules: Rules::ALL,
-        };
         let mut shared = Shared::new(ranges);
         shared.fleet_news.push(SharedNews::ListBegan);
         shared.fleet_news.push(SharedNews::ListEnded { revision: shared.revision });
@@ -167,7 +160,9 @@ impl World {
             now_us: 0,
             ahead_ms: 0,
             listed_us: None,
-            agent: Agent::new(config, now_at(0)),
+            agent: Agent::new(config(ranges, places, 7, None), now_at(0)),
+            places,
+            process: 7,
             shared,
             store: Store::default(),
             starts: Vec::new(),
@@ -246,6 +241,28 @@ impl World {
     /// was told to it meanwhile is at hand when it wakes.
     pub fn stop(&mut self, ms: u64) {
         self.stopped_until_us = self.now_us + ms * 1_000;
+    }
+
+    /// kill -9, and another process that begins at once on the same store. What was on its way to
+    /// the shared state may still arrive; what was told to the process before is lost, and what it
+    /// ran has ended with it.
+    pub fn restart(&mut self) {
+        self.process += 1;
+        self.store.open_again();
+        let config = config(self.shared.ranges, self.places, self.process, self.store.former());
+        self.agent = Agent::new(config, self.now());
+        self.events.clear();
+        self.running.clear();
+        self.held.clear();
+        self.held_loads.clear();
+        self.rules.under_way.clear();
+        self.rules.unknown.clear();
+        self.rules.answered.clear();
+        self.rules.permitted.clear();
+        self.rules.marks.clear();
+        self.rules.newest_batch = BatchNumber(0);
+        self.shared.news.clear();
+        self.shared.list_fleet();
     }
 
     /// Takes in all that is at hand, and does what comes of it.
@@ -407,6 +424,7 @@ impl World {
             }
             Effect::Start(start) => {
                 assert!(start.until > self.now().mono, "{} without a licence (L0)", start.run);
+                self.check_permission(&start);
                 self.at(self.now_us + self.executor_us, Event::Begin(start));
             }
             Effect::Cancel { ticket } => self.finish(ticket, AttemptEnd::Cancelled),
@@ -456,6 +474,8 @@ impl World {
             assert!(forth, "marks went back from {before:?} to {:?} (L5)", ledger.marks);
             self.rules.marks.insert((range, fence), ledger.marks);
             assert!(self.store.knows(ledger.number), "sent before it was synced (L4)");
+            let listed = permissions(ledger);
+            self.rules.permitted.entry(range).or_default().retain(|run| listed.contains(run));
         }
         if matches!(write.kind, WriteKind::Final { .. }) {
             self.rules.left.insert((range, fence));
@@ -469,7 +489,8 @@ impl World {
             (ShareRequest::Write(writes), ShareAnswer::Wrote(outcomes)) => {
                 for (write, outcome) in writes.iter().zip(outcomes) {
                     let written = matches!(outcome, WriteOutcome::Written { .. });
-                    if written && matches!(write.kind, WriteKind::Ledger { .. }) {
+                    if let (true, WriteKind::Ledger { ledger, .. }) = (written, &write.kind) {
+                        self.rules.permitted.insert(write.range, permissions(ledger));
                         self.rules.left.remove(&(write.range, write.fence));
                         self.rules.answered.insert((write.range, write.fence));
                     }
@@ -486,13 +507,28 @@ impl World {
                 let newest = self.sent.iter().rev().find(|sent| sent.range == *range);
                 let ordinary = newest.filter(|s| matches!(s.kind, WriteKind::Ledger { .. }));
                 let number = ordinary.and_then(Sent::ledger).map(|ledger| ledger.number);
-                if there.is_some_and(|there| Some(there.number) == number) {
+                if let Some(there) = there.filter(|there| Some(there.number) == number) {
+                    self.rules.permitted.insert(*range, permissions(there));
                     self.rules.left.remove(&(*range, fence));
                     self.rules.answered.insert((*range, fence));
                 }
             }
             _ => {}
         }
+    }
+
+    /// L2, from outside.
+    fn check_permission(&self, start: &Start) {
+        let mut versions = self.store.versions.values();
+        let of = |task: &&std::sync::Arc<Task>| task.spec.name == start.run.task;
+        if !versions.find(of).is_some_and(|task| task.spec.at_most_once()) {
+            return;
+        }
+        let range = self.shared.ranges.range_of(&start.run.task);
+        let permitted = self.rules.permitted.get(&range);
+        let key = (start.run.clone(), start.attempt);
+        let may = permitted.is_some_and(|permitted| permitted.contains(&key));
+        assert!(may, "{} as {:?} without permission (L2)", start.run, start.attempt);
     }
 
     /// L0, from outside: the lease was kept alive and the range was written under this fence, or
@@ -548,9 +584,31 @@ impl World {
     }
 }
 
+fn config(ranges: RangeCount, places: usize, process: u64, former: Option<Former>) -> Config {
+    Config {
+        agent: AgentName::parse("a").expect("a good name"),
+        pool: PoolName::parse("default").expect("a good name"),
+        weight: 100,
+        ttl: TTL,
+        ranges,
+        epoch: EPOCH,
+        process,
+        first_number: process * 1_000,
+        running_max: places,
+        compact: false,
+        rules: Rules::ALL,
+        former,
+    }
+}
+
 fn now_at(us: u64) -> Now {
     let wall = Wall::from_micros(BEGIN_MS * 1_000 + i64::try_from(us).expect("small"));
     Now { wall, mono: Mono::from_micros(BOOTED_US + us) }
+}
+
+fn permissions(ledger: &Ledger) -> BTreeSet<(RunId, Attempt)> {
+    let permitted = ledger.open.iter().filter(|entry| entry.state == EntryState::Permitted);
+    permitted.map(|entry| (entry.run.clone(), entry.attempt)).collect()
 }
 
 fn finished(now: Wall, end: AttemptEnd) -> Finished {

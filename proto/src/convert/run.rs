@@ -40,6 +40,7 @@ pub fn run_proto(run: &RunRecord) -> v1::Run {
         }),
         error: newest.and_then(AttemptRecord::error).unwrap_or_default(),
         attempts: run.attempts.iter().map(attempt_proto).collect(),
+        late_results: run.late_results().map(attempt_proto).collect(),
         until: run.span.map(|span| timestamp(span.until.wall())),
         count: run.span.map_or(0, |span| span.count),
         incarnation: format_incarnation(run.id.incarnation),
@@ -100,6 +101,7 @@ pub fn run_json(run: &RunRecord) -> json::Run {
         http_status,
         error: newest.and_then(AttemptRecord::error),
         attempts: run.attempts.iter().map(attempt_json).collect(),
+        late_results: run.late_results().map(attempt_json).collect(),
         until: run.span.map(|span| json::format_instant(span.until)),
         count: run.span.map(|span| span.count),
     }

@@ -19,13 +19,15 @@ use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{Name, NameError, Namespace, PoolName, TaskName};
 use tocktower_core::schedule::{Cron, Every, EveryError, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Command, FieldError, Http, Overlap, Program, Retry, Spec, Task,
-    check, check_future,
+    Action, CatchUp, CatchUpPolicy, Command, Delivery, FieldError, Http, Overlap, Program, Retry,
+    Spec, Task, check, check_future,
 };
 use tocktower_core::time::Wall;
 
 use super::task_out::spec_json;
-use super::words::{DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, Word, allowed, word_named};
+use super::words::{
+    DELIVERIES, DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, Word, allowed, word_named,
+};
 use crate::json::{self, Mistakes};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -196,6 +198,12 @@ impl Reader {
             action: self.action(task.action.as_ref()),
             pool: self.keep("placement.pool", pool).unwrap_or_else(stand_in_pool),
             catch_up: self.catch_up(task.catch_up.as_ref(), one_shot),
+            delivery: self.word(
+                "delivery",
+                task.delivery.as_deref(),
+                DELIVERIES,
+                Delivery::AtLeastOnce,
+            ),
             overlap: self.word("overlap", task.overlap.as_deref(), OVERLAPS, Overlap::Skip),
             retry: self.retry(task.retry.as_ref()),
             timeout: self.span("timeout", task.timeout.as_deref()),

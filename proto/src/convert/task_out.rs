@@ -9,7 +9,7 @@ use tocktower_core::time::{Instant, Wall};
 
 use super::run::{run_json, run_proto};
 use super::run_id::format_incarnation;
-use super::words::{DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, word_of};
+use super::words::{DELIVERIES, DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, word_of};
 use crate::{json, v1};
 
 /// What the server knows of a task beside its record.
@@ -103,6 +103,7 @@ pub fn spec_json(spec: &Spec) -> json::Task {
             policy: Some(word_of(POLICIES, spec.catch_up.policy).text.to_owned()),
             window: Some(json::format_duration(spec.catch_up.window)),
         }),
+        delivery: Some(word_of(DELIVERIES, spec.delivery).text.to_owned()),
         overlap: Some(word_of(OVERLAPS, spec.overlap).text.to_owned()),
         retry: Some(retry_json(&spec.retry)),
         timeout: spec.timeout.map(json::format_duration),
@@ -208,6 +209,7 @@ pub fn task_proto(task: &Task, status: &TaskStatus) -> v1::Task {
             policy: word_of(POLICIES, spec.catch_up.policy).proto.into(),
             window: Some(span(spec.catch_up.window)),
         }),
+        delivery: word_of(DELIVERIES, spec.delivery).proto.into(),
         overlap: word_of(OVERLAPS, spec.overlap).proto.into(),
         retry: Some(v1::Retry {
             max_attempts: Some(spec.retry.max_attempts),

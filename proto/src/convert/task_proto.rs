@@ -7,7 +7,7 @@ use tocktower_core::task::{FieldError, Spec, Task};
 
 use super::task_json::{Given, task_from_json};
 use super::task_out::{TaskState, TaskStatus, task_proto};
-use super::words::{DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, Word};
+use super::words::{DELIVERIES, DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, Word};
 use crate::{json, v1};
 
 /// A task in proto becomes a task in core, or everything that is wrong with it, with the paths of
@@ -38,6 +38,7 @@ pub fn task_json_of_proto(task: &v1::Task) -> json::Task {
             policy: word(POLICIES, catch_up.policy),
             window: catch_up.window.as_ref().map(span),
         }),
+        delivery: word(DELIVERIES, task.delivery),
         overlap: word(OVERLAPS, task.overlap),
         retry: task.retry.as_ref().map(retry),
         timeout: task.timeout.as_ref().map(span),
@@ -70,7 +71,7 @@ pub fn schedule_json_of_proto(schedule: &v1::Schedule) -> json::Schedule {
 }
 
 /// The fields of a task that a mask may name.
-const MASK: [&str; 17] = [
+const MASK: [&str; 18] = [
     "description",
     "labels",
     "schedules",
@@ -81,6 +82,7 @@ const MASK: [&str; 17] = [
     "exclude",
     "action",
     "placement",
+    "delivery",
     "catch_up",
     "overlap",
     "retry",
@@ -115,6 +117,7 @@ pub fn apply_mask(
             "action" => task.action.clone_from(&update.action),
             "placement" => task.placement.clone_from(&update.placement),
             "catch_up" => task.catch_up = update.catch_up,
+            "delivery" => task.delivery = update.delivery,
             "overlap" => task.overlap = update.overlap,
             "retry" => task.retry = update.retry,
             "timeout" => task.timeout = update.timeout,

@@ -22,7 +22,7 @@ use tocktower_core::time::{Instant, Wall};
 
 use super::numbers::{request_bytes, request_from_bytes};
 use super::record::{DecodeError, decode_record, encode_record};
-use super::words::{DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, Word, word_of};
+use super::words::{DELIVERIES, DIALECTS, FOLDS, GAPS, OVERLAPS, POLICIES, Word, word_of};
 use crate::store;
 use crate::store::action_record::Kind as ActionKind;
 use crate::store::schedule_record::Kind as ScheduleKind;
@@ -106,6 +106,7 @@ fn spec_record(spec: &Spec) -> store::TaskRecord {
         action: Some(store::ActionRecord { kind: Some(action_record(&spec.action)) }),
         catch_up_policy: word_of(POLICIES, spec.catch_up.policy).record.into(),
         catch_up_window_ms: millis(spec.catch_up.window),
+        delivery: word_of(DELIVERIES, spec.delivery).record.into(),
         overlap: word_of(OVERLAPS, spec.overlap).record.into(),
         retry: Some(store::RetryRecord {
             max_attempts: spec.retry.max_attempts,
@@ -223,6 +224,7 @@ fn task(record: store::TaskRecord, stored: StoredTask) -> Result<Task, DecodeErr
             policy: value_of(POLICIES, record.catch_up_policy, "catch_up_policy")?,
             window: Duration::from_millis(record.catch_up_window_ms),
         },
+        delivery: value_of(DELIVERIES, record.delivery, "delivery")?,
         overlap: value_of(OVERLAPS, record.overlap, "overlap")?,
         retry: retry_of(retry)?,
         timeout: record.timeout_ms.map(Duration::from_millis),

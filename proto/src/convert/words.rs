@@ -2,7 +2,7 @@
 //! is allowed come from the same lines.
 
 use tocktower_core::schedule::{Dialect, Fold, Gap};
-use tocktower_core::task::{CatchUpPolicy, Overlap};
+use tocktower_core::task::{CatchUpPolicy, Delivery, Overlap};
 
 use crate::{store, v1};
 
@@ -34,6 +34,9 @@ table!(GAPS: Gap, Gap, GapRecord { "skip" Skip "after" After });
 table!(FOLDS: Fold, Fold, FoldRecord { "first" First "second" Second "both" Both });
 table!(POLICIES: CatchUpPolicy, CatchUpPolicy, CatchUpPolicyRecord {
     "none" None "latest" Latest "all" All
+});
+table!(DELIVERIES: Delivery, Delivery, DeliveryRecord {
+    "at_least_once" AtLeastOnce "at_most_once" AtMostOnce
 });
 table!(OVERLAPS: Overlap, Overlap, OverlapRecord {
     "skip" Skip "allow" Allow "queue" Queue "cancel_running" CancelRunning

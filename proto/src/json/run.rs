@@ -53,6 +53,10 @@ pub struct Run {
     pub error: Option<String>,
     /// The oldest first.
     pub attempts: Vec<Attempt>,
+    /// Of them, those whose agent had been replaced by the time they ended: nobody waited for that
+    /// any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub late_results: Vec<Attempt>,
     /// Instants that were not run for one reason are one row, from `instant` to here.
     #[schema(format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -43,6 +43,9 @@ pub struct Task {
     pub action: Option<Action>,
     /// Left out: `{"pool": "default"}`.
     pub placement: Option<Placement>,
+    /// No edit changes it: delete the task and create another.
+    #[schema(value_type = Option<Delivery>, default = "at_least_once")]
+    pub delivery: Option<String>,
     /// Left out: recurring tasks `{"policy": "latest", "window": "1h"}`, `at`
     /// `{"policy": "all", "window": "7d"}`.
     pub catch_up: Option<CatchUp>,
@@ -249,6 +252,9 @@ words! {
     Gap { Skip, After }
     /// What becomes of a local time that a backward change of the clock brings twice.
     Fold { First, Second, Both }
+    /// What the loss of a host does to a run that it may have started: it is started again, or it
+    /// is `lost`, and no attempt of it ever starts twice.
+    Delivery { AtLeastOnce, AtMostOnce }
     /// Which of the instants that were not run in time are started afterwards.
     CatchUpPolicy { None, Latest, All }
     /// What an instant does that comes while an earlier run of its task goes on.

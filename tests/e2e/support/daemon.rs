@@ -87,6 +87,15 @@ impl Daemon {
         kill_process(self.pid(), Signal::TERM).expect("a child can be signalled");
     }
 
+    /// It stands still, with all its threads, until `go_on`.
+    pub fn stop(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("a child can be signalled");
+    }
+
+    pub fn go_on(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("a child can be signalled");
+    }
+
     /// Waits for an end that it comes to by itself.
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
         let name = self.name.clone();
@@ -127,7 +136,8 @@ impl Daemon {
         self.log().split_off(self.log_before)
     }
 
-    fn log(&self) -> String {
+    /// What it has logged since its first start.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

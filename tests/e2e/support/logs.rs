@@ -12,6 +12,8 @@ pub enum Trouble {
     CoordinatorGone,
     /// etcd was down for a while.
     EtcdDown,
+    /// It stood still for longer than its lease.
+    Stopped,
     /// It is started beside one that it must not run beside.
     Refused,
     /// An agent is stopped for longer than its lease lives, and no other takes over.
@@ -66,6 +68,16 @@ const ALLOWED: &[Allowed] = &[
         trouble: Trouble::CoordinatorGone,
         text: "no link; dialling goes on",
         why: "an agent says once that a coordinator cannot be reached",
+    },
+    Allowed {
+        trouble: Trouble::Stopped,
+        text: "the lease is lost: coming again as a new session",
+        why: "nobody kept it alive",
+    },
+    Allowed {
+        trouble: Trouble::Stopped,
+        text: "the claim is lost: nothing of the range starts here any more",
+        why: "a claim goes with its lease",
     },
     Allowed {
         trouble: Trouble::EtcdDown,

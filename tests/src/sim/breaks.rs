@@ -6,6 +6,16 @@ use tocktower_cluster::port::{Op, Request, Txn};
 pub enum Break {
     /// L1.
     StartBeforeLedger,
+    /// L2: without permission...
+    StartUnpermitted,
+    /// ...or by one that a later ledger has taken back...
+    StartOnPermissionTakenBack,
+    /// ...or again, after an earlier holder had permission.
+    StartWhatIsDoubtful,
+    /// A final ledger that lists as permitted what has not started.
+    HandOnPermissions,
+    /// A process that goes on with a session after a power cut.
+    AdoptAfterPowerCut,
     /// L3.
     NoFenceCompare,
     /// L4.
@@ -17,8 +27,13 @@ pub enum Break {
 }
 
 impl Break {
-    pub const ALL: [Break; 5] = [
+    pub const ALL: [Break; 10] = [
         Break::StartBeforeLedger,
+        Break::StartUnpermitted,
+        Break::StartOnPermissionTakenBack,
+        Break::StartWhatIsDoubtful,
+        Break::HandOnPermissions,
+        Break::AdoptAfterPowerCut,
         Break::NoFenceCompare,
         Break::LedgerBeforeSync,
         Break::MarksPastUndecided,

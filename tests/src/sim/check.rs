@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use tocktower_core::ids::{Incarnation, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
-use tocktower_core::run::RunRecord;
+use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::jitter;
 use tocktower_core::task::{Task, timetable};
 use tocktower_core::time::{Instant, Wall};
@@ -241,6 +241,12 @@ impl World {
             if count > 1 {
                 let text = format!("attempt {number} of {run} under {fence} started {count} times");
                 repeats.push((self.now, text));
+            }
+        }
+        if calm {
+            for (run, ends) in &self.truth.ends {
+                let lost = ends.iter().filter(|(state, _)| *state == RunState::Lost);
+                repeats.extend(lost.map(|(_, at)| (*at, format!("{run} was lost for no reason"))));
             }
         }
         for (at, text) in repeats {

@@ -12,7 +12,7 @@ use tocktower_core::ids::{Epoch, PoolName, TaskName};
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    self, Action, CatchUp, CatchUpPolicy, NewVersion, Overlap, Retry, Spec, Task,
+    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task,
 };
 use tocktower_core::time::Wall;
 
@@ -82,6 +82,10 @@ impl World {
             exclude: Default::default(),
             action: Action::Noop,
             pool: PoolName::parse("default").expect("a good name"),
+            delivery: match self.rng.chance(400) {
+                true => Delivery::AtMostOnce,
+                false => Delivery::AtLeastOnce,
+            },
             catch_up: CatchUp { policy, window: Duration::from_secs(3_600) },
             overlap: *self.rng.pick(&overlaps).expect("there are some"),
             retry: Retry {
@@ -130,6 +134,7 @@ impl World {
         let Some(current) = self.rng.pick(living).cloned() else { return };
         let mut spec = self.spec(current.spec.name.clone());
         spec.paused = current.spec.paused;
+        spec.delivery = current.spec.delivery;
         let was = current.spec.one_shot_at().is_some();
         if spec.one_shot_at().is_some() != was {
             return;

@@ -40,6 +40,8 @@ pub struct Report {
     pub compactions: Vec<u64>,
     /// Hosts that were killed once they were drained.
     pub stopped_drained: usize,
+    /// Processes that went on with the session of the one before.
+    pub adopted: usize,
     pub violations: Vec<String>,
     /// A hash of everything that happened: the same for the same seed.
     pub digest: u64,
@@ -194,7 +196,7 @@ impl World {
         let compactions = self.truth.compactions.iter().map(|at| at / SECOND).collect();
         let starts = self.truth.starts.len();
         let ends = (self.truth.ends_asked_for, self.truth.announced.len());
-        let stopped_drained = self.truth.stopped_drained;
+        let (stopped_drained, adopted) = (self.truth.stopped_drained, self.truth.adopted);
         Report {
             seed,
             class,
@@ -202,6 +204,7 @@ impl World {
             ends,
             compactions,
             stopped_drained,
+            adopted,
             violations,
             digest,
             trace,

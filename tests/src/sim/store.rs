@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tocktower_core::agent::Former;
 use tocktower_core::agent::effect::{Batch, LoadRequest, StoreOp};
-use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer};
-use tocktower_core::ids::{RangeId, RunId, TaskName, TaskNumber};
+use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer, OwnRun};
+use tocktower_core::ids::{
+    Attempt, Fence, LeaseId, LedgerNumber, RangeId, RunId, RunKey, Session, TaskName, TaskNumber,
+};
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
 use tocktower_core::time::Instant;
@@ -27,6 +30,45 @@ struct Tables {
     watermarks: BTreeMap<RangeId, Instant>,
     history: Vec<RunRecord>,
     requests: BTreeMap<u128, RunId>,
+    open: BTreeMap<(RangeId, RunId), Attempt>,
+    session: Option<(LeaseId, Session)>,
+    numbers: BTreeMap<RangeId, LedgerNumber>,
+}
+
+impl Tables {
+    fn own(
+        &self,
+        range: RangeId,
+        fence: Fence,
+        runs: &[RunId],
+        tasks: &[(TaskName, Instant)],
+    ) -> Vec<OwnRun> {
+        let open =
+            self.open.iter().filter(|((at, _), attempt)| *at == range && attempt.fence == fence);
+        let mut own: Vec<OwnRun> = open
+            .map(|((_, run), attempt)| OwnRun {
+                run: run.clone(),
+                attempt: *attempt,
+                ended: false,
+                until: None,
+            })
+            .collect();
+        for row in &self.history {
+            let listed = runs.contains(&row.id);
+            let later = matches!(row.id.run, RunKey::Instant(at) if tasks
+                .iter()
+                .any(|(task, after)| *task == row.id.task && at > *after));
+            if listed || later && row.fence == fence {
+                own.push(OwnRun {
+                    run: row.id.clone(),
+                    attempt: row.newest().map_or(Attempt::NONE, |newest| newest.attempt),
+                    ended: true,
+                    until: row.span.map(|span| span.until),
+                });
+            }
+        }
+        own
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,10 +95,33 @@ impl Store {
         self.synced_rows = self.synced_rows.max(rows);
     }
 
-    pub fn power_cut(&mut self) {
+    /// `forgetful`: the store does not notice, and what it says of a session still counts.
+    pub fn power_cut(&mut self, forgetful: bool) {
         self.tables.history.truncate(self.synced_rows);
-        let history = std::mem::take(&mut self.tables.history);
-        self.tables = Tables { history, ..Tables::default() };
+        let before = std::mem::take(&mut self.tables);
+        self.tables.history = before.history;
+        if forgetful {
+            (self.tables.session, self.tables.numbers) = (before.session, before.numbers);
+        }
+    }
+
+    /// What the process before has left, and a process that begins: what was due is derived again,
+    /// and what was open is dropped unless a session goes on.
+    pub fn open(&mut self) -> Option<Former> {
+        self.process += 1;
+        self.pending.clear();
+        let tables = &mut self.tables;
+        tables.due.clear();
+        tables.watermarks.clear();
+        let former = tables.session.map(|(lease, session)| Former {
+            lease,
+            session,
+            numbers: tables.numbers.clone(),
+        });
+        if former.is_none() {
+            tables.open.clear();
+        }
+        former
     }
 
     pub fn history(&self) -> &[RunRecord] {
@@ -117,10 +182,17 @@ impl Store {
                 }
                 tables.history.push((**record).clone());
             }
-            StoreOp::OpenRun { .. }
-            | StoreOp::CloseRun { .. }
-            | StoreOp::Output { .. }
-            | StoreOp::LedgerNumber { .. } => {}
+            StoreOp::OpenRun { range, run, attempt } => {
+                tables.open.insert((*range, run.clone()), *attempt);
+            }
+            StoreOp::CloseRun { range, run } => {
+                tables.open.remove(&(*range, run.clone()));
+            }
+            StoreOp::Session(session) => tables.session = *session,
+            StoreOp::LedgerNumber { range, number } => {
+                tables.numbers.insert(*range, *number);
+            }
+            StoreOp::Output { .. } => {}
         }
     }
 
@@ -156,6 +228,9 @@ impl Store {
                     .map(|((_, number), row)| (*number, row.task.clone()))
                     .collect();
                 LoadAnswer::Scan { tasks, more: rows.next().is_some() }
+            }
+            LoadRequest::Own { range, fence, runs, tasks } => {
+                LoadAnswer::Own(tables.own(*range, *fence, runs, tasks))
             }
             LoadRequest::Task { range, name } => {
                 let number = tables.names.get(&(*range, name.clone()));

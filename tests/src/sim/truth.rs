@@ -12,8 +12,8 @@ use tocktower_cluster::records::read_task;
 use tocktower_core::ids::{
     Attempt, Epoch, Fence, Incarnation, RangeId, Revision, RunId, RunKey, TaskName,
 };
-use tocktower_core::ledger::Ledger;
-use tocktower_core::run::{RunRecord, RunState};
+use tocktower_core::ledger::{EntryState, Ledger};
+use tocktower_core::run::{AttemptEnd, RunRecord, RunState};
 use tocktower_core::task::{Overlap, Task};
 use tocktower_core::time::{Instant, Wall};
 
@@ -66,11 +66,15 @@ pub struct Truth {
     claims: BTreeMap<RangeId, Vec<(u64, Option<Fence>)>>,
     running: BTreeMap<(TaskName, RunId), (Fence, usize)>,
     pub succeeded: BTreeMap<RunId, (Attempt, usize)>,
+    /// The newest attempt of each run, and whether it is over and may be tried again.
+    newest: BTreeMap<RunId, (Attempt, bool)>,
     /// Ends that were looked for while their rows could not be read.
     pub ends_asked_for: usize,
     pub announced: Vec<Announced>,
     /// Hosts that were killed once they were drained.
     pub stopped_drained: usize,
+    /// Processes that went on with the session of the one before.
+    pub adopted: usize,
 }
 
 impl Truth {
@@ -196,6 +200,7 @@ impl Truth {
             self.violation(now, format!("{run} started before its holder wrote a ledger"));
         }
         self.check_overlap(&started);
+        self.check_once(range, &started);
         let key = (run.task.clone(), run);
         self.running.insert(key, (started.attempt.fence, started.host));
         self.starts.push(started);
@@ -216,6 +221,42 @@ impl Truth {
             let late = (started.at - ended) / 1_000;
             let run = &started.run;
             self.violation(started.at, format!("{run} started {late} ms after its claim ended"));
+        }
+    }
+
+    /// Checker 3: what may start at most once starts again only after it is known to have failed.
+    fn check_once(&mut self, range: RangeId, started: &Started) {
+        let (run, attempt) = (&started.run, started.attempt);
+        let before = self.newest.insert(run.clone(), (attempt, false));
+        let life = self.lives.iter().rev().find(|((name, incarnation), _)| {
+            *name == run.task
+                && (run.incarnation == *incarnation || matches!(run.run, RunKey::Manual(_)))
+        });
+        let newest = life.and_then(|(_, life)| life.versions.last());
+        if !newest.is_some_and(|(_, task)| task.spec.at_most_once()) {
+            return;
+        }
+        // L2, as far as etcd knows: the newest ledger of its holder permits it.
+        let mut ledgers = self.ledgers.get(&range).map_or(&[][..], Vec::as_slice).iter().rev();
+        let mine = ledgers.find(|(_, ledger)| ledger.fence == attempt.fence);
+        let permits = mine.is_some_and(|(_, ledger)| {
+            let mut entries = ledger.open.iter().filter(|entry| entry.run == *run);
+            entries.any(|e| e.attempt == attempt && e.state == EntryState::Permitted)
+        });
+        if !permits {
+            self.violation(started.at, format!("{run} started without permission"));
+        }
+        if let Some((earlier, false)) = before {
+            let text = format!("{run} started again by {attempt:?}, and may have run: {earlier:?}");
+            self.violation(started.at, text);
+        }
+    }
+
+    /// An executor says how an attempt ended.
+    pub fn attempt_ended(&mut self, run: &RunId, attempt: Attempt, end: &AttemptEnd) {
+        let failed = matches!(end, AttemptEnd::Failed { .. } | AttemptEnd::TimedOut { .. });
+        if let Some(newest) = self.newest.get_mut(run).filter(|(newest, _)| *newest == attempt) {
+            newest.1 = failed;
         }
     }
 

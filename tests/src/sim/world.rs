@@ -17,7 +17,7 @@ use tocktower_core::agent::effect::{BatchNumber, ExitReason, Notice, Start, Tick
 use tocktower_core::agent::input::{Committed, Offset};
 use tocktower_core::agent::{Config, Rules};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, CoordinatorId, Epoch, PoolName, Revision, RunId};
+use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, Epoch, PoolName, Revision, RunId};
 use tocktower_core::run::{AttemptEnd, Finished};
 use tocktower_core::time::{Mono, Now, Wall};
 
@@ -166,7 +166,7 @@ pub struct Host {
     step_at: u64,
     watchers: BTreeMap<WatcherId, Watcher>,
     push_at: u64,
-    running: BTreeMap<Ticket, RunId>,
+    running: BTreeMap<Ticket, (RunId, Attempt)>,
     disk_at: u64,
     back_after: Option<u64>,
 }
@@ -284,8 +284,10 @@ impl World {
         match event {
             Event::Step { host, life } if self.lives(host, life) => self.step(host),
             Event::Input { host, life, input } if self.lives(host, life) => {
-                if let DriverInput::Finished { ticket, .. } = &*input {
-                    self.hosts[host].running.remove(ticket);
+                if let DriverInput::Finished { ticket, finished } = &*input
+                    && let Some((run, attempt)) = self.hosts[host].running.remove(ticket)
+                {
+                    self.truth.attempt_ended(&run, attempt, &finished.end);
                 }
                 self.hosts[host].inbox.push(*input);
                 self.step(host);
@@ -386,7 +388,7 @@ impl World {
 
     /// Whether an attempt of this run goes on anywhere.
     pub fn runs_somewhere(&self, run: &RunId) -> bool {
-        self.hosts.iter().any(|host| host.running.values().any(|other| other == run))
+        self.hosts.iter().any(|host| host.running.values().any(|(other, _)| other == run))
     }
 
     fn lives(&self, host: usize, life: u32) -> bool {
@@ -405,14 +407,19 @@ impl World {
         }
         let now = self.host_now(host);
         let keys = self.keys.clone();
+        let holds = |rule| self.broken != Some(rule);
         let rules = Rules {
-            licence: self.broken != Some(Break::StartPastLicence),
-            first_ledger: self.broken != Some(Break::StartBeforeLedger),
-            undecided: self.broken != Some(Break::MarksPastUndecided),
+            licence: holds(Break::StartPastLicence),
+            first_ledger: holds(Break::StartBeforeLedger),
+            permission: holds(Break::StartUnpermitted),
+            taken_back: holds(Break::StartOnPermissionTakenBack),
+            hand_on_waiting: holds(Break::HandOnPermissions),
+            doubt: holds(Break::StartWhatIsDoubtful),
+            undecided: holds(Break::MarksPastUndecided),
         };
         let at = &mut self.hosts[host];
         at.life += 1;
-        at.store.process += 1;
+        let former = at.store.open();
         let pool = PoolName::parse("default").expect("a good name");
         let config = Config {
             agent: at.name.clone(),
@@ -426,6 +433,7 @@ impl World {
             running_max: 50,
             compact: true,
             rules,
+            former,
         };
         let identity = Identity {
             agent: at.name.clone(),
@@ -454,7 +462,7 @@ impl World {
         at.inbox.clear();
         at.watchers.clear();
         at.paused_until = 0;
-        for (_, run) in std::mem::take(&mut at.running) {
+        for (run, _) in std::mem::take(&mut at.running).into_values() {
             self.truth.vanished(&run, host, self.now);
         }
     }
@@ -473,7 +481,7 @@ impl World {
         driver.step(now, inputs, &mut effects);
         let drained = driver.stats().drained;
         self.perform(host, effects);
-        if let Some(run) = self.hosts[host].running.values().next().filter(|_| drained) {
+        if let Some((run, _)) = self.hosts[host].running.values().next().filter(|_| drained) {
             let text = format!("h{host} calls itself drained while {run} goes on");
             self.truth.violation(self.now, text);
         }
@@ -541,6 +549,7 @@ impl World {
                     return;
                 }
                 DriverEffect::Notice(notice) => {
+                    self.truth.adopted += usize::from(matches!(notice, Notice::Adopted { .. }));
                     if let Notice::HandedOff { range } = notice {
                         for (host, at) in self.hosts.iter().enumerate() {
                             let Some(driver) = &at.driver else { continue };
@@ -568,7 +577,7 @@ impl World {
         }
         let long = self.rng.chance(150);
         let took = self.rng.between(1_000, if long { 20 * SECOND } else { SECOND / 2 });
-        self.hosts[host].running.insert(start.ticket, start.run.clone());
+        self.hosts[host].running.insert(start.ticket, (start.run.clone(), start.attempt));
         let started = Started {
             run: start.run,
             attempt: start.attempt,
@@ -720,7 +729,8 @@ impl World {
                 self.hosts[host].disturbed = true;
                 self.halt(host);
                 if power {
-                    self.hosts[host].store.power_cut();
+                    let forgetful = self.broken == Some(Break::AdoptAfterPowerCut);
+                    self.hosts[host].store.power_cut(forgetful);
                 }
                 self.at(self.now + back_after, Event::Start { host });
             }

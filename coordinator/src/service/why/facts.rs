@@ -159,6 +159,7 @@ impl Facts {
 pub fn entry_shown(entry: &Entry) -> (&'static str, Option<Wall>) {
     match entry.state {
         EntryState::Started => ("started", None),
+        EntryState::Permitted => ("permitted", None),
         EntryState::Held { .. } => ("held", None),
         EntryState::Waiting { at } => ("waiting", Some(at)),
         EntryState::CatchUp { at, .. } => ("catch_up", Some(at)),

@@ -9,8 +9,8 @@ use tocktower_core::ledger::{Entry, EntryState, Marks};
 use tocktower_core::run::{AttemptEnd, AttemptRecord, RunRecord, RunState, Span};
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, NewVersion, Overlap, Retry, Spec, Task, create, pause, replace,
-    resume,
+    Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task, create,
+    pause, replace, resume,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -45,6 +45,7 @@ fn minutely() -> Spec {
         exclude: BTreeSet::new(),
         action: Action::Noop,
         pool: PoolName::parse("default").unwrap(),
+        delivery: Delivery::AtMostOnce,
         catch_up: CatchUp { policy: CatchUpPolicy::Latest, window: seconds(3_600) },
         overlap: Overlap::Skip,
         retry: Retry { max_attempts: 3, ..Retry::default() },
@@ -198,7 +199,9 @@ fn what_an_agent_tells_of_the_run_is_the_verdict() {
     policy_of("timeout 30s", &timed_out);
     let told = facts(|f| f.run = because(RunState::Cancelled, "its task was deleted"));
     check(Verdict::Cancelled, &["cancelled: its task was deleted"], &told);
-    check(Verdict::Lost, &["may have run", "trigger it by hand"], &of(RunState::Lost));
+    let lost = of(RunState::Lost);
+    let lost = check(Verdict::Lost, &["may have run", "trigger it by hand"], &lost);
+    policy_of("delivery at_most_once", &lost);
     check(Verdict::Running, &["Attempt 2 has been running on web-1"], &of(RunState::Running));
     let mut retry = of(RunState::WaitingRetry);
     let failed = check(Verdict::WaitingRetry, &["follows soon"], &retry);
@@ -270,6 +273,12 @@ fn the_ledger_knows_what_no_agent_tells() {
     let series = EntryState::CatchUp { at: wall(0), last: at(-60) };
     check(Verdict::Queued, &["made up for"], &listed(series, 0));
     check(Verdict::HistoryGone, &["has ended"], &listed(EntryState::Ended, 1));
+    // It may be running, and may yet start: the marks are past it in either case.
+    let mut permitted = listed(EntryState::Permitted, 1);
+    covered(&mut permitted);
+    check(Verdict::Late, &["has not decided it"], &permitted);
+    permitted.incomplete = vec!["web-1".to_owned()];
+    check(Verdict::HolderUnreachable, &["whether it runs is not known"], &permitted);
     let mut facts = facts_of(paused(), at(-60));
     facts.range.entry = entry(waiting, 1);
     check(Verdict::Paused, &["what is left of the run"], &facts);

@@ -157,6 +157,8 @@ fn in_the_way(facts: &Facts) -> Verdict {
 fn of_entry(facts: &Facts, state: EntryState, attempts: u32) -> Verdict {
     match state {
         EntryState::Started | EntryState::Held { .. } => Verdict::Running,
+        // It may be running, and may yet start: whoever holds the range knows.
+        EntryState::Permitted => in_the_way(facts),
         EntryState::Ended => ended(facts),
         EntryState::Waiting { .. } | EntryState::CatchUp { .. } if facts.pause_holds() => {
             Verdict::Paused

@@ -1,0 +1,346 @@
+//! Going on from where the process before stopped. An agent that comes back within a lease time, on
+//! the same boot and with a store that has lost nothing, keeps its session and with it its claims:
+//! nobody else takes the ranges over, and nothing waits for a lease to end.
+//!
+//! Of a range whose ledger the process before wrote under that claim, nobody else can have started
+//! anything (L1). So what it wrote down stands in place of the takeover table: what has ended is
+//! done, what it began and has no end counts as started, and what it does not know was never
+//! started. Its store is asked for that once every task of the range was seen; nothing is decided
+//! before.
+//!
+//! Whether the store has lost something shows in the ledger: it knows the number of each one that
+//! was sent (L4). If not, or if another process writes under the same claim, the session is given
+//! up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::agent::Agent;
+use crate::agent::desk::{Call, Desk, Load};
+use crate::agent::effect::{LoadRequest, Notice, RunKeyName, ShareRequest};
+use crate::agent::input::{OwnRun, ShareAnswer};
+use crate::agent::near::Timed;
+use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::range::Range;
+use crate::agent::session::{RETRY, Stage as SessionStage};
+use crate::agent::triggers::own_trigger;
+use crate::agent::weight::CapacityTold;
+use crate::ids::{Fence, LeaseId, LedgerNumber, RangeId, RunId, RunKey, Session, TaskName};
+use crate::ledger::Ledger;
+use crate::ring::Capacity;
+use crate::run::life::{Event, Stage};
+use crate::task::Task;
+use crate::time::{Instant, MILLISECOND};
+
+/// What the process before left in this store.
+#[derive(Clone, Debug)]
+pub struct Former {
+    pub lease: LeaseId,
+    pub session: Session,
+    /// The newest ledger of each range that it was about to send.
+    pub numbers: BTreeMap<RangeId, LedgerNumber>,
+}
+
+/// What is to be asked of the store about a range.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    fence: Fence,
+    /// Runs that the ledger lists.
+    listed: Vec<RunId>,
+    /// Tasks with instants that may have come to something, and the moment before the first.
+    tasks: BTreeMap<TaskName, (Instant, Arc<Task>)>,
+}
+
+impl Own {
+    pub fn begin_again(&mut self) {
+        self.tasks.clear();
+    }
+}
+
+/// A ledger under my fence whose number my store does not know.
+pub(crate) struct Unknown;
+
+impl Desk {
+    /// Whether the process before wrote a ledger, and this store knows it.
+    pub fn former_wrote(&self, range: RangeId, number: LedgerNumber) -> bool {
+        let newest = self.config.former.as_ref().and_then(|former| former.numbers.get(&range));
+        newest
+            .is_some_and(|newest| newest.process == number.process && newest.count >= number.count)
+    }
+}
+
+impl Agent {
+    /// Asks whether the lease of the process before is still alive, until that is known.
+    pub(super) fn try_former(&mut self) {
+        let now = self.desk.now.mono;
+        let first = self.desk.session.coming == 0
+            && matches!(self.desk.session.stage, SessionStage::None { .. });
+        if let Some(former) = self.desk.config.former.as_ref().filter(|_| first) {
+            let (lease, session) = (former.lease, former.session);
+            self.desk.session.stage = SessionStage::Adopting { lease, session, at: Some(now) };
+        }
+        let SessionStage::Adopting { lease, at: Some(at), .. } = self.desk.session.stage else {
+            return;
+        };
+        if self.desk.session.keeping_alive || at > now {
+            self.desk.wake_by(at);
+            return;
+        }
+        self.desk.session.keep_alive_now(now);
+        let coming = self.desk.session.coming;
+        self.desk.share(Call::KeepAlive { sent: now, coming }, ShareRequest::KeepAlive { lease });
+    }
+
+    /// Nobody knows whether the lease is alive.
+    pub(super) fn try_former_again(&mut self) {
+        let again = self.desk.now.mono.plus(RETRY);
+        if let SessionStage::Adopting { at: Some(at), .. } = &mut self.desk.session.stage {
+            *at = again;
+        }
+    }
+
+    /// The lease is alive: the session goes on if its key is still the same.
+    pub(super) fn put_former(&mut self) {
+        let SessionStage::Adopting { lease, session, at: Some(_) } = self.desk.session.stage else {
+            return;
+        };
+        self.desk.session.stage = SessionStage::Adopting { lease, session, at: None };
+        let (capacity, since) = (self.desk.capacity(), self.desk.now.wall);
+        self.desk.session.since = since;
+        let coming = self.desk.session.coming;
+        let request = ShareRequest::Reweigh { session, lease, capacity, since };
+        self.desk.share(Call::Adopt { coming, capacity }, request);
+    }
+
+    pub(super) fn adopted(&mut self, capacity: Capacity, answer: &ShareAnswer) {
+        let SessionStage::Adopting { lease, session, .. } = self.desk.session.stage else { return };
+        match answer {
+            ShareAnswer::Done => {
+                self.desk.session.told = CapacityTold::known(capacity);
+                self.desk.session.stage = SessionStage::Live { lease, session };
+                self.desk.notice(Notice::Adopted { session });
+            }
+            // Nobody knows: the next keep-alive asks again.
+            ShareAnswer::Unknown { .. } | ShareAnswer::Refused { retryable: true, .. } => {
+                let at = Some(self.desk.now.mono.plus(RETRY));
+                self.desk.session.stage = SessionStage::Adopting { lease, session, at };
+            }
+            _ => self.come_as_stranger(),
+        }
+    }
+}
+
+impl Range {
+    /// Whether a ledger under my fence is one of the process before, whose records count then.
+    pub(super) fn of_former(
+        &self,
+        desk: &mut Desk,
+        ledger: &Ledger,
+    ) -> Result<Option<Own>, Unknown> {
+        if ledger.number.process == desk.config.process {
+            return Ok(None);
+        }
+        if !desk.former_wrote(self.id, ledger.number) {
+            desk.notice(Notice::Stranger { range: self.id });
+            desk.session.distrusted = true;
+            return Err(Unknown);
+        }
+        let listed = ledger.open.iter().map(|entry| entry.run.clone()).collect();
+        Ok(Some(Own { fence: ledger.fence, listed, ..Own::default() }))
+    }
+
+    /// A ledger under my fence that neither this process nor the one before it wrote: somebody runs
+    /// with my identity.
+    pub(super) fn note_stranger(&mut self, desk: &mut Desk, number: LedgerNumber) {
+        let mine = number.process == desk.config.process;
+        if !mine && !desk.former_wrote(self.id, number) && !desk.session.distrusted {
+            desk.notice(Notice::Stranger { range: self.id });
+            desk.session.distrusted = true;
+        }
+    }
+
+    /// An instant that is due may have come to something in the process before.
+    pub(super) fn unsure_of(
+        &mut self,
+        desk: &Desk,
+        task: &Arc<Task>,
+        instant: Instant,
+        due: Instant,
+    ) {
+        let Some(own) = self.own.as_mut().filter(|_| due <= desk.now.wall.instant()) else {
+            return;
+        };
+        let before = instant.minus(MILLISECOND);
+        let name = task.spec.name.clone();
+        let (after, newest) = own.tasks.entry(name).or_insert_with(|| (before, task.clone()));
+        *after = before.min(*after);
+        if newest.revision < task.revision {
+            *newest = task.clone();
+        }
+    }
+
+    /// Asks the store for what the process before wrote down, if that counts.
+    pub(super) fn asks_own(&mut self, desk: &mut Desk) -> bool {
+        let Some(own) = &self.own else { return false };
+        let mut runs = own.listed.clone();
+        runs.extend(self.copy.triggers.values().map(|t| RunId::manual(t.task.clone(), t.ulid)));
+        let tasks = own.tasks.iter().map(|(name, (after, _))| (name.clone(), *after)).collect();
+        let (range, holding, fence) = (self.id, self.holding, own.fence);
+        let request = LoadRequest::Own { range, fence, runs, tasks };
+        desk.load(Load::Own { range, holding }, request);
+        true
+    }
+
+    /// What the process before wrote down is known: the range goes on from there.
+    pub(super) fn own_loaded(&mut self, desk: &mut Desk, rows: Vec<OwnRun>) {
+        let Some(own) = self.own.take() else { return };
+        let mut room = self.room();
+        let mut known = BTreeSet::new();
+        for row in rows {
+            known.insert(row.run.clone());
+            if self.open.contains_key(&row.run) {
+                self.own_listed(desk, &row);
+            } else {
+                self.own_unlisted(desk, &own, &row, &mut room);
+            }
+        }
+        let unknown: Vec<RunId> =
+            self.open.keys().filter(|id| !known.contains(*id)).cloned().collect();
+        for id in unknown {
+            self.own_not_started(&id);
+        }
+        desk.sync_wanted = true;
+        self.writer.dirty = true;
+        self.scan_over(desk);
+    }
+
+    /// A run that the ledger lists.
+    fn own_listed(&mut self, desk: &mut Desk, row: &OwnRun) {
+        let Some(run) = self.open.get_mut(&row.run) else { return };
+        if matches!(run.stage, Stage::Ended { .. } | Stage::Held { .. }) {
+            return;
+        }
+        let (id, stage, batch) = (&row.run, run.stage, desk.batch());
+        let newer = row.attempt > run.attempt;
+        if row.ended {
+            run.attempt = run.attempt.max(row.attempt);
+            let key = run.key.is_some();
+            self.step(id, Event::End { batch });
+            self.leave_stage(desk, id, stage);
+            if key {
+                desk.done.push_back((batch, self.id, id.clone()));
+            }
+            return;
+        }
+        match stage {
+            // Begun, and nobody knows its end.
+            Stage::Doubtful => self.lose_run(desk, id),
+            Stage::Waiting { .. } | Stage::Behind if newer => {
+                run.attempt = row.attempt;
+                run.end_known = false;
+                self.step_back(desk, id);
+            }
+            _ => {}
+        }
+    }
+
+    /// A retry that had begun waits for its turn, as what is started again does.
+    fn step_back(&mut self, desk: &mut Desk, id: &RunId) {
+        self.hold_back(desk, id);
+        let once = self.open.get(id).is_some_and(OpenRun::at_most_once);
+        if once {
+            self.lose_run(desk, id);
+        }
+    }
+
+    /// A run that no ledger lists: it came due after the newest, or has a key of its own.
+    fn own_unlisted(&mut self, desk: &mut Desk, own: &Own, row: &OwnRun, room: &mut usize) {
+        let task = own.tasks.get(&row.run.task).map(|(_, task)| task.clone());
+        let (instants, key) = match row.run.run {
+            RunKey::Instant(first) => {
+                let Some(task) = task.as_ref().filter(|task| row.run.is_of(task.incarnation))
+                else {
+                    return;
+                };
+                let timed = Timed::new(task.clone());
+                let last = row.until.unwrap_or(first);
+                let before = first.minus(MILLISECOND);
+                let mut rest = timed.timetable.instants_after(before).take_while(|at| *at <= last);
+                // An instant of a schedule before has its own row, and is none of the present.
+                let instants: Vec<_> = match row.until {
+                    Some(_) => rest.by_ref().map(|at| (at, timed.due(at))).collect(),
+                    None => vec![(first, timed.due(first))],
+                };
+                let once = task.spec.one_shot_at() == Some(first);
+                let name = RunKeyName::Task(row.run.task.clone());
+                (instants, once.then_some(OwnKey { name, revision: task.revision }))
+            }
+            RunKey::Manual(ulid) => {
+                let key = (row.run.task.clone(), ulid);
+                let Some(trigger) = self.copy.triggers.get(&key) else { return };
+                (vec![(trigger.asked_at, trigger.asked_at)], Some(own_trigger(trigger)))
+            }
+        };
+        for (instant, due) in instants {
+            let covered = self.window.base.cover(due, row.run.incarnation);
+            if *room == 0 || key.is_none() && covered {
+                continue;
+            }
+            *room -= 1;
+            let id = match row.run.run {
+                RunKey::Instant(_) => RunId { run: RunKey::Instant(instant), ..row.run.clone() },
+                RunKey::Manual(_) => row.run.clone(),
+            };
+            self.own_open(desk, id, task.clone(), (instant, due), key.clone(), row);
+        }
+    }
+
+    fn own_open(
+        &mut self,
+        desk: &mut Desk,
+        id: RunId,
+        task: Option<Arc<Task>>,
+        (instant, due): (Instant, Instant),
+        key: Option<OwnKey>,
+        row: &OwnRun,
+    ) {
+        let trigger = match id.run {
+            RunKey::Manual(ulid) => self.copy.triggers.get(&(id.task.clone(), ulid)),
+            RunKey::Instant(_) => None,
+        };
+        let payload = trigger.and_then(|trigger| trigger.payload.clone());
+        let batch = desk.batch();
+        let stage = if row.ended { Stage::Ended { batch } } else { Stage::Behind };
+        let keyed = key.is_some();
+        let run = OpenRun {
+            stage,
+            attempt: row.attempt,
+            key,
+            payload,
+            // Until the marks cover it a ledger has to say so.
+            listed: true,
+            ..OpenRun::inherited(task, instant, due)
+        };
+        if row.ended && keyed {
+            desk.done.push_back((batch, self.id, id.clone()));
+        }
+        self.open.insert(id, run);
+    }
+
+    /// A run that is listed and that the process before did not begin.
+    fn own_not_started(&mut self, id: &RunId) {
+        let Some(run) = self.open.get_mut(id).filter(|run| run.stage == Stage::Doubtful) else {
+            return;
+        };
+        run.attempt.number -= 1;
+        run.end_known = run.attempt.number > 0;
+        let covered = self.window.base.cover(run.due, id.incarnation);
+        let first = run.attempt.number == 0 && run.key.is_none() && !covered;
+        // It is decided when it is due, as it would have been.
+        if first && matches!(id.run, RunKey::Instant(_)) {
+            self.open.remove(id);
+        } else {
+            self.step(id, Event::NotStarted);
+        }
+    }
+}

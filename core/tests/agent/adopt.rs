@@ -1,0 +1,208 @@
+//! A process that is killed and started again at once goes on with its session and its claims, from
+//! what the one before wrote down: nothing is repeated but what it ran, and nothing waits.
+
+use tocktower_core::agent::effect::{Notice, ShareRequest};
+use tocktower_core::ids::{LedgerNumber, RangeId};
+use tocktower_core::ledger::EntryState;
+use tocktower_core::run::{AttemptEnd, RunState};
+
+use crate::words::{at_most_once, every, failed, named, retried, writes_final, writes_ledger};
+use crate::world::{Fate, World};
+
+const RANGE: RangeId = RangeId(0);
+
+fn adopted(world: &World) -> usize {
+    world.told(|notice| matches!(notice, Notice::Adopted { .. }))
+}
+
+#[test]
+fn it_goes_on_within_milliseconds_and_repeats_nothing_that_had_ended() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.create(at_most_once(every("a/once", 1)));
+    for _ in 0..5 {
+        world.pass(2_700);
+        let session = world.agent.session();
+        world.restart();
+        world.pass(290);
+        assert_eq!(world.agent.session(), session);
+        world.pass(10);
+    }
+    assert_eq!(adopted(&world), 5);
+    world.pass(3_000);
+    for name in ["a/task", "a/once"] {
+        let started = world.started(name);
+        let expected: Vec<(i64, u32)> = (1..=17).map(|second| (second, 1)).collect();
+        assert_eq!(started, expected, "{name}");
+        world.each_ended_once(&world.task(name), 1, 17);
+    }
+    let latest = world.starts.iter().map(|start| start.at_us % 1_000_000).max();
+    assert!(latest < Some(300_000), "{latest:?}");
+}
+
+#[test]
+fn what_it_ran_is_started_again_or_lost() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 10));
+    world.create(at_most_once(every("a/once", 10)));
+    world.runs_long("a/task");
+    world.runs_long("a/once");
+    world.pass(10_500);
+    world.restart();
+    world.pass(500);
+    assert_eq!(world.started("a/task"), [(10, 1), (10, 2)]);
+    assert_eq!(world.started("a/once"), [(10, 1)]);
+    assert_eq!(world.ended("a/once", RunState::Lost), 1);
+}
+
+#[test]
+fn what_it_had_permission_for_and_had_not_started_starts_on_time() {
+    let mut world = World::new(1, 1);
+    world.create(at_most_once(every("a/once", 10)));
+    world.create(at_most_once(world.once("a/single", 10)));
+    world.create(every("a/beats", 60));
+    // One place, and it is taken: what is due waits for it, permitted.
+    world.create(world.once("a/blocks", 8));
+    world.runs_long("a/blocks");
+    world.pass(9_500);
+    assert_eq!(world.listed("a/once")[0].state, EntryState::Permitted);
+    world.restart();
+    world.pass(100);
+    world.end("a/blocks", AttemptEnd::Succeeded);
+    world.pass(450);
+    assert_eq!(world.started("a/once"), [(10, 1)]);
+    world.pass(2_000);
+    assert_eq!(world.started("a/single"), [(10, 1)]);
+    assert_eq!(world.ended("a/once", RunState::Lost), 0);
+}
+
+#[test]
+fn one_that_waits_for_its_place_when_the_process_dies_was_never_started() {
+    let mut world = World::new(1, 1);
+    world.create(world.once("a/blocks", 5));
+    world.runs_long("a/blocks");
+    world.create(at_most_once(every("a/once", 6)));
+    world.pass(8_500);
+    assert_eq!(world.started("a/once"), []);
+    assert_eq!(world.listed("a/once")[0].state, EntryState::Permitted);
+    world.restart();
+    world.conduct("a/blocks", 50, &[]);
+    world.pass(1_000);
+    assert_eq!(world.started("a/once"), [(6, 1)]);
+    assert_eq!(world.history("a/once"), ["6 succeeded"]);
+}
+
+#[test]
+fn a_one_shot_that_had_ended_is_deleted_and_not_started_again() {
+    let mut world = World::new(1, 10);
+    world.fate(|request| match request {
+        ShareRequest::Delete(_) => Fate::Refused { retryable: true },
+        _ => Fate::Served,
+    });
+    for (name, spec) in [("a/one", world.once("a/one", 3)), ("a/two", world.once("a/two", 3))] {
+        world.create(if name == "a/two" { at_most_once(spec) } else { spec });
+    }
+    world.create(every("a/task", 60));
+    world.trigger("a/task", 9);
+    world.pass(5_000);
+    world.restart();
+    world.fate(|_| Fate::Served);
+    world.pass(1_500);
+    assert_eq!(world.started("a/one"), [(3, 1)]);
+    assert_eq!(world.started("a/two"), [(3, 1)]);
+    assert_eq!(world.started("a/task"), [(9, 1)]);
+    assert!(world.shared.of(RANGE).tasks.keys().all(|name| *name == named("a/task")));
+}
+
+#[test]
+fn a_retry_that_waited_goes_on_waiting() {
+    let mut world = World::new(1, 10);
+    world.create(retried(every("a/task", 10), 2, 5));
+    world.conduct("a/task", 10, &[failed()]);
+    world.pass(12_000);
+    world.restart();
+    world.pass(2_000);
+    // How its attempt ended was known to the process alone: it counts as begun, and is tried again.
+    assert!(world.started("a/task").len() <= 2);
+    world.pass(4_000);
+    assert_eq!(world.started("a/task"), [(10, 1), (10, 2)]);
+    assert_eq!(world.history("a/task"), ["10 succeeded"]);
+}
+
+#[test]
+fn a_ledger_of_the_process_before_that_comes_late_is_taken_up() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(2_500);
+    // Its next ledger is on its way when it dies, and arrives after the range was listed.
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.pass(1_300);
+    let late = world.held.pop().expect("a ledger was sent").1;
+    world.fate(|_| Fate::Served);
+    world.restart();
+    world.pass_us(2_500);
+    world.serve(&late);
+    world.pass(500);
+    assert_eq!(world.told(|notice| matches!(notice, Notice::Stranger { .. })), 0);
+    assert_eq!(adopted(&world), 1);
+    world.pass(2_200);
+    let started = world.started("a/task");
+    let expected: Vec<(i64, u32)> = (1..=6).map(|second| (second, 1)).collect();
+    assert_eq!(started, expected);
+}
+
+#[test]
+fn a_store_that_does_not_know_the_newest_ledger_gives_the_session_up() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(3_500);
+    world.store.forget_number(RANGE, LedgerNumber { process: 7, count: 1 });
+    world.restart();
+    world.pass(500);
+    assert_eq!(world.told(|notice| matches!(notice, Notice::Stranger { .. })), 1);
+    world.pass(5_000);
+    assert!(world.agent.session().is_some());
+    assert!(world.started("a/task").contains(&(8, 1)));
+}
+
+#[test]
+fn a_session_that_is_over_is_not_gone_on_with() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(3_500);
+    let session = world.agent.session();
+    world.shared.end_lease();
+    world.restart();
+    world.pass(1_000);
+    assert!(world.agent.session().is_some() && world.agent.session() != session);
+    assert_eq!(adopted(&world), 0);
+    world.pass(1_000);
+    assert!(world.started("a/task").contains(&(5, 1)));
+}
+
+#[test]
+fn while_nobody_answers_it_goes_on_asking() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(3_500);
+    world.fate(|_| Fate::Lost);
+    world.restart();
+    world.pass(900);
+    assert_eq!(world.agent.session(), None);
+    world.fate(|_| Fate::Served);
+    world.pass(500);
+    assert_eq!(adopted(&world), 1);
+    assert_eq!(world.started("a/task"), [(1, 1), (2, 1), (3, 1), (4, 1)]);
+}
+
+#[test]
+fn a_process_that_had_left_leaves_nothing_to_go_on_from() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(2_500);
+    let deadline = std::time::Duration::from_secs(5);
+    world.tell(0, tocktower_core::agent::input::Input::Leave { deadline });
+    world.pass(1_000);
+    assert!(world.requests.iter().any(|(_, request)| writes_final(request)));
+    assert!(world.store.former().is_none());
+}

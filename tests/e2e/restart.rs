@@ -1,0 +1,113 @@
+//! An agent that is killed under load and started again at once, over and over: it goes on with its
+//! session, and its only agent being gone for a moment is all that anybody notices.
+//!
+//! A task for every ten milliseconds of the second calls a witness, so that the gap shows from
+//! outside: the longest silence round each kill.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tocktower_client::{Http, Overlap, Schedule, Task};
+
+use crate::support::api::now;
+use crate::support::fleet::{Fleet, percentiles};
+use crate::support::witness::Witness;
+use crate::support::{alone, until};
+
+/// Tasks that call the witness, each a hundredth of a second after the one before.
+const CALLERS: u64 = 100;
+const AHEAD: Duration = Duration::from_secs(5);
+/// Between two kills.
+const APART: Duration = Duration::from_secs(3);
+
+struct Kills {
+    count: u32,
+    /// Runs in a second beside the calls.
+    background: u32,
+    /// No gap may be longer, and of a hundred all but one must be as short as the second.
+    longest: Duration,
+    usual: Duration,
+}
+
+async fn kill_again_and_again(kills: Kills) {
+    let mut fleet = Fleet::start(1, 1).await;
+    let witness = Witness::start().await;
+    let second = Duration::from_secs(1);
+    let from = Duration::from_secs((now() + AHEAD).as_secs());
+    let to = from + APART * (kills.count + 1);
+    let (start, end) = (UNIX_EPOCH + from, UNIX_EPOCH + to - Duration::from_millis(1));
+    let timed = |task: Task| task.start_at(start).end_at(end).overlap(Overlap::Allow);
+    let callers = (0..CALLERS).map(|number| {
+        let schedule = Schedule::every_with_phase(second, Duration::from_millis(number * 10));
+        let task = Task::new("calls", format!("c{number}")).schedule(schedule);
+        timed(task.http(Http::get(&witness.url)))
+    });
+    let background = (0..kills.background)
+        .map(|number| timed(Task::new("rest", format!("r{number}")).every(second).noop()));
+    for item in fleet.client().batch(callers.chain(background).collect()).await.unwrap() {
+        item.result.unwrap_or_else(|error| panic!("{}: {error}", item.name));
+    }
+    assert!(now() < from, "the load must be there before it begins");
+    let mut killed = Vec::new();
+    for number in 1..=kills.count {
+        // At another moment of the second each time.
+        let at = from + APART * number + Duration::from_millis(u64::from(number) * 37 % 1_000);
+        tokio::time::sleep(at.saturating_sub(now())).await;
+        fleet.agents[0].kill();
+        killed.push(now());
+        fleet.agents[0].spawn();
+    }
+    fleet.agents[0].ready().await;
+    let expected = usize::try_from(CALLERS * (to - from).as_secs()).expect("fits");
+    let calls =
+        until("every instant has called", to.saturating_sub(now()) + AHEAD * 3, async || {
+            let calls = witness.calls();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if calls.len() == expected {
+                Ok(calls)
+            } else {
+                Err(format!("{} of {expected}", calls.len()))
+            }
+        })
+        .await;
+    let repeated = calls.values().filter(|times| times.len() > 1).count();
+    let gaps: Vec<i64> = killed.iter().map(|at| gap(&calls, *at)).collect();
+    let log = fleet.agents[0].log();
+    let went_on = log.lines().filter(|line| line.contains("the last process goes on")).count();
+    println!(
+        "killed {} times, went on {went_on} times; {repeated} of {expected} calls repeated; gap {}",
+        kills.count,
+        percentiles(gaps.clone())
+    );
+    assert_eq!(went_on, usize::try_from(kills.count).expect("fits"));
+    let micros = |span: Duration| i64::try_from(span.as_micros()).expect("short");
+    let long = gaps.iter().filter(|gap| **gap > micros(kills.usual)).count();
+    assert!(long <= gaps.len().div_ceil(100), "{long} gaps are longer than {:?}", kills.usual);
+    assert!(gaps.iter().all(|gap| *gap <= micros(kills.longest)), "{gaps:?}");
+    // A kill finds about a second of calls that no ledger covers, and repeats those that ran.
+    assert!(repeated <= killed.len() * 10, "{repeated} repeated by {} kills", killed.len());
+}
+
+/// The time from the last call before a kill to the first one after it.
+fn gap(calls: &BTreeMap<String, Vec<Duration>>, killed: Duration) -> i64 {
+    let all = || calls.values().flatten().copied();
+    let before = all().filter(|at| *at <= killed).max().expect("there was a call");
+    let after = all().filter(|at| *at > killed).min().expect("there is a call");
+    i64::try_from((after - before).as_micros()).expect("short")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_agent_that_is_started_again_at_once_goes_on_with_its_session() {
+    let _turn = alone().await;
+    let second = Duration::from_secs(1);
+    let kills = Kills { count: 3, background: 200, longest: second * 2, usual: second * 2 };
+    kill_again_and_again(kills).await;
+}
+
+#[ignore = "the figures of the product, five minutes"]
+#[tokio::test(flavor = "multi_thread")]
+async fn big_an_agent_that_is_killed_a_hundred_times_at_five_thousand_runs_a_second() {
+    let _turn = alone().await;
+    let (longest, usual) = (Duration::from_secs(10), Duration::from_millis(500));
+    kill_again_and_again(Kills { count: 100, background: 4_900, longest, usual }).await;
+}
