@@ -170,7 +170,9 @@ pub fn pools(pools: &[Pool]) -> Table {
 }
 
 pub fn ranges(ranges: &[Range], clock: &Clock) -> Table {
-    let mut table = table(&["POOL", "RANGE", "HOLDER", "OWNER", "TASKS", "OPEN", "LEDGER"]);
+    let header =
+        ["POOL", "RANGE", "HOLDER", "OWNER", "TASKS", "OPEN", "LEDGER", "UNDECIDED", "STALLED"];
+    let mut table = table(&header);
     for range in ranges {
         let through = range.ledger_through.as_ref().and_then(timestamp);
         table.add_row([
@@ -181,6 +183,8 @@ pub fn ranges(ranges: &[Range], clock: &Clock) -> Table {
             range.tasks.to_string(),
             range.open_entries.to_string(),
             through.map_or_else(|| "-".to_owned(), |through| clock.relative(through)),
+            range.oldest_undecided.as_ref().map_or_else(|| "-".to_owned(), span),
+            dash(&range.stalled),
         ]);
     }
     table
@@ -234,10 +238,7 @@ pub fn why(why: &Why, clock: &Clock) -> Table {
 }
 
 fn holder(range: &v1::WhyRange) -> String {
-    let quiet = range.quiet.as_ref().map(|quiet| {
-        let quiet = tocktower_client::time::duration(quiet).as_micros();
-        micros(i64::try_from(quiet).unwrap_or(i64::MAX))
-    });
+    let quiet = range.quiet.as_ref().map(span);
     let fence = range.fence.map_or(0, |fence| fence.revision);
     let linked = if range.connected { "connected" } else { "not connected" };
     match (range.holder.as_str(), quiet) {
@@ -310,6 +311,11 @@ fn action(task: &v1::Task) -> String {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => dash(&line),
     }
+}
+
+fn span(span: &tocktower_client::time::Span) -> String {
+    let span = tocktower_client::time::duration(span).as_micros();
+    micros(i64::try_from(span).unwrap_or(i64::MAX))
 }
 
 fn dash(text: &str) -> String {

@@ -191,16 +191,13 @@ pub fn why(why: &tasks::Why) -> Why {
 
 fn why_range(range: &v1::WhyRange) -> WhyRange {
     let named = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let millis = |span: &crate::time::Span| {
-        u64::try_from(crate::time::duration(span).as_millis()).unwrap_or(u64::MAX)
-    };
     WhyRange {
         pool: range.pool.clone(),
         id: range.id.clone(),
         holder: named(&range.holder),
         fence: range.fence.map(|fence| fence.revision),
         connected: range.connected,
-        quiet_ms: range.quiet.as_ref().map(millis),
+        quiet_ms: range.quiet.as_ref().map(span_millis),
         ledger_through: range.ledger_through.as_ref().map(moment),
         covered: range.covered,
         entry: range.entry.as_ref().map(|entry| WhyEntry {
@@ -292,6 +289,8 @@ pub fn range(range: &v1::Range) -> Range {
         ledger_through: range.ledger_through.as_ref().map(moment),
         open_entries: range.open_entries,
         tasks: range.tasks,
+        oldest_undecided_ms: range.oldest_undecided.as_ref().map(span_millis),
+        stalled: named(&range.stalled),
     }
 }
 
@@ -326,6 +325,10 @@ pub fn run_state_word(state: v1::RunState) -> &'static str {
 /// time.
 fn given(fresh_name: &str) -> Given<'_> {
     Given { namespace: None, name: None, fresh_name, purpose: Purpose::Edit }
+}
+
+fn span_millis(span: &crate::time::Span) -> u64 {
+    u64::try_from(crate::time::duration(span).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339 in UTC, to the microsecond, as the server writes it.

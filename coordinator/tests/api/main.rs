@@ -6,6 +6,7 @@
 
 mod absence;
 mod agent;
+mod audit;
 mod duty;
 mod harness;
 

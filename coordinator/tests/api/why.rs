@@ -38,7 +38,7 @@ async fn becomes(api: &Api, moment: &str, verdict: &str) -> Value {
     .await
 }
 
-fn every_second(name: &str) -> Value {
+pub fn every_second(name: &str) -> Value {
     json!({"name": name, "schedules": [{"every": "1s"}], "action": {"noop": {}}})
 }
 
@@ -47,7 +47,7 @@ fn pool() -> PoolName {
 }
 
 /// The ledger of the range of `default/a`, as its holder might write it.
-async fn write_ledger(cluster: &Cluster, through: Instant, open: Vec<Entry>) {
+pub async fn write_ledger(cluster: &Cluster, through: Instant, open: Vec<Entry>) {
     let incarnation = Incarnation { epoch: Epoch(1), revision: Revision(i64::MAX) };
     let ledger = Ledger {
         fence: Fence { epoch: Epoch(1), revision: Revision(1) },
@@ -60,7 +60,7 @@ async fn write_ledger(cluster: &Cluster, through: Instant, open: Vec<Entry>) {
     cluster.put(key, ledgers::encode(&ledger)).await;
 }
 
-async fn claim(cluster: &Cluster, agent: &str) {
+pub async fn claim(cluster: &Cluster, agent: &str) {
     let range = cluster.keys().ranges().range_of(&TaskName::parse("default/a").unwrap());
     let record = store::ClaimRecord { agent: agent.to_owned(), ..Default::default() };
     let key = cluster.keys().build(&Key::Claim(pool(), range));

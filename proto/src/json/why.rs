@@ -88,7 +88,8 @@ pub struct WhyRange {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct WhyEntry {
-    /// `started`, `held` (left running with an earlier holder), `waiting`, `catch_up`, `ended`.
+    /// `started`, `permitted` (at most once: it may be running, or may yet start), `held` (left
+    /// running with an earlier holder), `waiting`, `catch_up`, `ended`.
     pub state: String,
     /// 0: none was made yet.
     pub attempt: u32,

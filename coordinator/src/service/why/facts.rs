@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
+use crate::timeline::Moment;
 use tocktower_core::ids::{AgentName, Fence, PoolName, RangeId, RunKey};
 use tocktower_core::ledger::{Entry, EntryState, Marks};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::task::Task;
 use tocktower_core::time::{Instant, Wall};
-
-use super::timeline::Moment;
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Facts {

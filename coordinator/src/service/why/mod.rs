@@ -13,7 +13,6 @@ mod facts;
 mod policy;
 #[cfg(test)]
 mod tests;
-mod timeline;
 mod verdict;
 mod words;
 
@@ -34,10 +33,11 @@ pub use verdict::Verdict;
 use super::asking::ANSWER_WITHIN;
 use super::error::{Fault, TaskError};
 use super::fleet::{capacity, members_of};
+use super::preview::local;
 use super::tasks::Tasks;
 use crate::catalog::State;
 use crate::clock;
-use timeline::{Moment, Timeline};
+use crate::timeline::{Moment, Timeline};
 
 /// What became of an instant, and why.
 #[derive(Clone, PartialEq, Debug)]
@@ -93,7 +93,7 @@ impl Tasks {
         let mut range = self.range(&name, Some(pool));
         let id = RunId::scheduled(name.clone(), task.incarnation, at);
         range.take(ledger, run.as_ref().map_or(&id, |run| &run.id));
-        let shown = |instant: Instant| Shown { instant, local: timeline.local(instant) };
+        let shown = |instant| shown(&timeline, instant);
         let (previous, next) = (timeline.previous(at).map(shown), timeline.next(at).map(shown));
         let at = shown(at);
         let subject = Subject::Task { task: Box::new(task.clone()), moment, previous, next };
@@ -202,6 +202,12 @@ impl RangeFacts {
             Err(error) => self.ledger_error = Some(error),
         }
     }
+}
+
+/// A time as the schedule shows it that has it, else in UTC.
+fn shown(timeline: &Timeline<'_>, instant: Instant) -> Shown {
+    let schedules = timeline.table_of(instant).map_or(&[][..], |table| &table.schedules);
+    Shown { instant, local: local(schedules, instant) }
 }
 
 fn judged(task: TaskName, at: Shown, facts: Facts) -> Why {

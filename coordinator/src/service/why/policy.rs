@@ -64,6 +64,7 @@ pub fn policy(facts: &Facts, verdict: Verdict) -> Option<Policy> {
             Cause::Paused => "paused",
             Cause::EditedLate | Cause::Duplicate | Cause::Deleted | Cause::Other => return None,
         },
+        (Verdict::Lost, _) => "delivery",
         (Verdict::TimedOut, _) => "timeout",
         (Verdict::WaitingRetry | Verdict::Failed, _) => "retry",
         (Verdict::WaitingBehind, _) => "overlap",
@@ -84,6 +85,7 @@ pub fn is_made_up_for(facts: &Facts) -> bool {
 fn value(spec: &Spec, field: &str) -> Option<String> {
     let json = spec_json(spec);
     match field {
+        "delivery" => json.delivery,
         "overlap" => json.overlap,
         "catch_up" => {
             let catch_up = json.catch_up?;

@@ -9,13 +9,13 @@ use tocktower_core::ledger::{Entry, EntryState, Marks};
 use tocktower_core::run::{AttemptEnd, AttemptRecord, RunRecord, RunState, Span};
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, NewVersion, Overlap, Retry, Spec, Task, create, pause, replace,
-    resume,
+    Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task, create,
+    pause, replace, resume,
 };
 use tocktower_core::time::{Instant, Wall};
 
-use super::timeline::{MILLISECOND, Moment, Timeline};
 use super::*;
+use crate::timeline::MILLISECOND;
 
 /// 2027-01-15T08:00:00Z, a whole minute.
 const NOON: i64 = 1_800_000_000_000;
@@ -45,6 +45,7 @@ fn minutely() -> Spec {
         exclude: BTreeSet::new(),
         action: Action::Noop,
         pool: PoolName::parse("default").unwrap(),
+        delivery: Delivery::AtMostOnce,
         catch_up: CatchUp { policy: CatchUpPolicy::Latest, window: seconds(3_600) },
         overlap: Overlap::Skip,
         retry: Retry { max_attempts: 3, ..Retry::default() },
@@ -115,7 +116,7 @@ fn entry(state: EntryState, number: u32) -> Option<Entry> {
 /// All is well, and the instant of a minute ago is asked about, of which nothing is known.
 fn facts_of(task: Task, moment: Instant) -> Facts {
     let timeline = Timeline::new(&task);
-    let shown = |instant| Shown { instant, local: timeline.local(instant) };
+    let shown = |instant| shown(&timeline, instant);
     let subject = Subject::Task {
         moment: timeline.moment(moment),
         previous: timeline.previous(moment).map(shown),
@@ -198,7 +199,9 @@ fn what_an_agent_tells_of_the_run_is_the_verdict() {
     policy_of("timeout 30s", &timed_out);
     let told = facts(|f| f.run = because(RunState::Cancelled, "its task was deleted"));
     check(Verdict::Cancelled, &["cancelled: its task was deleted"], &told);
-    check(Verdict::Lost, &["may have run", "trigger it by hand"], &of(RunState::Lost));
+    let lost = of(RunState::Lost);
+    let lost = check(Verdict::Lost, &["may have run", "trigger it by hand"], &lost);
+    policy_of("delivery at_most_once", &lost);
     check(Verdict::Running, &["Attempt 2 has been running on web-1"], &of(RunState::Running));
     let mut retry = of(RunState::WaitingRetry);
     let failed = check(Verdict::WaitingRetry, &["follows soon"], &retry);
@@ -265,13 +268,17 @@ fn the_ledger_knows_what_no_agent_tells() {
     let waiting = EntryState::Waiting { at: wall(30) };
     check(Verdict::Running, &["as the ledger"], &listed(EntryState::Started, 1));
     check(Verdict::Running, &["as the ledger"], &listed(EntryState::Held { session }, 1));
-    let permitted = listed(EntryState::Permitted, 1);
-    check(Verdict::Running, &["may be running, or start"], &permitted);
     check(Verdict::WaitingRetry, &["in 29s"], &listed(waiting, 1));
     check(Verdict::Queued, &["web-1"], &listed(waiting, 0));
     let series = EntryState::CatchUp { at: wall(0), last: at(-60) };
     check(Verdict::Queued, &["made up for"], &listed(series, 0));
     check(Verdict::HistoryGone, &["has ended"], &listed(EntryState::Ended, 1));
+    // It may be running, and may yet start: the marks are past it in either case.
+    let mut permitted = listed(EntryState::Permitted, 1);
+    covered(&mut permitted);
+    check(Verdict::Late, &["has not decided it"], &permitted);
+    permitted.incomplete = vec!["web-1".to_owned()];
+    check(Verdict::HolderUnreachable, &["whether it runs is not known"], &permitted);
     let mut facts = facts_of(paused(), at(-60));
     facts.range.entry = entry(waiting, 1);
     check(Verdict::Paused, &["what is left of the run"], &facts);
@@ -443,6 +450,13 @@ fn with_jitter_the_newest_that_is_due_may_be_the_one_before() {
     assert!(due > wall(0), "the case needs some jitter: {due:?}");
     assert_eq!(timeline.newest_due(due), Some(at(0)));
     assert_eq!(timeline.newest_due(due.minus(MILLISECOND)), Some(at(-60)));
+    // Its due is the first after its own instant, and the next one's the first after that.
+    assert_eq!(timeline.first_due_after(at(0)), Some(due.instant()));
+    let next = timeline.first_due_after(due.instant()).unwrap();
+    assert!(next >= at(60) && next < at(120), "{next:?}");
+    assert_eq!(Timeline::new(&paused()).first_due_after(at(0)), None);
+    assert_eq!(Timeline::new(&task(once(60))).first_due_after(at(0)), Some(at(60)));
+    assert_eq!(Timeline::new(&task(once(60))).first_due_after(at(60)), None);
 }
 
 #[test]
@@ -458,8 +472,8 @@ fn a_local_time_that_comes_twice_is_two_instants_told_apart_by_their_offsets() {
     let (summer, winter) = (moment("2026-10-25T00:30:00Z"), moment("2026-10-25T01:30:00Z"));
     assert_eq!(timeline.next(summer), Some(winter));
     assert_eq!(timeline.previous(winter), Some(summer));
-    assert_eq!(timeline.local(summer), "2026-10-25T02:30:00+02:00");
-    assert_eq!(timeline.local(winter), "2026-10-25T02:30:00+01:00");
+    assert_eq!(shown(&timeline, summer).local, "2026-10-25T02:30:00+02:00");
+    assert_eq!(shown(&timeline, winter).local, "2026-10-25T02:30:00+01:00");
     assert_eq!(timeline.next(winter), Some(moment("2026-10-25T12:00:00Z")));
     assert_eq!(timeline.moment(moment("2026-10-25T02:30:00Z")), Moment::Between);
     // The ends of time are no trouble.

@@ -13,7 +13,7 @@ use tocktower_core::ledger::EntryState;
 use tocktower_core::run::RunState;
 
 use super::facts::{Facts, Subject};
-use super::timeline::Moment;
+use crate::timeline::Moment;
 
 /// A start that is so late is not worth a word: it is being decided.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -156,8 +156,9 @@ fn in_the_way(facts: &Facts) -> Verdict {
 /// By what the ledger lists, where no agent tells more.
 fn of_entry(facts: &Facts, state: EntryState, attempts: u32) -> Verdict {
     match state {
-        // One that is permitted runs, or may start at any moment.
-        EntryState::Started | EntryState::Permitted | EntryState::Held { .. } => Verdict::Running,
+        EntryState::Started | EntryState::Held { .. } => Verdict::Running,
+        // It may be running, and may yet start: whoever holds the range knows.
+        EntryState::Permitted => in_the_way(facts),
         EntryState::Ended => ended(facts),
         EntryState::Waiting { .. } | EntryState::CatchUp { .. } if facts.pause_holds() => {
             Verdict::Paused

@@ -14,8 +14,8 @@ use tocktower_proto::json::{format_duration, format_instant, format_wall};
 
 use super::facts::{Facts, Shown, Subject};
 use super::policy::{Cause, Policy, is_made_up_for};
-use super::timeline::Moment;
 use super::verdict::Verdict;
+use crate::timeline::Moment;
 
 /// What is said to people.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -193,12 +193,8 @@ impl Says<'_> {
                 "Look at etcd: has it a majority, and room?",
             ),
             Verdict::Running => plain(format!(
-                "It {} as the ledger of its range says; {holder}, who knows more, does not answer \
-                 this coordinator.",
-                match self.facts.range.entry.as_ref().map(|entry| entry.state) {
-                    Some(EntryState::Permitted) => "may be running, or start at any moment,",
-                    _ => "is running,",
-                }
+                "It is running, as the ledger of its range says; {holder}, who knows more, does \
+                 not answer this coordinator."
             )),
             Verdict::WaitingRetry => plain(format!(
                 "An attempt has failed, as the ledger of its range says. {}",

@@ -8,11 +8,9 @@
 
 use std::time::Duration;
 
-use tocktower_core::schedule::{Schedule, Timetable, jitter};
+use tocktower_core::schedule::{Timetable, jitter};
 use tocktower_core::task::{Task, timetable};
 use tocktower_core::time::{Instant, Wall};
-
-use crate::service::preview::local;
 
 /// How fine the time of schedules is.
 pub const MILLISECOND: Duration = Duration::from_millis(1);
@@ -114,11 +112,35 @@ impl Timeline<'_> {
         self.next(now.instant()).or_else(|| self.previous(Instant::MAX))
     }
 
-    /// A time as the schedule shows it that has it, else as the present one would.
-    pub fn local(&self, at: Instant) -> String {
+    /// When a run of it is due for the first time after `through`, unless somebody has to end a
+    /// pause before.
+    pub fn first_due_after(&self, through: Instant) -> Option<Instant> {
+        if self.task.spec.paused {
+            return None;
+        }
+        let unpaused = self.versions.iter().filter(|version| !version.paused);
+        unpaused.filter_map(|version| self.first_due_of(version, through)).min()
+    }
+
+    /// A due lies before the next instant: so it is that of the last instant up to `through`, or
+    /// of the one after it.
+    fn first_due_of(&self, version: &Version, through: Instant) -> Option<Instant> {
+        if !version.jitter.is_zero() {
+            let last = version.table.last_between(version.from, through.min(version.until));
+            let due = last.map(|last| self.due(version, last).instant());
+            if let Some(due) = due.filter(|due| *due > through) {
+                return Some(due);
+            }
+        }
+        let next = version.table.next_after(through.max(version.from))?;
+        let next = Some(next).filter(|next| *next <= version.until)?;
+        Some(self.due(version, next).instant())
+    }
+
+    /// The timetable that has an instant.
+    pub fn table_of(&self, at: Instant) -> Option<&Timetable> {
         let version = self.versions.iter().rev().find(|version| version.has(at));
-        let schedules: &[Schedule] = version.map_or(&[], |version| &version.table.schedules);
-        local(schedules, at)
+        version.map(|version| &version.table)
     }
 
     fn due(&self, version: &Version, at: Instant) -> Wall {
