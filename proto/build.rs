@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/tocktower/v1/run.proto",
         "proto/tocktower/v1/fleet.proto",
         "proto/tocktower/v1/link.proto",
+        "proto/tocktower/v1/why.proto",
         "proto/tocktower/store/v1/records.proto",
     ];
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use comfy_table::{ContentArrangement, Table, presets};
 use tocktower_client::proto as v1;
 use tocktower_client::time::Timestamp as WireTime;
-use tocktower_client::{Agent, Pool, Range, Run, Task, json};
+use tocktower_client::{Agent, Pool, Range, Run, Task, Why, json};
 
 use tocktower_drills::Report;
 use tocktower_drills::plan::{Drill, Reach};
@@ -175,7 +175,9 @@ pub fn pools(pools: &[Pool]) -> Table {
 }
 
 pub fn ranges(ranges: &[Range], clock: &Clock) -> Table {
-    let mut table = table(&["POOL", "RANGE", "HOLDER", "OWNER", "TASKS", "OPEN", "LEDGER"]);
+    let header =
+        ["POOL", "RANGE", "HOLDER", "OWNER", "TASKS", "OPEN", "LEDGER", "UNDECIDED", "STALLED"];
+    let mut table = table(&header);
     for range in ranges {
         let through = range.ledger_through.as_ref().and_then(timestamp);
         table.add_row([
@@ -186,9 +188,72 @@ pub fn ranges(ranges: &[Range], clock: &Clock) -> Table {
             range.tasks.to_string(),
             range.open_entries.to_string(),
             through.map_or_else(|| "-".to_owned(), |through| clock.relative(through)),
+            range.oldest_undecided.as_ref().map_or_else(|| "-".to_owned(), span),
+            dash(&range.stalled),
         ]);
     }
     table
+}
+
+/// The facts behind a verdict, a line for each.
+pub fn why(why: &Why, clock: &Clock) -> Table {
+    let mut table = table(&["VERDICT", &why.verdict]);
+    let mut row = |name: &str, told: String| {
+        if !told.is_empty() {
+            table.add_row([name.to_owned(), told]);
+        }
+    };
+    let local = |shown: Option<&v1::WhyInstant>| match shown {
+        Some(shown) => {
+            let time = shown.instant.as_ref().and_then(timestamp);
+            let distance = time.map_or_else(String::new, |time| clock.relative(time));
+            format!("{} ({distance})", shown.local)
+        }
+        None => String::new(),
+    };
+    row("task", format!("{}/{}", why.namespace, why.task));
+    row("instant", local(why.at.as_ref()));
+    row("due", why.due.as_ref().map(|due| clock.both(Some(due))).unwrap_or_default());
+    row("before", local(why.previous.as_ref()));
+    row("after", local(why.next.as_ref()));
+    let policy = why.policy.as_ref();
+    row("policy", policy.map(|p| format!("{}: {}", p.field, p.value)).unwrap_or_default());
+    row("run", why.run.as_ref().map(|run| run.run_id.clone()).unwrap_or_default());
+    row("waits for", why.ahead.as_ref().map(|run| run.run_id.clone()).unwrap_or_default());
+    if let Some(range) = &why.range {
+        row("range", format!("{} of pool {}", range.id, range.pool));
+        row("holder", holder(range));
+        let through = range.ledger_through.as_ref();
+        let passed = match range.covered {
+            Some(true) => ", has passed the instant",
+            Some(false) => ", has not passed the instant",
+            None => "",
+        };
+        let through = through.map(|at| format!("stands at {}{passed}", clock.both(Some(at))));
+        row("ledger", through.unwrap_or_else(|| "none yet".to_owned()));
+        let entry = range.entry.as_ref();
+        row(
+            "listed",
+            entry.map(|e| format!("{}, attempt {}", e.state, e.attempt)).unwrap_or_default(),
+        );
+        row("ledger unread", range.ledger_error.clone());
+    }
+    row("did not answer", why.silent_agents.join(", "));
+    table
+}
+
+fn holder(range: &v1::WhyRange) -> String {
+    let quiet = range.quiet.as_ref().map(span);
+    let fence = range.fence.map_or(0, |fence| fence.revision);
+    let linked = if range.connected { "connected" } else { "not connected" };
+    match (range.holder.as_str(), quiet) {
+        ("", None) => "nobody, ever".to_owned(),
+        ("", Some(quiet)) => format!("nobody, for {quiet}"),
+        (holder, None) => format!("{holder}, fence {fence}, {linked}"),
+        (holder, Some(quiet)) => {
+            format!("{holder}, fence {fence}, {linked}, wrote {quiet} ago")
+        }
+    }
 }
 
 /// Instants, by the clocks of their zones.
@@ -301,6 +366,11 @@ fn action(task: &v1::Task) -> String {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => dash(&line),
     }
+}
+
+fn span(span: &tocktower_client::time::Span) -> String {
+    let span = tocktower_client::time::duration(span).as_micros();
+    micros(i64::try_from(span).unwrap_or(i64::MAX))
 }
 
 fn dash(text: &str) -> String {

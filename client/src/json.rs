@@ -163,6 +163,55 @@ pub fn preview(preview: &tasks::Preview) -> PreviewAnswer {
     }
 }
 
+/// What became of an instant, as REST answers it.
+pub fn why(why: &tasks::Why) -> Why {
+    let named = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let local = |shown: &v1::WhyInstant| shown.local.clone();
+    Why {
+        namespace: why.namespace.clone(),
+        task: why.task.clone(),
+        at: why.at.as_ref().map(local).unwrap_or_default(),
+        verdict: why.verdict.clone(),
+        explanation: why.explanation.clone(),
+        advice: named(&why.advice),
+        due: why.due.as_ref().map(moment),
+        previous: why.previous.as_ref().map(local),
+        next: why.next.as_ref().map(local),
+        policy: why
+            .policy
+            .as_ref()
+            .map(|policy| WhyPolicy { field: policy.field.clone(), value: policy.value.clone() }),
+        range: why.range.as_ref().map(why_range),
+        run: why.run.as_ref().map(run),
+        ahead: why.ahead.as_ref().map(run),
+        incomplete: why.silent_agents.clone(),
+        stale: why.stale,
+    }
+}
+
+fn why_range(range: &v1::WhyRange) -> WhyRange {
+    let named = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    WhyRange {
+        pool: range.pool.clone(),
+        id: range.id.clone(),
+        holder: named(&range.holder),
+        fence: range.fence.map(|fence| fence.revision),
+        connected: range.connected,
+        quiet_ms: range.quiet.as_ref().map(span_millis),
+        ledger_through: range.ledger_through.as_ref().map(moment),
+        covered: range.covered,
+        entry: range.entry.as_ref().map(|entry| WhyEntry {
+            state: entry.state.clone(),
+            attempt: entry.attempt,
+            waiting_until: entry.waiting_until.as_ref().map(moment),
+        }),
+        ledger_error: named(&range.ledger_error),
+        agents: range.agents,
+        agents_able: range.agents_able,
+        agents_taking: range.agents_taking,
+    }
+}
+
 pub fn warning(warning: &v1::Warning) -> Warning {
     Warning { code: warning.code.clone(), message: warning.message.clone() }
 }
@@ -240,6 +289,8 @@ pub fn range(range: &v1::Range) -> Range {
         ledger_through: range.ledger_through.as_ref().map(moment),
         open_entries: range.open_entries,
         tasks: range.tasks,
+        oldest_undecided_ms: range.oldest_undecided.as_ref().map(span_millis),
+        stalled: named(&range.stalled),
     }
 }
 
@@ -274,6 +325,10 @@ pub fn run_state_word(state: v1::RunState) -> &'static str {
 /// time.
 fn given(fresh_name: &str) -> Given<'_> {
     Given { namespace: None, name: None, fresh_name, purpose: Purpose::Edit }
+}
+
+fn span_millis(span: &crate::time::Span) -> u64 {
+    u64::try_from(crate::time::duration(span).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339 in UTC, to the microsecond, as the server writes it.

@@ -59,7 +59,7 @@ pub use runs::{
 };
 pub use schedule::{Cron, Fold, Gap, Schedule};
 pub use task::{CatchUpPolicy, Delivery, Overlap, Retry, Task, TaskState};
-pub use tasks::{Preview, TaskFilter, TaskPage, Triggered, Warning, Written};
+pub use tasks::{Preview, TaskFilter, TaskPage, Triggered, Warning, Why, Written};
 pub use watch::{WatchEvent, WatchFilter};
 
 /// The messages on the wire.

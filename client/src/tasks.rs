@@ -80,6 +80,9 @@ pub struct TaskPage {
 /// The next instants of schedules.
 pub use v1::PreviewScheduleResponse as Preview;
 
+/// What became of an instant, and the facts that this is drawn from.
+pub use v1::WhyResponse as Why;
+
 /// A run that was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Triggered {
@@ -335,6 +338,31 @@ impl Client {
         });
         let v1::UpcomingResponse { instants, description, warnings, stale } = answer.await?;
         Ok(Read { value: Preview { instants, description, warnings }, stale })
+    }
+
+    /// What became of an instant of a task, and why; left out: of the newest that should have run
+    /// by now.
+    ///
+    /// # Errors
+    /// `not_found` for a name that nobody has ever heard of; `agents_silent` if one who may have
+    /// does not answer.
+    pub async fn why(
+        &self,
+        namespace: &str,
+        name: &str,
+        at: Option<SystemTime>,
+    ) -> Result<Read<Why>, Error> {
+        let message = v1::WhyRequest {
+            namespace: namespace.into(),
+            name: name.into(),
+            at: at.map(timestamp),
+        };
+        let answer = self.read(|channel| {
+            let request = self.request(message.clone());
+            async move { tasks(channel).why(request).await }
+        });
+        let value = answer.await?;
+        Ok(Read { stale: value.stale, value })
     }
 
     /// The next instants of schedules that belong to no task yet. `H` spreads by the name of

@@ -1,6 +1,6 @@
 //! Ledgers as they lie in the shared state, to and from what the core says.
 
-use tocktower_core::ids::{Attempt, LedgerNumber, RunId, RunKey, TaskName};
+use tocktower_core::ids::{Attempt, LedgerNumber, PoolName, RangeId, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::{
@@ -12,6 +12,10 @@ use tocktower_proto::store::{
     EntryRecord, EntryStateRecord, LedgerRecord, entry_record::Run as RunRecord,
 };
 
+use crate::keys::{Key, Keys};
+use crate::port::{Answer, Op, OpAnswer, Txn};
+use crate::tasks::AnswerError;
+
 pub fn encode(ledger: &Ledger) -> Vec<u8> {
     encode_record(&LedgerRecord {
         fence: Some(fence_record(ledger.fence)),
@@ -21,6 +25,24 @@ pub fn encode(ledger: &Ledger) -> Vec<u8> {
         settled: Some(incarnation_record(ledger.marks.incarnation)),
         open: ledger.open.iter().map(entry_record).collect(),
     })
+}
+
+/// Reads the ledger of a range.
+pub fn get(keys: &Keys, pool: &PoolName, range: RangeId) -> Txn {
+    let key = keys.build(&Key::Ledger(pool.clone(), range));
+    Txn { then: vec![Op::Get { key }], ..Txn::default() }
+}
+
+/// The ledger that was read; `None`: the range has none yet.
+pub fn read_get(answer: &Answer) -> Result<Option<Ledger>, AnswerError> {
+    let Answer::Txn { answers, .. } = answer else { return Err(AnswerError::Mismatch) };
+    match answers.as_slice() {
+        [OpAnswer::Got(item)] => {
+            let ledger = item.as_ref().map(|item| decode(&item.value)).transpose();
+            ledger.map_err(AnswerError::Unreadable)
+        }
+        _ => Err(AnswerError::Mismatch),
+    }
 }
 
 pub fn decode(bytes: &[u8]) -> Result<Ledger, DecodeError> {

@@ -2,7 +2,8 @@
 //! equal; none of them is needed for a run to start.
 //!
 //! From the inside out: `catalog` is a copy of the shared state, kept whole by one watch; `links`
-//! are the agents that dialled in; `absence` forgets those that are gone for good; `feed` carries
+//! are the agents that dialled in; `absence` forgets those that are gone for good; `audit` tells
+//! which ranges do not come on; `feed` carries
 //! what changes to who follows; `service` decides on these, without a transport; `rest`, `grpc` and
 //! `ws` are thin coats over the services, on one port. This file ties all together, and stops it.
 //!
@@ -11,6 +12,7 @@
 //! returns when it ended by itself, which it does when the shared state was put back from a backup.
 
 mod absence;
+mod audit;
 pub mod bootstrap;
 pub mod catalog;
 mod clock;
@@ -23,6 +25,7 @@ pub mod metrics;
 pub mod rest;
 pub mod service;
 pub mod stop;
+mod timeline;
 pub mod ws;
 
 use std::net::SocketAddr;
@@ -41,6 +44,7 @@ pub use catalog::{Pace, PutBack};
 pub use config::{CoordinatorConfig, StartError};
 
 use absence::Forgetter;
+use audit::{Auditor, Findings};
 use catalog::{Catalog, Comparer, Keeper, KeeperConfig, own};
 use feed::Feed;
 use links::{Interests, Links};
@@ -61,11 +65,9 @@ pub struct Running {
     local_addr: SocketAddr,
     app: App,
     stopper: Stopper,
-    server: JoinHandle<()>,
     keeper: JoinHandle<Result<(), PutBack>>,
-    owner: JoinHandle<()>,
-    comparer: JoinHandle<()>,
-    forgetter: JoinHandle<()>,
+    /// Everything else that goes on.
+    tasks: Vec<JoinHandle<()>>,
     ended: watch::Receiver<Option<PutBack>>,
 }
 
@@ -97,7 +99,8 @@ impl Coordinator {
             runs.clone(),
             metrics.clone(),
         );
-        let fleet = Fleet::new(catalog.clone(), links.clone(), port.clone());
+        let findings = Findings::default();
+        let fleet = Fleet::new(catalog.clone(), links.clone(), port.clone(), findings.clone());
         let app = Arc::new(Parts {
             tasks,
             runs,
@@ -135,12 +138,16 @@ impl Coordinator {
         let forgetter =
             Forgetter::new(app.catalog.clone(), app.links.clone(), port.clone(), config.forget);
         let forgetter = tokio::spawn(forgetter.look_after(stop.clone()));
+        let auditor =
+            Auditor::new(app.catalog.clone(), app.links.clone(), app.metrics.clone(), findings);
+        let auditor = tokio::spawn(auditor.audit(stop.clone()));
         let keeper = Keeper::new(keeper, app.catalog.clone(), port, notes);
         let (ended_tx, ended) = watch::channel(None);
         let keeper = tokio::spawn(kept(keeper, stop.clone(), ended_tx));
         let server = tokio::spawn(serve(listener, app.clone(), config.id.to_string(), stop));
         tracing::info!(id = %config.id, %local_addr, cluster = cluster.id, "coordinator serves");
-        Ok(Running { local_addr, app, stopper, server, keeper, owner, comparer, forgetter, ended })
+        let tasks = vec![owner, comparer, forgetter, auditor, server];
+        Ok(Running { local_addr, app, stopper, keeper, tasks, ended })
     }
 }
 
@@ -184,10 +191,7 @@ impl Running {
         let all = async {
             // A task that panicked has said so; the others are waited for all the same.
             let _ = self.keeper.await;
-            let _ = self.owner.await;
-            let _ = self.comparer.await;
-            let _ = self.forgetter.await;
-            let _ = self.server.await;
+            let _ = futures::future::join_all(self.tasks).await;
         };
         if tokio::time::timeout(DRAIN + Duration::from_secs(1), all).await.is_err() {
             tracing::warn!("the coordinator stops with requests in hand");

@@ -5,6 +5,7 @@
 //! where things happen. Labels are bounded: routes are the patterns, not the paths, and a method
 //! that nobody knows, of which a client can make any number, is `other`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use tocktower_core::ids::{PoolName, RangeId};
+use tocktower_core::time::Wall;
+
+use crate::audit::Behind;
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::feed::Feed;
@@ -45,6 +50,14 @@ struct WatcherLabels {
     transport: Watcher,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct PoolLabels {
+    pool: String,
+}
+
+/// Pools that are told apart; those beyond are one. A task can name any pool.
+const POOLS_MAX: usize = 100;
+
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -62,6 +75,8 @@ pub struct Metrics {
     wrong: Counter,
     links: Gauge,
     followers: Gauge,
+    oldest_undecided: Family<PoolLabels, Gauge<f64, AtomicU64>>,
+    ranges_stalled: Family<PoolLabels, Gauge>,
 }
 
 /// 0.1 ms to 13 s.
@@ -98,6 +113,8 @@ impl Metrics {
             wrong: Counter::default(),
             links: Gauge::default(),
             followers: Gauge::default(),
+            oldest_undecided: Family::default(),
+            ranges_stalled: Family::default(),
         };
         metrics.registered()
     }
@@ -128,6 +145,11 @@ impl Metrics {
         to.register("catalog_wrong", help, self.wrong.clone());
         to.register("links", "Agents linked to this coordinator", self.links.clone());
         to.register("feed_followers", "Readers of the live feed", self.followers.clone());
+        let help = "Age of the oldest run of a pool that is due and not decided by its ledger";
+        let unit = Unit::Seconds;
+        to.register_with_unit("oldest_undecided", help, unit, self.oldest_undecided.clone());
+        let help = "Ranges of a pool that do not come on although something of them is due";
+        to.register("ranges_stalled", help, self.ranges_stalled.clone());
         self
     }
 
@@ -156,6 +178,25 @@ impl Metrics {
     /// The catalog had lost a change.
     pub fn wrong(&self) {
         self.wrong.inc();
+    }
+
+    /// Which ranges are behind. A pool of which none is has no figure.
+    pub fn audited(&self, now: Wall, behind: &BTreeMap<(PoolName, RangeId), Behind>) {
+        let mut pools: BTreeMap<&str, (Duration, i64)> = BTreeMap::new();
+        for ((pool, _), one) in behind {
+            let known = pools.len() < POOLS_MAX || pools.contains_key(pool.as_str());
+            let pool = if known { pool.as_str() } else { "other" };
+            let (oldest, stalled) = pools.entry(pool).or_default();
+            *oldest = one.age(now).max(*oldest);
+            *stalled += i64::from(one.stalled(now));
+        }
+        self.oldest_undecided.clear();
+        self.ranges_stalled.clear();
+        for (pool, (oldest, stalled)) in pools {
+            let labels = PoolLabels { pool: pool.to_owned() };
+            self.oldest_undecided.get_or_create(&labels).set(oldest.as_secs_f64());
+            self.ranges_stalled.get_or_create(&labels).set(stalled);
+        }
     }
 
     /// A live feed that is open as long as the result lives.

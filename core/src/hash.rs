@@ -36,7 +36,15 @@ impl RangeCount {
 
     /// The range that a task lives in.
     pub fn range_of(self, task: &TaskName) -> RangeId {
-        let hash = task_hash(task);
+        self.range_of_hash(task_hash(task))
+    }
+
+    /// As `range_of`, of a name that is well formed: `<ns>/<name>`.
+    pub fn range_of_text(self, task: &str) -> RangeId {
+        self.range_of_hash(xxh3_64(task.as_bytes()))
+    }
+
+    fn range_of_hash(self, hash: u64) -> RangeId {
         let top = hash.checked_shr(64 - self.bits).unwrap_or(0);
         RangeId(u16::try_from(top).expect("at most 15 bits are left"))
     }

@@ -136,3 +136,26 @@ fn the_last_of_so_many_runs_is_found_by_counting() {
     assert_eq!(minutely.last_of(from, 11), None);
     assert_eq!(table(vec![Schedule::At(from)]).last_of(Instant::MIN, 2), None);
 }
+
+#[test]
+fn the_last_instant_of_a_stretch_is_the_last_one_that_a_walk_meets() {
+    let dense = cron("* * 2 * * *", "Europe/Berlin");
+    for timetable in [
+        table(vec![cron("30 2 * * *", "Europe/Berlin"), every(7)]),
+        table(vec![dense]),
+        Timetable { end: Some(at("2026-10-25T00:30:00Z")), ..table(vec![every(60)]) },
+        table(vec![Schedule::At(at("2026-10-25T01:00:00Z"))]),
+        table(Vec::new()),
+    ] {
+        // The night in which the clock of Berlin goes back.
+        let from = at("2026-10-24T23:00:00Z");
+        for minutes in [0, 1, 59, 60, 90, 91, 150, 600] {
+            let until = from.plus(Duration::from_secs(minutes * 60));
+            let walked = timetable.instants_after(from).take_while(|next| *next <= until).last();
+            assert_eq!(timetable.last_between(from, until), walked, "{timetable:?} {minutes}");
+        }
+    }
+    let seconds = table(vec![cron("* * * * * *", "UTC")]);
+    let last = seconds.last_between(Instant::MIN, Instant::MAX);
+    assert_eq!(last, Some(Instant::MAX));
+}

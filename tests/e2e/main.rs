@@ -14,6 +14,7 @@
 #![allow(clippy::print_stdout, reason = "figures are printed for whoever asks with --nocapture")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may say so by a panic")]
 
+mod audit;
 mod big;
 mod dev;
 mod drain;
@@ -26,3 +27,4 @@ mod refusals;
 mod restart;
 mod scripts;
 mod support;
+mod why;

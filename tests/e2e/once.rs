@@ -142,12 +142,12 @@ async fn an_agent_that_stands_still_in_the_middle_of_a_load_starts_next_to_nothi
     let from = place(&fleet, &witness).await;
     passes(from, 0.1).await;
     fleet.agents[0].expects(Trouble::Stopped);
-    fleet.agents[0].stop();
+    fleet.agents[0].freeze();
     fleet.held_by(&["a1", "a2"]).await;
     passes(from, 1.0).await;
     assert!(now() > from + Duration::from_secs(20), "it stood still for so long");
     let before = witness.calls();
-    fleet.agents[0].go_on();
+    fleet.agents[0].thaw();
     fleet.held_by(&["a0", "a1", "a2"]).await;
     let (once, again) =
         (judge(&fleet, &witness, "once").await, judge(&fleet, &witness, "again").await);

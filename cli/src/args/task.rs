@@ -48,6 +48,8 @@ pub enum TaskCommand {
     Delete(Names),
     /// Show the next instants of a task
     Upcoming(Upcoming),
+    /// Say why a task did or did not run
+    Why(Why),
 }
 
 #[derive(Args, Debug)]
@@ -326,4 +328,20 @@ pub struct Upcoming {
     /// Instants after this time [default: now]
     #[arg(long, value_name = "TIME", value_parser = value::moment)]
     pub after: Option<Timestamp>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tock task why nightly
+  tock task why nightly --at 2026-11-24T01:30:00Z
+  tock task why ops/nightly --at 2026-11-24T02:30:00+01:00 -o json
+
+The words of the verdict are in docs/why.md, each with what to do about it.")]
+pub struct Why {
+    /// Name of the task, or <namespace>/<name>
+    #[arg(value_name = "TASK")]
+    pub task: String,
+    /// The instant (RFC 3339) [default: the newest that should have run by now]
+    #[arg(long, value_name = "TIME", value_parser = value::moment)]
+    pub at: Option<Timestamp>,
 }

@@ -11,7 +11,7 @@ use tocktower_client::limits::PAGE_ITEMS_MAX;
 use tocktower_client::{RunState, TaskFilter, TaskState, json};
 
 use super::{apply, create, edit, warn, warn_if_stale};
-use crate::args::task::{List, Name, Names, TaskCommand, Trigger, Upcoming};
+use crate::args::task::{List, Name, Names, TaskCommand, Trigger, Upcoming, Why};
 use crate::context::Context;
 use crate::failure::{Outcome, code, tell};
 use crate::table;
@@ -29,6 +29,7 @@ pub async fn run(command: TaskCommand, context: &mut Context<'_>) -> anyhow::Res
         TaskCommand::Delete(args) => each(args, Change::Delete, context).await,
         TaskCommand::Trigger(args) => trigger(args, context).await,
         TaskCommand::Upcoming(args) => upcoming(args, context).await,
+        TaskCommand::Why(args) => why(args, context).await,
     }
 }
 
@@ -158,6 +159,24 @@ async fn upcoming(args: Upcoming, context: &mut Context<'_>) -> anyhow::Result<O
     context.printer.answer(&json::preview(&preview), |printer| {
         printer.line(&preview.description)?;
         printer.table(&table::instants(&preview.instants, &clock))
+    })?;
+    Ok(Outcome::Done)
+}
+
+async fn why(args: Why, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
+    let (namespace, name) = context.task_name(&args.task);
+    let at = args.at.map(sdk_time);
+    let read = context.client()?.why(&namespace, &name, at).await?;
+    warn_if_stale(context.printer, read.stale);
+    let why = read.value;
+    let clock = context.clock.clone();
+    context.printer.answer(&json::why(&why), |printer| {
+        printer.line(&why.explanation)?;
+        if !why.advice.is_empty() {
+            printer.line(&why.advice)?;
+        }
+        printer.line("")?;
+        printer.table(&table::why(&why, &clock))
     })?;
     Ok(Outcome::Done)
 }

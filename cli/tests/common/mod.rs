@@ -241,6 +241,10 @@ impl TaskService for Server {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn why(&self, _: Request<v1::WhyRequest>) -> Answer<v1::WhyResponse> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn preview_schedule(
         &self,
         _: Request<v1::PreviewScheduleRequest>,

@@ -5,9 +5,10 @@
 //! coordinator's beat, and the copy is as old as the newest beat that came back through the watch,
 //! so a watch that stalled without a word shows as `stale` within seconds. Readers take a shared
 //! look at the state through this handle; looks are short (long scans go in pieces), hold no lock
-//! over an await, and the owner is the only writer but for one case: a service that has written a
-//! task puts the new version in early, so that whoever got the answer finds it. `compare` looks for
-//! what a watch that skips events has kept from it.
+//! over an await, and the owner is the only writer but for two cases: a service that has written a
+//! task puts the new version in early, so that whoever got the answer finds it, and the auditor
+//! notes what it has found due. `compare` looks for what a watch that skips events has kept from
+//! it.
 
 mod compare;
 mod departed;
@@ -16,14 +17,15 @@ mod owner;
 mod state;
 mod tasks;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::KeyValue;
-use tocktower_core::ids::{AgentName, Epoch, PoolName, Revision, TaskName};
+use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, Revision, TaskName};
 use tocktower_core::task::Task;
-use tocktower_core::time::Mono;
+use tocktower_core::time::{Instant, Mono};
 use tokio::sync::watch;
 
 pub use compare::{Comparer, Pace};
@@ -185,6 +187,22 @@ impl Catalog {
         if self.standing().delivered < at {
             state.triggers.entry(task.clone()).or_default().insert(ulid);
         }
+    }
+
+    /// For the auditor: what is first due of these ranges is found out anew. Whatever changes
+    /// meanwhile counts from now on.
+    pub fn recount(&self, ranges: &BTreeSet<(PoolName, RangeId)>) {
+        self.change(|state| state.soonest.retain(|range, _| !ranges.contains(range)));
+    }
+
+    /// For the auditor: what it has found.
+    pub fn counted(&self, found: impl Iterator<Item = ((PoolName, RangeId), Instant)>) {
+        let found: Vec<_> = found.collect();
+        self.change(|state| {
+            for ((pool, range), due) in found {
+                state.may_be_due(&pool, range, due);
+            }
+        });
     }
 
     /// For the owner: changes the state.

@@ -23,8 +23,9 @@ use tocktower_proto::convert::{DecodeError, StoredTask, decode_record};
 use tocktower_proto::store;
 
 use super::departed::Departed;
-use super::tasks::{Glance, Tasks};
+use super::tasks::{Glance, Put, Tasks};
 use crate::feed::What;
+use crate::timeline::Timeline;
 
 /// An agent's registration.
 #[derive(Clone, PartialEq, Debug)]
@@ -79,6 +80,11 @@ pub struct State {
     pub coordinators: BTreeMap<CoordinatorId, store::CoordinatorRecord>,
     pub claims: BTreeMap<(PoolName, RangeId), Claim>,
     pub ledgers: BTreeMap<(PoolName, RangeId), LedgerGist>,
+    /// When the newest word of a range's holders came: a write, or that the claim is gone.
+    pub heard: BTreeMap<(PoolName, RangeId), Mono>,
+    /// Nothing of a range is due before this and after its ledger's marks. It may be too early:
+    /// what was deleted, edited or decided since may have been the first.
+    pub soonest: BTreeMap<(PoolName, RangeId), Instant>,
     pub triggers: BTreeMap<TaskName, BTreeSet<u128>>,
     pub beats: BTreeMap<CoordinatorId, Beat>,
     pub shared_beat: Option<Shared>,
@@ -164,6 +170,7 @@ impl State {
                 let agent = AgentName::parse(&record.agent)
                     .map_err(|error| DecodeError::invalid("agent", error))?;
                 let fence = Fence { epoch: self.epoch, revision: item.create_revision };
+                self.heard.insert((pool.clone(), range), now);
                 self.claims.insert((pool, range), Claim { agent, fence });
             }
             Key::Ledger(pool, range) => {
@@ -174,6 +181,7 @@ impl State {
                 let through = Instant::from_millis(ledger.through_ms);
                 let marks = Marks { through, incarnation };
                 let open = u32::try_from(ledger.open.len()).unwrap_or(u32::MAX);
+                self.heard.insert((pool.clone(), range), now);
                 self.ledgers.insert((pool, range), LedgerGist { marks, open });
                 self.ledger_bytes += u64::try_from(bytes.len()).unwrap_or(0);
             }
@@ -201,7 +209,13 @@ impl State {
             create_revision: item.create_revision,
             mod_revision: item.mod_revision,
         };
-        if self.tasks.put(range, &stored, &item.value) {
+        let put = self.tasks.put(range, &stored, &item.value);
+        if let Put::Taken(Some(task)) = &put {
+            let through = self.through(&stored.pool, range);
+            let due = Timeline::new(task).first_due_after(through);
+            due.into_iter().for_each(|due| self.may_be_due(&stored.pool, range, due));
+        }
+        if !matches!(put, Put::Older) {
             let labels = decode_record::<Glance>(&item.value).unwrap_or_default().labels;
             changes.push(What::Task { name, labels });
         }
@@ -235,6 +249,7 @@ impl State {
                 self.coordinators.remove(&id);
             }
             Some(Key::Claim(pool, range)) => {
+                self.heard.insert((pool.clone(), range), now);
                 self.claims.remove(&(pool, range));
             }
             Some(Key::Ledger(pool, range)) => {
@@ -255,6 +270,18 @@ impl State {
             Some(Key::Compact) => self.compact = None,
             Some(Key::Cluster | Key::Elsewhere(_) | Key::Settle(..)) | None => {}
         }
+    }
+
+    /// Up to where a range's ledger says that all is decided.
+    pub fn through(&self, pool: &PoolName, range: RangeId) -> Instant {
+        let gist = self.ledgers.get(&(pool.clone(), range));
+        gist.map_or(Instant::MIN, |gist| gist.marks.through)
+    }
+
+    /// Something of a range may be due then.
+    pub fn may_be_due(&mut self, pool: &PoolName, range: RangeId, due: Instant) {
+        let soonest = self.soonest.entry((pool.clone(), range)).or_insert(due);
+        *soonest = due.min(*soonest);
     }
 
     /// Labels of a task, also of one that has just gone.

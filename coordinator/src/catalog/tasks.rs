@@ -106,6 +106,17 @@ pub struct Glance {
     pub paused: bool,
 }
 
+/// What became of a version.
+#[derive(Debug)]
+pub enum Put {
+    /// A newer one is there.
+    Older,
+    /// That very one is there.
+    Known,
+    /// With the task, if it can be read.
+    Taken(Option<Box<Task>>),
+}
+
 /// The table. Changes come in the order of their revisions, but for those that a service applies
 /// early: an older version never replaces a newer one.
 #[derive(Default)]
@@ -130,18 +141,18 @@ impl Tasks {
         self.unreadable.len()
     }
 
-    /// Takes a version in. `false`: a newer one is there.
-    pub fn put(&mut self, range: RangeId, stored: &StoredTask, record: &[u8]) -> bool {
+    /// Takes a version in.
+    pub fn put(&mut self, range: RangeId, stored: &StoredTask, record: &[u8]) -> Put {
         let key = stored.name.to_string().into_boxed_str();
         let known = self.by_name.get(&key);
         if known.is_some_and(|known| known.mod_revision > stored.mod_revision) {
-            return false;
+            return Put::Older;
         }
         // What a service has put in early comes again by the watch, and is judged once.
         if known.is_some_and(|known| self.is_that(known, stored, record)) {
-            return true;
+            return Put::Known;
         }
-        self.judge(&key, stored, record);
+        let task = self.judge(&key, stored, record);
         let pool = self.pool_number(&stored.pool);
         let entry = Entry {
             record: Box::from(record),
@@ -153,7 +164,7 @@ impl Tasks {
             self.count(before.pool, range, -1);
         }
         self.count(pool, range, 1);
-        true
+        Put::Taken(task.map(Box::new))
     }
 
     fn is_that(&self, known: &Entry, stored: &StoredTask, record: &[u8]) -> bool {
@@ -222,10 +233,11 @@ impl Tasks {
     }
 
     /// Notes whether the record can be read, and says so once.
-    fn judge(&mut self, key: &str, stored: &StoredTask, record: &[u8]) {
+    fn judge(&mut self, key: &str, stored: &StoredTask, record: &[u8]) -> Option<Task> {
         match decode_task(record, stored.clone()) {
-            Ok(_) => {
+            Ok(task) => {
                 self.unreadable.remove(key);
+                Some(task)
             }
             Err(error) => {
                 let error = error.to_string();
@@ -233,6 +245,7 @@ impl Tasks {
                     tracing::error!(task = key, error, "a task record cannot be read");
                     self.unreadable.insert(Box::from(key), error);
                 }
+                None
             }
         }
     }

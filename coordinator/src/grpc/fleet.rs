@@ -212,5 +212,7 @@ fn range(view: RangeView) -> v1::Range {
         ledger_through: view.ledger_through.map(|through| values::timestamp(through.wall())),
         open_entries: view.open_entries,
         tasks: view.tasks,
+        oldest_undecided: view.oldest_undecided.map(values::proto_span),
+        stalled: view.stalled.unwrap_or_default().to_owned(),
     }
 }

@@ -12,6 +12,7 @@ mod runs;
 mod status;
 mod tasks;
 mod values;
+mod why;
 
 use axum::{Router, middleware};
 use tocktower_core::limits;

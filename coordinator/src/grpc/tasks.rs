@@ -209,6 +209,14 @@ impl TaskService for TaskApi {
         }))
     }
 
+    async fn why(&self, request: Request<v1::WhyRequest>) -> Answer<v1::WhyResponse> {
+        let request = request.into_inner();
+        let name = values::task_name(&request.namespace, &request.name)?;
+        let at = values::instant(&request.at, "at")?;
+        let why = self.app.tasks.why(&name, at).await.map_err(refused)?;
+        Ok(Response::new(super::why::message(why)))
+    }
+
     async fn preview_schedule(
         &self,
         request: Request<v1::PreviewScheduleRequest>,

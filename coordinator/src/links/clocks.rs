@@ -26,6 +26,14 @@ impl Clocks {
             (self.measured.load(Ordering::Relaxed), self.off.load(Ordering::Relaxed));
         measured.saturating_sub(off) * 2 > measured
     }
+
+    /// Most of several agents that were measured disagree with this coordinator: it is the one
+    /// whose clock is wrong. Of a single one nobody can say whose clock it is.
+    pub fn doubt(&self) -> bool {
+        let (measured, off) =
+            (self.measured.load(Ordering::Relaxed), self.off.load(Ordering::Relaxed));
+        measured > 1 && off * 2 > measured
+    }
 }
 
 /// One link's part; it ends with the link.

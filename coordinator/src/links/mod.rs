@@ -196,6 +196,11 @@ impl Links {
         self.clocks.agree()
     }
 
+    /// Whether most of several agents disagree with this coordinator's clock.
+    pub fn doubt_the_time(&self) -> bool {
+        self.clocks.doubt()
+    }
+
     pub fn count(&self) -> usize {
         self.table().len()
     }

@@ -13,6 +13,7 @@ mod problem;
 mod runs;
 mod shapes;
 mod tasks;
+mod why;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -79,6 +80,7 @@ pub fn router(app: App, grpc: Router) -> Router {
         .route(&of(task, "/resume"), post(tasks::resume))
         .route(&of(task, "/trigger"), post(tasks::trigger))
         .route(&of(task, "/upcoming"), get(tasks::upcoming))
+        .route(&of(task, "/why"), get(why::why))
         .route("/v1/schedules/preview", post(tasks::preview))
         .route(&of(task, "/runs"), get(runs::list_of_task))
         .route("/v1/runs", get(runs::list_all))

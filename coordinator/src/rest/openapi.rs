@@ -7,7 +7,7 @@
 
 use utoipa::OpenApi;
 
-use super::{batch, fleet, health, runs, tasks};
+use super::{batch, fleet, health, runs, tasks, why};
 use crate::ws;
 
 #[derive(OpenApi)]
@@ -22,6 +22,7 @@ use crate::ws;
     paths(
         tasks::create, tasks::put, tasks::get, tasks::patch, tasks::delete, tasks::list,
         tasks::pause, tasks::resume, tasks::trigger, tasks::upcoming, tasks::preview,
+        why::why,
         batch::create,
         runs::list_all, runs::list_of_task, runs::get, runs::cancel, runs::output,
         fleet::agents, fleet::agent, fleet::patch, fleet::cordon, fleet::drain, fleet::uncordon,

@@ -220,5 +220,9 @@ pub fn range(view: RangeView) -> json::Range {
         ledger_through: view.ledger_through.map(json::format_instant),
         open_entries: view.open_entries,
         tasks: view.tasks,
+        oldest_undecided_ms: view
+            .oldest_undecided
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        stalled: view.stalled.map(str::to_owned),
     }
 }

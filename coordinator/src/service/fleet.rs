@@ -19,7 +19,9 @@ use tocktower_core::time::{Instant, Wall};
 
 use super::error::FleetError;
 use super::look::Read;
+use crate::audit::Findings;
 use crate::catalog::{Catalog, Member, State};
+use crate::clock;
 use crate::links::{LinkInfo, Links};
 
 /// A write that takes longer is given up.
@@ -33,6 +35,7 @@ pub struct Fleet {
     pub(super) catalog: Catalog,
     links: Links,
     port: Arc<dyn Port>,
+    findings: Findings,
 }
 
 /// All that is known of an agent.
@@ -85,11 +88,15 @@ pub struct RangeView {
     pub ledger_through: Option<Instant>,
     pub open_entries: u32,
     pub tasks: u64,
+    /// How long its oldest run has been due that is not decided, once that is a few seconds.
+    pub oldest_undecided: Option<Duration>,
+    /// Why it has not come on for so long that a person should look.
+    pub stalled: Option<&'static str>,
 }
 
 impl Fleet {
-    pub fn new(catalog: Catalog, links: Links, port: Arc<dyn Port>) -> Fleet {
-        Fleet { catalog, links, port }
+    pub fn new(catalog: Catalog, links: Links, port: Arc<dyn Port>, findings: Findings) -> Fleet {
+        Fleet { catalog, links, port, findings }
     }
 
     /// All agents, or those of a pool, by name.
@@ -200,7 +207,9 @@ impl Fleet {
             .collect();
         let ring = Ring::new(keys.ranges(), &members);
         let width = keys.ranges().hex_width();
+        let now = clock::wall();
         let view = |range: RangeId| {
+            let found = self.findings.of(pool, range);
             let key = (pool.clone(), range);
             let claim = state.claims.get(&key);
             let ledger = state.ledgers.get(&key);
@@ -216,6 +225,8 @@ impl Fleet {
                     .filter(|t| *t > Instant::MIN),
                 open_entries: ledger.map_or(0, |ledger| ledger.open),
                 tasks: u64::from(state.tasks.in_range(pool, range)),
+                oldest_undecided: found.as_ref().map(|found| found.behind.age(now)),
+                stalled: found.filter(|found| found.told).map(|found| found.behind.cause.as_str()),
             }
         };
         keys.ranges().all().map(view).collect()
@@ -233,14 +244,14 @@ impl Fleet {
     }
 }
 
-fn members_of<'a>(
+pub(super) fn members_of<'a>(
     state: &'a State,
     pool: &'a PoolName,
 ) -> impl Iterator<Item = (&'a AgentName, &'a Member)> {
     state.members.iter().filter(|(_, member)| member.record.pool == pool.as_str())
 }
 
-fn capacity(member: &Member) -> Capacity {
+pub(super) fn capacity(member: &Member) -> Capacity {
     let record = &member.record;
     Capacity { weight: record.weight, duty: duty_of(record.cordoned, record.draining) }
 }

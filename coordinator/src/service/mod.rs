@@ -17,6 +17,7 @@ pub mod requests;
 mod runs;
 mod tasks;
 mod triggers;
+mod why;
 
 pub use edits::Expected;
 pub use error::{Code, Fault, FleetError, RunError, TaskError};
@@ -26,3 +27,4 @@ pub use preview::{COUNT_DEFAULT, COUNT_MAX, Upcoming};
 pub use runs::{Output, OutputRequest, RunFilter, RunPage, Runs, Stream};
 pub use tasks::{TaskWritten, Tasks, Warning, batch_fits};
 pub use triggers::{Triggered, WAIT_MAX};
+pub use why::{Facts, RangeFacts, Shown as ShownInstant, Verdict, Why, entry_shown};

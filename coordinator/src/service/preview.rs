@@ -96,7 +96,7 @@ fn upcoming(table: &Timetable, after: Instant, count: u32) -> Result<Upcoming, T
 }
 
 /// RFC 3339 with the offset of the zone of the first schedule that has the instant.
-fn local(schedules: &[Schedule], instant: Instant) -> String {
+pub(super) fn local(schedules: &[Schedule], instant: Instant) -> String {
     let before = Instant::from_millis(instant.millis() - 1);
     let has = |schedule: &&Schedule| schedule.next_after(before) == Some(instant);
     let zone = schedules.iter().find(has).map_or(Zone::UTC, |schedule| schedule.zone().clone());

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tocktower_core::ids::{AgentName, Name, Namespace, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::ids::{AgentName, Name, Namespace, PoolName, RangeId, RunId, RunKey, TaskName};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::task::Task;
 use tocktower_core::time::Instant;
@@ -31,6 +31,8 @@ const DUPLICATE_OF: &str = "duplicate_of ";
 /// send the one run; older ones send all, and are asked no further than this.
 const REQUEST_PAGE: usize = 1_000;
 const REQUEST_PAGES_MAX: usize = 10;
+/// Runs of one instant that are asked for: lives of one name, and what was asked for by hand then.
+const AT_INSTANT_MAX: usize = 100;
 /// A ulid begins with its time, 48 bits of milliseconds.
 const ULID_TIME_SHIFT: u32 = 80;
 
@@ -200,11 +202,8 @@ impl Runs {
 
     /// The newest run of a task, as far as somebody tells of it within this time.
     pub async fn last_of(&self, task: &TaskName, within: Duration) -> Newest {
-        let (namespace, name) = (task.namespace.clone(), task.name.clone());
-        let filter =
-            RunFilter { namespace: Some(namespace), task: Some(name), ..RunFilter::default() };
         let range = self.catalog.keys().ranges().range_of(task);
-        let query = v1::query::Kind::Runs(runs_query(&filter, 1, None));
+        let query = v1::query::Kind::Runs(runs_query(&of_task(task), 1, None));
         let told = self.ask(Some(range), query, within).await;
         let silent = told.silent.clone();
         let run = match merge::merged(told.all()).into_iter().next() {
@@ -212,6 +211,32 @@ impl Runs {
             None => None,
         };
         Newest { run, silent }
+    }
+
+    /// The runs of a task at an instant, rows of several instants that reach over it included.
+    pub(super) async fn at(
+        &self,
+        task: &TaskName,
+        pool: Option<&PoolName>,
+        at: Instant,
+    ) -> (Vec<RunRecord>, Vec<String>) {
+        let (since, until) = (Some(at), Some(at.plus(Duration::from_millis(1))));
+        let filter = RunFilter { since, until, ..of_task(task) };
+        let query = v1::query::Kind::Runs(runs_query(&filter, AT_INSTANT_MAX, None));
+        let range = Some(self.catalog.keys().ranges().range_of(task));
+        let whose = Whose { range, pool };
+        let told = asking::ask(&self.catalog, &self.links, whose, query, ANSWER_WITHIN).await;
+        let missing = told.missing();
+        (merge::merged(told.all()), missing)
+    }
+
+    /// Runs of a task that have begun and not ended, as far as somebody tells of them in time.
+    pub(super) async fn under_way(&self, task: &TaskName) -> Vec<RunRecord> {
+        let states = vec![RunState::Running, RunState::WaitingRetry];
+        let filter = RunFilter { states, ..of_task(task) };
+        let query = v1::query::Kind::Runs(runs_query(&filter, AT_INSTANT_MAX, None));
+        let range = Some(self.catalog.keys().ranges().range_of(task));
+        merge::merged(self.ask(range, query, ANSWER_WITHIN).await.all())
     }
 
     /// A create that was sent again after its one-shot had run left a run that did nothing. It
@@ -233,12 +258,7 @@ impl Runs {
         since: Instant,
     ) -> Result<Option<RunId>, RunError> {
         let name = &task.spec.name;
-        let filter = RunFilter {
-            namespace: Some(name.namespace.clone()),
-            task: Some(name.name.clone()),
-            since: Some(since),
-            ..RunFilter::default()
-        };
+        let filter = RunFilter { since: Some(since), ..of_task(name) };
         let range = Some(self.catalog.keys().ranges().range_of(name));
         let whose = Whose { range, pool: Some(&task.spec.pool) };
         let mut before = None;
@@ -369,6 +389,12 @@ impl Runs {
             false => Err(RunError::NotReady),
         }
     }
+}
+
+/// All runs of a task.
+fn of_task(task: &TaskName) -> RunFilter {
+    let TaskName { namespace, name } = task.clone();
+    RunFilter { namespace: Some(namespace), task: Some(name), ..RunFilter::default() }
 }
 
 async fn in_time<T>(agent: &AgentName, answer: impl Future<Output = T>) -> Result<T, RunError> {

@@ -338,13 +338,14 @@ fn find(runs: &[RunRecord], run_id: &str) -> Option<RunRecord> {
 }
 
 fn matching(runs: &[RunRecord], wanted: &v1::RunsQuery) -> Vec<RunRecord> {
+    let last = |run: &RunRecord| run.span.map_or(run.instant, |span| span.until);
     let named = |run: &&RunRecord| {
         let task = &run.id.task;
         let state: i32 = run_state_proto(run.state).into();
         (wanted.namespace.is_empty() || wanted.namespace == task.namespace.as_str())
             && (wanted.task.is_empty() || wanted.task == task.name.as_str())
             && (wanted.states.is_empty() || wanted.states.contains(&state))
-            && wanted.since_ms.is_none_or(|since| run.instant.millis() >= since)
+            && wanted.since_ms.is_none_or(|since| last(run).millis() >= since)
             && wanted.until_ms.is_none_or(|until| run.instant.millis() < until)
             && (wanted.run_ids.is_empty() || wanted.run_ids.contains(&format_run_id(&run.id)))
     };

@@ -6,6 +6,7 @@
 
 mod absence;
 mod agent;
+mod audit;
 mod duty;
 mod harness;
 
@@ -27,3 +28,4 @@ mod starts;
 mod tasks;
 mod triggers;
 mod watch;
+mod why;

@@ -235,7 +235,8 @@ impl Range {
         match stage {
             // Begun, and nobody knows its end.
             Stage::Doubtful => self.lose_run(desk, id),
-            Stage::Waiting { .. } | Stage::Behind if newer => {
+            // Its time may have come meanwhile.
+            _ if newer => {
                 run.attempt = row.attempt;
                 run.end_known = false;
                 self.step_back(desk, id);

@@ -48,6 +48,24 @@ impl Timetable {
         Instants { timetable: self, heads }
     }
 
+    /// The last instant after `after` and not after `until`. Schedules only tell what comes next,
+    /// so the stretch is halved until nothing of it is left: some forty questions, however dense
+    /// the instants are and however long the stretch is.
+    pub fn last_between(&self, after: Instant, until: Instant) -> Option<Instant> {
+        let next = |after: Instant| self.next_after(after).filter(|next| *next <= until);
+        let mut last = next(after)?;
+        // There is none in (quiet, until].
+        let mut quiet = until;
+        while last < quiet {
+            let half = last.millis() + (quiet.millis() - last.millis()) / 2;
+            match next(Instant::from_millis(half)) {
+                Some(later) => last = later,
+                None => quiet = Instant::from_millis(half),
+            }
+        }
+        Some(last)
+    }
+
     /// How many instants lie after `after` and not after `until`, counted up to `cap`.
     pub fn count_between(&self, after: Instant, until: Instant, cap: u64) -> u64 {
         let within = self.instants_after(after).take_while(|instant| *instant <= until);

@@ -130,6 +130,22 @@ fn a_retry_that_waited_goes_on_waiting() {
 }
 
 #[test]
+fn a_retry_that_had_begun_is_not_begun_again_under_its_number() {
+    let mut world = World::new(1, 10);
+    world.create(retried(every("a/task", 10), 5, 1));
+    world.conduct("a/task", 100, &[failed(), failed()]);
+    world.pass(10_500);
+    // The ledger lists it as waiting, and its second attempt began a moment ago.
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.pass(650);
+    assert_eq!(world.started("a/task"), [(10, 1), (10, 2)]);
+    world.fate(|_| Fate::Served);
+    world.restart();
+    world.pass(2_000);
+    assert_eq!(world.started("a/task"), [(10, 1), (10, 2), (10, 3)]);
+}
+
+#[test]
 fn a_ledger_of_the_process_before_that_comes_late_is_taken_up() {
     let mut world = World::new(1, 10);
     world.create(every("a/task", 1));

@@ -113,6 +113,12 @@ pub struct Range {
     pub ledger_through: Option<String>,
     pub open_entries: u32,
     pub tasks: u64,
+    /// How long its oldest run has been due that is not decided; `null`: none for longer than a few
+    /// seconds.
+    pub oldest_undecided_ms: Option<u64>,
+    /// Why it has not come on for so long that a person should look: `unheld`, `holder_silent`,
+    /// `undecided`; `null`: it comes on.
+    pub stalled: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]

@@ -16,6 +16,7 @@ mod read;
 mod run;
 mod task;
 mod time;
+mod why;
 
 pub use calls::{
     Batch, BatchAnswer, BatchItem, BatchStatus, Preview, PreviewAnswer, Problem, ProblemField,
@@ -35,3 +36,4 @@ pub use task::{
     Overlap, Placement, Retry, Schedule, Task, TaskState,
 };
 pub use time::{format_instant, format_wall, parse_instant, parse_wall_down, parse_wall_up};
+pub use why::{Why, WhyEntry, WhyPolicy, WhyRange, WhyVerdict};

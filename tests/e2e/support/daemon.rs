@@ -74,17 +74,17 @@ impl Daemon {
         }
     }
 
-    pub fn terminate(&self) {
-        kill_process(self.pid(), Signal::TERM).expect("a child can be signalled");
-    }
-
-    /// It stands still, with all its threads, until `go_on`.
-    pub fn stop(&self) {
+    /// SIGSTOP: it is there, and does nothing.
+    pub fn freeze(&self) {
         kill_process(self.pid(), Signal::STOP).expect("a child can be signalled");
     }
 
-    pub fn go_on(&self) {
+    pub fn thaw(&self) {
         kill_process(self.pid(), Signal::CONT).expect("a child can be signalled");
+    }
+
+    pub fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).expect("a child can be signalled");
     }
 
     /// Waits for an end that it comes to by itself.

@@ -16,6 +16,8 @@ pub enum Trouble {
     Stopped,
     /// It is started beside one that it must not run beside.
     Refused,
+    /// An agent is stopped for longer than its lease lives, and no other takes over.
+    Frozen,
 }
 
 struct Allowed {
@@ -41,6 +43,26 @@ const ALLOWED: &[Allowed] = &[
         trouble: Trouble::Refused,
         text: "another process runs an agent of this name: give each its own `name`",
         why: "a daemon says as its last line why it ends",
+    },
+    Allowed {
+        trouble: Trouble::Frozen,
+        text: "ranges are stalled, what is due in them does not start",
+        why: "each coordinator says once that nobody comes on with them",
+    },
+    Allowed {
+        trouble: Trouble::Frozen,
+        text: "the lease is lost: coming again as a new session",
+        why: "it was stopped for longer than its lease lives",
+    },
+    Allowed {
+        trouble: Trouble::Frozen,
+        text: "the claim is lost: nothing of the range starts here any more",
+        why: "a claim goes with its lease",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
+        text: "ranges are stalled, what is due in them does not start",
+        why: "agents that are slow to come back after an outage are told of",
     },
     Allowed {
         trouble: Trouble::CoordinatorGone,
