@@ -156,11 +156,16 @@ impl Account {
         let called = known.calls.iter().map(|call| call.at).min();
         let started = if duty.witnessed { called } else { known.told.and_then(|t| t.started) };
         self.at_most_once += usize::from(duty.delivery == Delivery::AtMostOnce);
+        let may = duty.delivery == Delivery::AtMostOnce && trouble.near(instant.at);
+        if may && known.told.is_some_and(|told| told.end == End::Lost) {
+            // It may have started. Where its host was cut off its call comes when the link is
+            // mended, and tells nothing of when that was.
+            self.given_up.push(instant.clone());
+            self.repeats(instant, duty, known, trouble);
+            return;
+        }
         let Some(started) = started else {
-            let may = duty.delivery == Delivery::AtMostOnce && trouble.near(instant.at);
-            let lost = known.told.is_some_and(|told| told.end == End::Lost);
-            let place = if may && lost { &mut self.given_up } else { &mut self.lost };
-            place.push(instant.clone());
+            self.lost.push(instant.clone());
             return;
         };
         self.start(instant, started, trouble);

@@ -190,6 +190,12 @@ fn at_most_once_is_never_repeated_and_may_be_lost_with_its_host() {
     let silent = amo().killed("a", 0.5, 1.5);
     assert_eq!(silent.broken(), ["1 instants were lost"], "it has to be told as lost");
 
+    // Its host was cut off: what it had sent arrives when the link is mended.
+    let cut = amo().called("x", 13.3, "a").told("x", End::Lost, 1, &["a"]).killed("a", -0.5, 14.0);
+    assert_eq!((cut.broken(), cut.account().given_up.len()), (vec![], 1));
+    let twice = cut.called("x", 14.0, "b");
+    assert_eq!(twice.broken(), ["1 instants were repeated that may not be"]);
+
     // It started, its host died before it could say how it ended.
     let started = amo().called("x", 0.0, "a").told("x", End::Lost, 1, &["a"]);
     assert_eq!(started.killed("a", 0.5, 1.5).broken(), [""; 0]);
