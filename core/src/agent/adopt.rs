@@ -21,16 +21,17 @@ use crate::agent::effect::{LoadRequest, Notice, RunKeyName, ShareRequest};
 use crate::agent::input::{OwnRun, ShareAnswer};
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::priors::version_before;
 use crate::agent::range::Range;
 use crate::agent::session::{RETRY, Stage as SessionStage};
 use crate::agent::triggers::own_trigger;
 use crate::agent::weight::CapacityTold;
 use crate::ids::{Fence, LeaseId, LedgerNumber, RangeId, RunId, RunKey, Session, TaskName};
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, EntryState, Ledger};
 use crate::ring::Capacity;
 use crate::run::life::{Event, Stage};
 use crate::task::Task;
-use crate::time::{Instant, MILLISECOND};
+use crate::time::{Instant, MILLISECOND, Mono};
 
 /// What the process before left in this store.
 #[derive(Clone, Debug)]
@@ -56,6 +57,22 @@ impl Own {
         self.tasks.clear();
     }
 }
+
+/// Whether a ledger lists runs that the process before left with another holder: they are over, and
+/// that has to be said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LeftBefore {
+    Nothing,
+    /// To be looked up.
+    Unknown {
+        at: Mono,
+    },
+    Asked,
+    Some,
+}
+
+/// Ranges whose ledger is looked up at the same time.
+const LOOKS_MAX: usize = 8;
 
 /// A ledger under my fence whose number my store does not know.
 pub(crate) struct Unknown;
@@ -119,6 +136,9 @@ impl Agent {
                 self.desk.session.told = CapacityTold::known(capacity);
                 self.desk.session.stage = SessionStage::Live { lease, session };
                 self.desk.notice(Notice::Adopted { session });
+                for range in self.ranges.values_mut() {
+                    range.left_before = LeftBefore::Unknown { at: self.desk.now.mono };
+                }
             }
             // Nobody knows: the next keep-alive asks again.
             ShareAnswer::Unknown { .. } | ShareAnswer::Refused { retryable: true, .. } => {
@@ -127,6 +147,50 @@ impl Agent {
             }
             _ => self.come_as_stranger(),
         }
+    }
+}
+
+impl Agent {
+    /// Looks into the ledgers of ranges that this agent does not hold.
+    pub(super) fn look_for_left(&mut self) {
+        if self.desk.session.session().is_none() {
+            return;
+        }
+        let under_way = self.ranges.values().filter(|r| r.left_before == LeftBefore::Asked);
+        let mut places = LOOKS_MAX.saturating_sub(under_way.count());
+        for range in self.ranges.values_mut() {
+            let LeftBefore::Unknown { at } = range.left_before else { continue };
+            if range.fence().is_some() {
+                // Its ledger was taken up, and says it.
+                range.left_before = LeftBefore::Nothing;
+            } else if at > self.desk.now.mono {
+                self.desk.wake_by(at);
+            } else if places > 0 {
+                places -= 1;
+                range.left_before = LeftBefore::Asked;
+                let range = range.id;
+                self.desk.share(Call::Look { range }, ShareRequest::ReadBack { range });
+            }
+        }
+    }
+
+    pub(super) fn looked(&mut self, range: RangeId, answer: &ShareAnswer) {
+        let Some(me) = self.desk.session.session() else { return };
+        let Some(range) = self.ranges.get_mut(&range) else { return };
+        if range.left_before != LeftBefore::Asked {
+            return;
+        }
+        range.left_before = match answer {
+            ShareAnswer::ReadBack(found) => {
+                let ledger = found.ledger.as_ref().and_then(|seen| seen.ledger.as_ref().ok());
+                let mine = |entry: &Entry| entry.state == EntryState::Held { session: me };
+                match ledger.is_some_and(|ledger| ledger.open.iter().any(mine)) {
+                    true => LeftBefore::Some,
+                    false => LeftBefore::Nothing,
+                }
+            }
+            _ => LeftBefore::Unknown { at: self.desk.now.mono.plus(RETRY) },
+        };
     }
 }
 
@@ -263,7 +327,9 @@ impl Range {
                 else {
                     return;
                 };
-                let timed = Timed::new(task.clone());
+                // What it was due by is what its own version says.
+                let version = version_before(&row.run, task).unwrap_or_else(|| task.clone());
+                let timed = Timed::new(version);
                 let last = row.until.unwrap_or(first);
                 let before = first.minus(MILLISECOND);
                 let mut rest = timed.timetable.instants_after(before).take_while(|at| *at <= last);
@@ -284,7 +350,7 @@ impl Range {
         };
         for (instant, due) in instants {
             let covered = self.window.base.cover(due, row.run.incarnation);
-            if *room == 0 || key.is_none() && covered {
+            if *room == 0 || key.is_none() && covered && row.ended {
                 continue;
             }
             *room -= 1;

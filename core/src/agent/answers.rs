@@ -40,6 +40,7 @@ impl Agent {
             Call::ReadSettle { range, holding, run } => {
                 self.settle_read(range, holding, &run, answer);
             }
+            Call::Look { range } => self.looked(range, &answer),
             Call::ReadCompact | Call::PutCompact { .. } | Call::Compact { .. } => {
                 self.compact_answered(&call, answer);
             }
@@ -107,7 +108,7 @@ fn name_of(call: &Call) -> &'static str {
         Call::Revoke | Call::Drop => "revoke",
         Call::Claim { .. } => "claim",
         Call::Write(_) => "ledger",
-        Call::ReadBack { .. } => "read back",
+        Call::ReadBack { .. } | Call::Look { .. } => "read back",
         Call::Delete(_) => "delete",
         Call::Settle | Call::ReadSettle { .. } => "settle",
         Call::CommonBeat => "beat",

@@ -69,6 +69,10 @@ pub(crate) enum Call {
         holding: u32,
         run: RunId,
     },
+    /// For what the process before left there.
+    Look {
+        range: RangeId,
+    },
     CommonBeat,
     ReadCompact,
     PutCompact {

@@ -183,6 +183,7 @@ impl Agent {
         self.open_ready();
         self.load_ahead();
         self.hand_off();
+        self.look_for_left();
         self.settle();
         self.delete_done();
         self.write_ledgers();

@@ -96,7 +96,7 @@ impl Desk {
 impl OpenRun {
     /// Its task was found, or has a newer version, which says how it runs from now on.
     pub fn attach(&mut self, id: &RunId, present: &Arc<Task>) {
-        let old = self.version_before(id, present);
+        let old = version_before(id, present);
         if self.catch_up_last.is_some() && self.series_of.is_none() {
             self.series_of = match (&old, self.task.take()) {
                 (_, Some(before)) => Some(Arc::new(Timed::new(before))),
@@ -108,15 +108,15 @@ impl OpenRun {
         let other = present.spec.one_shot_at().is_some() && !is_one_shot(id, present);
         self.task = Some(old.filter(|_| other).unwrap_or_else(|| present.clone()));
     }
+}
 
-    /// The version whose instant it is, if that is not the present one.
-    fn version_before(&self, id: &RunId, present: &Arc<Task>) -> Option<Arc<Task>> {
-        let RunKey::Instant(instant) = id.run else { return None };
-        let at = instant.wall();
-        let mut priors = present.prior.iter();
-        let prior = priors.find(|prior| prior.from < at && at <= prior.until)?;
-        Some(Arc::new(prior.version(present)))
-    }
+/// The version whose instant a run is at, if that is not the present one.
+pub(super) fn version_before(id: &RunId, present: &Arc<Task>) -> Option<Arc<Task>> {
+    let RunKey::Instant(instant) = id.run else { return None };
+    let at = instant.wall();
+    let mut priors = present.prior.iter();
+    let prior = priors.find(|prior| prior.from < at && at <= prior.until)?;
+    Some(Arc::new(prior.version(present)))
 }
 
 /// Whether a run is the one of a one-shot.

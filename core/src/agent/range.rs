@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::agent::adopt::Own;
+use crate::agent::adopt::{LeftBefore, Own};
 use crate::agent::desk::Desk;
 use crate::agent::effect::{
     BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
@@ -247,6 +247,7 @@ pub(crate) struct Range {
     pub permits: Permits,
     /// The claim is one that the process before had: what it wrote down is still to be read.
     pub own: Option<Own>,
+    pub left_before: LeftBefore,
     pub open: BTreeMap<RunId, OpenRun>,
     /// Entries that are due and could not be decided yet.
     pub parked: BTreeSet<NearEntry>,
@@ -284,6 +285,7 @@ impl Range {
             writer: Writer::new(),
             permits: Permits::default(),
             own: None,
+            left_before: LeftBefore::Nothing,
             open: BTreeMap::new(),
             parked: BTreeSet::new(),
             window: Window {
@@ -316,7 +318,8 @@ impl Range {
 
     /// Needs the whole range watched, whatever the ring says.
     pub fn busy(&self) -> bool {
-        self.hold != Hold::No || !self.left.is_empty()
+        let left = !self.left.is_empty() || self.left_before == LeftBefore::Some;
+        self.hold != Hold::No || left
     }
 
     /// The watch shows a claim of this session, whatever became of the answer to it.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::agent::Agent;
+use crate::agent::adopt::LeftBefore;
 use crate::agent::desk::Call;
 use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest, StoreOp};
 use crate::agent::input::ShareAnswer;
@@ -234,6 +235,7 @@ impl Agent {
         self.desk.session.told = CapacityTold::default();
         self.desk.session.stage = Stage::None { at: self.desk.now.mono };
         for range in self.ranges.values_mut() {
+            range.left_before = LeftBefore::Nothing;
             range.lose(&mut self.desk);
         }
     }

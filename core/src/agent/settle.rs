@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::agent::Agent;
+use crate::agent::adopt::LeftBefore;
 use crate::agent::desk::{Call, Desk};
 use crate::agent::effect::{
     BatchNumber, KeyDelete, SettleKey, SettlePut, SettledEnd, ShareRequest,
@@ -169,6 +170,9 @@ impl Range {
             }
         }
         self.left.retain(|key, left| matches!(left, LeftRun::Running(_)) || listed.contains(key));
+        if self.left_before == LeftBefore::Some && listed.is_empty() {
+            self.left_before = LeftBefore::Nothing;
+        }
     }
 
     /// Whether something that ended here has not been said to the range's holder yet.

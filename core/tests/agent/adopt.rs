@@ -1,12 +1,16 @@
 //! A process that is killed and started again at once goes on with its session and its claims, from
 //! what the one before wrote down: nothing is repeated but what it ran, and nothing waits.
 
-use tocktower_core::agent::effect::{Notice, ShareRequest};
-use tocktower_core::ids::{LedgerNumber, RangeId};
-use tocktower_core::ledger::EntryState;
+use tocktower_core::agent::effect::{Notice, SettledEnd, ShareRequest};
+use tocktower_core::ids::{Attempt, LedgerNumber, RangeId, RunId, Session};
+use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
+use tocktower_core::ring::{Capacity, Duty};
 use tocktower_core::run::{AttemptEnd, RunState};
 
-use crate::words::{at_most_once, every, failed, named, retried, writes_final, writes_ledger};
+use crate::shared::EPOCH;
+use crate::words::{
+    at_most_once, every, failed, named, of_range, retried, writes_final, writes_ledger,
+};
 use crate::world::{Fate, World};
 
 const RANGE: RangeId = RangeId(0);
@@ -221,4 +225,33 @@ fn a_process_that_had_left_leaves_nothing_to_go_on_from() {
     world.pass(1_000);
     assert!(world.requests.iter().any(|(_, request)| writes_final(request)));
     assert!(world.store.former().is_none());
+}
+
+#[test]
+fn what_it_had_left_with_another_holder_is_said_to_be_over() {
+    let mut world = World::new(8, 10);
+    let other = Session { epoch: EPOCH, revision: world.shared.next() };
+    world.shared.put_member("b", other, Capacity { weight: 100, duty: Duty::Full });
+    world.pass(1_000);
+    let session = world.agent.session().expect("registered");
+    // One that the ring has with the other: only its claim is followed here.
+    let mut ranges = (0..8).map(RangeId);
+    let range = ranges.find(|range| world.agent.explain(*range).contains("rank Some(1) Claim"));
+    let range = range.expect("half of them are");
+    let name = of_range(&world, range.0, "a/t", 1).remove(0);
+    world.create(every(&name, 60));
+    let run = RunId::scheduled(named(&name), world.task(&name).incarnation, world.at_second(0));
+    let fence = world.shared.take_over(range, "b", other);
+    let (due, attempt) = (world.at_second(0), Attempt { fence, number: 1 });
+    let open = vec![Entry { run, due, attempt, state: EntryState::Held { session } }];
+    let number = LedgerNumber { process: 3, count: 1 };
+    world.shared.put_ledger(range, Ledger { fence, number, marks: Marks::NONE, open });
+    let said = world.requests.len();
+    world.restart();
+    world.pass(1_000);
+    let mut since = world.requests[said..].iter();
+    assert!(since.any(|(_, request)| match request {
+        ShareRequest::Settle { settles, .. } => settles[0].end == SettledEnd::Gone,
+        _ => false,
+    }));
 }

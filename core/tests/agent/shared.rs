@@ -235,6 +235,16 @@ impl Shared {
         self.tell(range, RangeNews::Claim(None));
     }
 
+    /// Another agent has the range now.
+    pub fn take_over(&mut self, range: RangeId, agent: &str, session: Session) -> Fence {
+        let fence = Fence { epoch: EPOCH, revision: self.next() };
+        let agent = AgentName::parse(agent).expect("a good name");
+        let claim = ClaimSeen { agent, session, fence, beat: 0, revision: self.revision };
+        self.of(range).claim = Some(claim.clone());
+        self.tell(range, RangeNews::Claim(Some(claim)));
+        fence
+    }
+
     fn write(&mut self, write: &RangeWrite) -> WriteOutcome {
         let (range, revision) = (write.range, self.revision);
         let keys = self.of(range);
