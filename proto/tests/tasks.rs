@@ -372,13 +372,16 @@ fn a_message_says_what_was_given_and_what_is_allowed() {
         errors.first().unwrap().to_string(),
         "overlap: \"maybe\" is not allowed: use \"skip\", \"allow\", \"queue\", \"cancel_running\""
     );
+    let mut body = minimal();
+    body["delivery"] = json!("exactly_once");
+    let errors = task_from_value(body, EDIT).unwrap_err();
+    let told = errors.first().unwrap().to_string();
+    assert!(told.contains("use \"at_least_once\", \"at_most_once\""), "{told}");
 }
 
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
-    for (field, value) in
-        [("delivery", json!("at_most_once")), ("notify", json!([])), ("queue", json!("a"))]
-    {
+    for (field, value) in [("notify", json!([])), ("queue", json!("a"))] {
         let mut body = minimal();
         body[field] = value;
         let errors = task_from_value(body, EDIT).unwrap_err();

@@ -21,7 +21,7 @@ async fn each_task_of_a_batch_is_accepted_or_refused_by_itself() {
     let api = api().await;
     api.create(&task("taken")).await.ok();
     let mut unknown = task("unknown");
-    unknown["delivery"] = json!("at_most_once");
+    unknown["notify"] = json!(["ops"]);
     let tasks = json!({"tasks": [
         task("a"), task("taken"), {"name": "BAD"}, unknown, task("a"), task("b"), 7,
     ]});
@@ -38,7 +38,7 @@ async fn each_task_of_a_batch_is_accepted_or_refused_by_itself() {
         .collect();
     let refused = "invalid_task";
     assert_eq!(codes, ["already_exists", refused, refused, "already_exists", refused]);
-    assert_eq!(body["results"][3]["error"]["errors"][0]["path"], "delivery");
+    assert_eq!(body["results"][3]["error"]["errors"][0]["path"], "notify");
     assert_eq!(body["results"][0]["name"], "a");
     api.get(&at("b")).await.ok();
 }

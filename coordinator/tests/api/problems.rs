@@ -7,7 +7,7 @@ use crate::harness::{api, at, client, json_body, paths, task};
 async fn every_mistake_of_a_task_is_reported_with_its_path() {
     let api = api().await;
     let wrong = json!({
-        "name": "a", "schedules": [{"cron": "61 * * * *"}], "delivery": "at_most_once",
+        "name": "a", "schedules": [{"cron": "61 * * * *"}], "delivery": "exactly_once",
         "timeout": "soon", "retry": {"max_attempts": 1000}, "action": {"noop": {}},
     });
     let problem = api.create(&wrong).await.problem(400, "invalid_task");

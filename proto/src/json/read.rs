@@ -309,7 +309,7 @@ mod tests {
     fn every_mistake_of_shape_is_found_with_its_path() {
         let (task, errors) = read::<Task>(json!({
             "name": 5,
-            "delivery": "at_most_once",
+            "notify": ["ops"],
             "schedules": [{"cron": "* * * * *", "calendar": "x"}, {"cron": 7}],
             "action": {"command": {"argv": ["a", 5, "b"]}},
             "priority": "high",
@@ -319,15 +319,15 @@ mod tests {
             paths(&errors),
             [
                 "action.command.argv[1]",
-                "delivery",
                 "name",
+                "notify",
                 "priority",
                 "schedules[0].calendar",
                 "schedules[1].cron",
             ]
         );
-        let unknown = errors.iter().find(|error| error.path == "delivery").unwrap();
-        assert!(unknown.message.contains("unknown field `delivery`"), "{unknown}");
+        let unknown = errors.iter().find(|error| error.path == "notify").unwrap();
+        assert!(unknown.message.contains("unknown field `notify`"), "{unknown}");
     }
 
     #[test]
