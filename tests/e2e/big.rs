@@ -180,6 +180,7 @@ async fn big_recurring_runs_add_no_transactions_to_etcd_whatever_their_rate() {
         let per_second = (proposals(&fleet).await - before) / spent;
         let runs = (ended(&fleet).await - runs) as f64 / spent;
         println!("{rate} tasks of every second: {runs:.0} runs/s, {per_second:.1} proposals/s");
+        assert!(runs >= f64::from(rate) * 0.9, "{runs} of {rate} runs a second");
         assert!(per_second <= 10.0, "{per_second} proposals a second at {runs} runs a second");
     }
 }
