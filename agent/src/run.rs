@@ -164,7 +164,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let first_number = opened.process << 32;
     let mut effects = Vec::new();
     // A new epoch makes every store a stranger's.
-    let former = opened.former.filter(|former| former.session.epoch == epoch);
+    let former = opened.former.filter(|former| former.kept.session.epoch == epoch);
     let process = (opened.process, first_number);
     let driver = driver(&config, epoch, ranges, process, former, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));

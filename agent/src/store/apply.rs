@@ -258,8 +258,8 @@ impl<'s, 'b> Stage<'s, 'b> {
             }
             StoreOp::History(run) => self.history(run),
             StoreOp::Output { run, attempt, output } => self.output(run, *attempt, output),
-            StoreOp::Session(Some((lease, session))) => {
-                let value = values::session_encode(*lease, *session, &self.store.boot);
+            StoreOp::Session(Some(kept)) => {
+                let value = values::kept_encode(kept, &self.store.boot);
                 self.put(options::META, [keys::META_SESSION], value);
             }
             StoreOp::Session(None) => self.delete(options::META, [keys::META_SESSION]),

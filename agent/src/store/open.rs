@@ -178,9 +178,9 @@ impl Engine {
 fn former(db: &DB, boot: &str) -> Result<Option<Former>, rocksdb::Error> {
     let meta = db.cf_handle(options::META).expect("it was just opened");
     let value = db.get_cf(meta, [keys::META_SESSION])?;
-    let session = value.as_deref().and_then(values::session_decode);
-    let same = session.filter(|(.., on)| *on == boot && !boot.is_empty());
-    let Some((lease, session, _)) = same else { return Ok(None) };
+    let kept = value.as_deref().and_then(values::kept_decode);
+    let same = kept.filter(|(_, on)| *on == boot && !boot.is_empty());
+    let Some((kept, _)) = same else { return Ok(None) };
     let mut numbers = BTreeMap::new();
     let from = IteratorMode::From(&[keys::META_LEDGER], Direction::Forward);
     for row in db.iterator_cf(meta, from) {
@@ -193,7 +193,7 @@ fn former(db: &DB, boot: &str) -> Result<Option<Former>, rocksdb::Error> {
             numbers.insert(RangeId(range), number);
         }
     }
-    Ok(Some(Former { lease, session, numbers }))
+    Ok(Some(Former { kept, numbers }))
 }
 
 /// Counts this process and reads the marks that outlive one.

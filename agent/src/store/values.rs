@@ -18,8 +18,10 @@
 //!               2 │ … as 1, not compressed
 //! meta: process 1 │ number 4    watermark, cutoff, slice 1 │ ms 6
 //!       ledger 1 │ process 8 │ count 8
+//!       session 2 │ lease 8 │ epoch 4 │ revision 8 │ clock 8 │ boot …
 //! ```
 
+use tocktower_core::agent::Kept;
 use tocktower_core::ids::{
     Attempt, Epoch, Fence, LeaseId, LedgerNumber, Revision, RunId, Session, TaskName, TaskNumber,
 };
@@ -30,6 +32,8 @@ use tocktower_core::time::Instant;
 use crate::store::keys::{self, RunPlace};
 
 pub const FORMAT: u8 = 1;
+/// Of what is kept of a session: the first had no clock, and is not gone on from.
+const KEPT_FORMAT: u8 = 2;
 const DUE_INSTANT: u8 = 2;
 const DUE_INLINE: u8 = 3;
 const DUE_INSTANT_INLINE: u8 = 4;
@@ -314,21 +318,25 @@ pub fn ms_decode(bytes: &[u8]) -> Option<u64> {
     Fields::of(FORMAT, bytes)?.ms()
 }
 
-/// The session that an agent has, and the boot of its host under which it got it.
-pub fn session_encode(lease: LeaseId, session: Session, boot: &str) -> Vec<u8> {
-    let mut value = vec![FORMAT];
-    value.extend_from_slice(&lease.0.to_be_bytes());
-    value.extend_from_slice(&keys::epoch_bytes(session.epoch, session.revision));
+/// What an agent keeps of its session, and the boot of its host under which it got it.
+pub fn kept_encode(kept: &Kept, boot: &str) -> Vec<u8> {
+    let mut value = vec![KEPT_FORMAT];
+    value.extend_from_slice(&kept.lease.0.to_be_bytes());
+    value.extend_from_slice(&keys::epoch_bytes(kept.session.epoch, kept.session.revision));
+    // No clock differs from another by the least number that there is.
+    value.extend_from_slice(&kept.clock.unwrap_or(i64::MIN).to_be_bytes());
     value.extend_from_slice(boot.as_bytes());
     value
 }
 
-pub fn session_decode(bytes: &[u8]) -> Option<(LeaseId, Session, &str)> {
-    let mut fields = Fields::of(FORMAT, bytes)?;
+pub fn kept_decode(bytes: &[u8]) -> Option<(Kept, &str)> {
+    let mut fields = Fields::of(KEPT_FORMAT, bytes)?;
     let lease = LeaseId(i64::from_be_bytes(fields.array()?));
     let epoch = Epoch(u32::from_be_bytes(fields.array()?));
     let revision = Revision(i64::from_be_bytes(fields.array()?));
-    Some((lease, Session { epoch, revision }, std::str::from_utf8(fields.0).ok()?))
+    let clock = Some(i64::from_be_bytes(fields.array()?)).filter(|clock| *clock != i64::MIN);
+    let session = Session { epoch, revision };
+    Some((Kept { lease, session, clock }, std::str::from_utf8(fields.0).ok()?))
 }
 
 pub fn ledger_number_encode(number: LedgerNumber) -> [u8; 17] {

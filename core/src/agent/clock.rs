@@ -1,6 +1,8 @@
 //! Is the wall clock to be believed? It alone decides what is due, so when it moves against the
 //! boot clock, or a coordinator is found to disagree with it, nothing pooled starts and no mark
-//! moves until it was measured again, or there was nobody to measure it for 2 s.
+//! moves until it was measured again, or there was nobody to measure it for 2 s. So it is with a
+//! process that begins: nobody has looked at its clock yet. One that goes on with the session of
+//! the process before goes on with how that one's clock stood, too.
 //!
 //! Who is wrong when a coordinator disagrees cannot be seen from here. So a second measurement that
 //! says the same is an alarm and no more: one bad clock among the coordinators must not stop a
@@ -48,12 +50,27 @@ impl ClockWatch {
     pub fn new(now: Now) -> ClockWatch {
         ClockWatch {
             base: difference(now),
-            unverified_since: None,
+            unverified_since: Some(now.mono),
             measured: BTreeMap::new(),
             asked: None,
             off_since: None,
             moved: false,
         }
+    }
+
+    /// Goes on from what the process before believed on this boot: if anything, its difference
+    /// between the clocks. A doubt that it had is settled by those who are asked, if there are any.
+    pub fn going_on(believed: Option<i64>, now: Now) -> ClockWatch {
+        let unknown = ClockWatch { asked: Some(now.mono), ..ClockWatch::new(now) };
+        match believed {
+            Some(base) => ClockWatch { base, unverified_since: None, ..unknown },
+            None => unknown,
+        }
+    }
+
+    /// Wall minus boot clock, in microseconds, if the wall clock is believed now.
+    pub fn believed(&self) -> Option<i64> {
+        self.verified().then_some(self.base)
     }
 
     /// Looks at both clocks. `Some`: the wall clock was set, by so many microseconds.

@@ -166,10 +166,12 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub fn new(config: Config, now: Now) -> Desk {
+        let kept = config.former.as_ref().map(|former| former.kept);
         Desk {
             now,
-            clock: ClockWatch::new(now),
-            session: SessionWatch::new(),
+            clock: kept
+                .map_or_else(|| ClockWatch::new(now), |kept| ClockWatch::going_on(kept.clock, now)),
+            session: SessionWatch::new(kept),
             fleet: Fleet::new(),
             compaction: Compaction::default(),
             wheel: Wheel::new(now.wall.instant()),
@@ -355,6 +357,7 @@ impl Desk {
 
     /// Hands out what was gathered: the batch before all that speaks of it, reads after it.
     pub fn flush(&mut self, out: &mut Vec<Effect>) {
+        self.keep_kept();
         let sync = std::mem::take(&mut self.sync_wanted);
         if sync {
             self.last_sync = self.now.mono;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agent::Kept;
 use crate::agent::input::Asked;
 use crate::ids::{
     Attempt, CoordinatorId, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, Session,
@@ -283,7 +284,7 @@ pub enum StoreOp {
     },
     /// The session that this agent has, or that it has none: a process that comes after goes on
     /// from it.
-    Session(Option<(LeaseId, Session)>),
+    Session(Option<Kept>),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

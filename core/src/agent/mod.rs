@@ -46,7 +46,7 @@ mod triggers;
 mod waits;
 mod weight;
 
-pub use adopt::Former;
+pub use adopt::{Former, Kept};
 use desk::Desk;
 use effect::Effect;
 use input::Input;

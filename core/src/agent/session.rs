@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::agent::Agent;
-use crate::agent::adopt::LeftBefore;
+use crate::agent::adopt::{Kept, LeftBefore};
 use crate::agent::desk::Call;
-use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest, StoreOp};
+use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest};
 use crate::agent::input::ShareAnswer;
 use crate::agent::weight::CapacityTold;
 use crate::claim::{self, LeaseProof};
@@ -62,10 +62,12 @@ pub(crate) struct SessionWatch {
     pub told: CapacityTold,
     /// When the session was asked for, which its key tells.
     pub since: Wall,
+    /// What the store has of the session.
+    pub kept: Option<Kept>,
 }
 
 impl SessionWatch {
-    pub fn new() -> SessionWatch {
+    pub fn new(kept: Option<Kept>) -> SessionWatch {
         SessionWatch {
             stage: Stage::None { at: Mono::default() },
             proof: None,
@@ -76,6 +78,21 @@ impl SessionWatch {
             coming: 0,
             told: CapacityTold::default(),
             since: Wall::MIN,
+            kept,
+        }
+    }
+
+    /// The session that a process that comes after may go on with.
+    pub fn to_keep(&self) -> Option<(LeaseId, Session)> {
+        match self.stage {
+            Stage::Adopting { lease, session, .. } | Stage::Live { lease, session } => {
+                Some((lease, session))
+            }
+            // It is asked for first of all.
+            Stage::None { .. } if self.coming == 0 => {
+                self.kept.map(|kept| (kept.lease, kept.session))
+            }
+            _ => None,
         }
     }
 
@@ -193,7 +210,6 @@ impl Agent {
             ShareAnswer::Registered { session } => {
                 self.desk.session.name_taken_since = None;
                 self.desk.session.stage = Stage::Live { lease, session };
-                self.desk.store(StoreOp::Session(Some((lease, session))));
                 self.desk.notice(Notice::Registered { session });
             }
             ShareAnswer::Asked(asked) => {
@@ -228,7 +244,6 @@ impl Agent {
             Stage::Adopting { .. } => {}
             _ => self.desk.notice(Notice::LeaseLost),
         }
-        self.desk.store(StoreOp::Session(None));
         self.desk.session.coming += 1;
         self.desk.session.proof = None;
         self.desk.session.keeping_alive = false;
@@ -254,7 +269,6 @@ impl Agent {
             self.gone();
             return;
         };
-        self.desk.store(StoreOp::Session(None));
         self.desk.session.stage = Stage::Revoking;
         self.desk.share(Call::Revoke, ShareRequest::RevokeLease { lease });
     }

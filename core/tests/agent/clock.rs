@@ -24,3 +24,52 @@ fn a_retry_waits_no_longer_than_its_backoff_when_the_clock_is_set_back() {
         assert_eq!(world.history("a/once"), ["45 succeeded"]);
     }
 }
+
+#[test]
+fn a_process_that_goes_on_doubts_a_clock_that_was_set_before_it_began() {
+    for seen_by_the_first in [false, true] {
+        let mut world = World::new(1, 10);
+        world.create(world.once("a/once", 90));
+        world.pass(40_000);
+        world.ahead_ms = 57_000;
+        if seen_by_the_first {
+            world.pass(20);
+        }
+        world.restart();
+        world.pass(4_000);
+        assert_eq!(world.started("a/once"), [], "it may be a minute early");
+        world.ahead_ms = 0;
+        world.pass(60_000);
+        assert_eq!(world.started("a/once"), [(90, 1)]);
+    }
+}
+
+#[test]
+fn a_process_that_goes_on_believes_the_clock_that_was_believed_before() {
+    let mut world = World::new(1, 10);
+    world.create(world.once("a/once", 41));
+    world.pass(40_900);
+    world.restart();
+    world.pass(200);
+    assert_eq!(world.started("a/once"), [(41, 1)]);
+}
+
+#[test]
+fn a_stranger_starts_nothing_before_its_clock_was_looked_at_or_there_was_nobody_for_two_seconds() {
+    for measured in [false, true] {
+        let mut world = World::new(1, 10);
+        world.create(world.once("a/once", 41));
+        world.pass(40_000);
+        world.store.forget_session();
+        world.shared.end_lease();
+        world.restart();
+        world.pass(1_500);
+        if measured {
+            world.measure_clock();
+        }
+        world.pass(400);
+        assert_eq!(world.started("a/once").len(), usize::from(measured));
+        world.pass(600);
+        assert_eq!(world.started("a/once"), [(41, 1)]);
+    }
+}

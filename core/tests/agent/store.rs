@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::Former;
 use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
 use tocktower_core::agent::input::{DueLoaded, LoadAnswer, OwnRun};
+use tocktower_core::agent::{Former, Kept};
 use tocktower_core::ids::{
-    Attempt, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, RunKey, Session, TaskName,
-    TaskNumber,
+    Attempt, Fence, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
 };
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
@@ -24,7 +23,7 @@ pub struct Store {
     due: BTreeMap<(RangeId, Instant, TaskNumber), Instant>,
     pub history: Vec<RunRecord>,
     open: BTreeMap<RunId, Attempt>,
-    session: Option<(LeaseId, Session)>,
+    session: Option<Kept>,
     numbers: BTreeMap<RangeId, LedgerNumber>,
     written: BTreeMap<LedgerNumber, BatchNumber>,
     synced: BatchNumber,
@@ -53,8 +52,12 @@ impl Store {
 
     /// What a process that comes after on the same boot goes on from.
     pub fn former(&self) -> Option<Former> {
-        let (lease, session) = self.session?;
-        Some(Former { lease, session, numbers: self.numbers.clone() })
+        Some(Former { kept: self.session?, numbers: self.numbers.clone() })
+    }
+
+    /// There was a power cut: nothing is gone on from.
+    pub fn forget_session(&mut self) {
+        self.session = None;
     }
 
     /// The newest number that is known of a range is this one.

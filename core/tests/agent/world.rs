@@ -15,11 +15,11 @@ use tocktower_core::agent::effect::{
     Start, Ticket, WriteKind,
 };
 use tocktower_core::agent::input::{
-    Committed, Input, LoadAnswer, ShareAnswer, SharedNews, WriteOutcome,
+    Committed, Input, LoadAnswer, Offset, ShareAnswer, SharedNews, WriteOutcome,
 };
 use tocktower_core::agent::{Agent, Config, Former, Rules};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, Attempt, Fence, PoolName, RangeId, RunId};
+use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, Fence, PoolName, RangeId, RunId};
 use tocktower_core::ledger::{EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, Finished};
 use tocktower_core::task::Task;
@@ -156,7 +156,7 @@ impl World {
         let mut shared = Shared::new(ranges);
         shared.fleet_news.push(SharedNews::ListBegan);
         shared.fleet_news.push(SharedNews::ListEnded { revision: shared.revision });
-        World {
+        let mut world = World {
             now_us: 0,
             ahead_ms: 0,
             listed_us: None,
@@ -184,7 +184,16 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             rules: Held::default(),
-        }
+        };
+        world.measure_clock();
+        world
+    }
+
+    /// A coordinator says that the agent's clock is right.
+    pub fn measure_clock(&mut self) {
+        let coordinator = CoordinatorId::parse("c1").expect("a name");
+        let offset = Offset { micros: 0, others_agree: true };
+        self.agent.apply(self.now(), Input::ClockOffset { coordinator, offset });
     }
 
     pub fn now(&self) -> Now {

@@ -1,5 +1,6 @@
 //! Walks seeds of the simulator and prints what broke.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         },
     };
     let (mut bad, mut starts) = (0, 0);
+    let mut faults = BTreeMap::new();
     for seed in arguments.first..arguments.first + arguments.seeds {
         let report = sim::walk_noted(seed, broken, arguments.trace.is_some());
         let wanted = arguments.trace.as_deref().unwrap_or_default();
@@ -43,6 +45,9 @@ fn main() -> ExitCode {
             println!("{line}");
         }
         starts += report.starts;
+        for (kind, count) in report.faults {
+            *faults.entry(kind).or_insert(0) += count;
+        }
         if !report.violations.is_empty() {
             bad += 1;
             println!("seed {seed} ({:?}): {} violations", report.class, report.violations.len());
@@ -52,5 +57,7 @@ fn main() -> ExitCode {
         }
     }
     println!("{} seeds, {starts} starts, {bad} with violations", arguments.seeds);
+    let faults: Vec<_> = faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    println!("faults: {}", faults.join(", "));
     if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -14,6 +14,8 @@ mod store;
 mod truth;
 mod world;
 
+use std::collections::BTreeMap;
+
 pub use breaks::Break;
 use rng::Rng;
 use tocktower_cluster::duty::Ask;
@@ -42,6 +44,8 @@ pub struct Report {
     pub stopped_drained: usize,
     /// Processes that went on with the session of the one before.
     pub adopted: usize,
+    /// Faults by kind, those of hosts that were up.
+    pub faults: BTreeMap<String, usize>,
     pub violations: Vec<String>,
     /// A hash of everything that happened: the same for the same seed.
     pub digest: u64,
@@ -205,6 +209,7 @@ impl World {
             compactions,
             stopped_drained,
             adopted,
+            faults: std::mem::take(&mut self.truth.faults),
             violations,
             digest,
             trace,

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::Former;
 use tocktower_core::agent::effect::{Batch, LoadRequest, StoreOp};
 use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer, OwnRun};
+use tocktower_core::agent::{Former, Kept};
 use tocktower_core::ids::{
-    Attempt, Fence, LeaseId, LedgerNumber, RangeId, RunId, RunKey, Session, TaskName, TaskNumber,
+    Attempt, Fence, LedgerNumber, RangeId, RunId, RunKey, TaskName, TaskNumber,
 };
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
@@ -31,7 +31,7 @@ struct Tables {
     history: Vec<RunRecord>,
     requests: BTreeMap<u128, RunId>,
     open: BTreeMap<(RangeId, RunId), Attempt>,
-    session: Option<(LeaseId, Session)>,
+    session: Option<Kept>,
     numbers: BTreeMap<RangeId, LedgerNumber>,
 }
 
@@ -113,11 +113,8 @@ impl Store {
         let tables = &mut self.tables;
         tables.due.clear();
         tables.watermarks.clear();
-        let former = tables.session.map(|(lease, session)| Former {
-            lease,
-            session,
-            numbers: tables.numbers.clone(),
-        });
+        let numbers = || tables.numbers.clone();
+        let former = tables.session.map(|kept| Former { kept, numbers: numbers() });
         if former.is_none() {
             tables.open.clear();
         }

@@ -52,6 +52,8 @@ pub struct SpanEnd {
 pub struct Truth {
     pub lives: BTreeMap<(TaskName, Incarnation), Life>,
     pub triggers: BTreeMap<(TaskName, u128), (u64, Option<u64>)>,
+    /// Faults by kind.
+    pub faults: BTreeMap<String, usize>,
     pub starts: Vec<Started>,
     pub ends: BTreeMap<RunId, Vec<(RunState, u64)>>,
     pub spans: Vec<SpanEnd>,

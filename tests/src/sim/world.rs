@@ -722,8 +722,26 @@ impl World {
         self.step(host);
     }
 
+    /// Counts a fault for the report, by its kind.
+    fn count(&mut self, fault: &Fault) {
+        let down = |host: &usize| self.hosts[*host].driver.is_none();
+        match fault {
+            Fault::Crash { host, .. }
+            | Fault::Pause { host, .. }
+            | Fault::Cut { host, .. }
+            | Fault::Deaf { host, .. }
+                if down(host) => {}
+            _ => {
+                let told = format!("{fault:?}");
+                let kind = told.split([' ', '{', '(']).next().unwrap_or_default();
+                *self.truth.faults.entry(kind.to_owned()).or_default() += 1;
+            }
+        }
+    }
+
     fn fault(&mut self, fault: Fault) {
         self.truth.note(self.now, || format!("fault {fault:?}"));
+        self.count(&fault);
         match fault {
             Fault::Crash { host, back_after, power } => {
                 self.hosts[host].disturbed = true;

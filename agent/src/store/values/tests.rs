@@ -92,6 +92,19 @@ fn values_of_output_and_meta_are_these_bytes() {
     check(ledger_number_encode(number), "01 0000000000000001 0000000000000002");
 }
 
+#[test]
+fn what_is_kept_of_a_session_is_these_bytes() {
+    let session = Session { epoch: Epoch(3), revision: Revision(4) };
+    let known = Kept { lease: LeaseId(2), session, clock: Some(-1) };
+    let value = kept_encode(&known, "b");
+    check(&value, "02 0000000000000002 00000003 0000000000000004 ffffffffffffffff 62");
+    assert_eq!(kept_decode(&value), Some((known, "b")));
+    let doubted = Kept { clock: None, ..known };
+    assert_eq!(kept_decode(&kept_encode(&doubted, "")), Some((doubted, "")));
+    let without_a_clock = [&[1], &value[1..21], &value[29..]].concat();
+    assert_eq!(kept_decode(&without_a_clock), None);
+}
+
 /// `x` a hundred times, as zstd 1.5.7 packed it: what it writes may change, what it reads may not.
 const PACKED: [u8; 34] = [
     1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, // to the end of the lengths
