@@ -13,11 +13,13 @@ use crate::agent::desk::Desk;
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
+use crate::agent::take::{EDITED_LATE_MAX, run_id};
 use crate::due::wheel::NearEntry;
 use crate::ids::{RunId, RunKey};
 use crate::ledger::Marks;
 use crate::limits;
 use crate::run::RunState;
+use crate::run::life::Stage;
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND};
 
@@ -57,6 +59,44 @@ impl Range {
             desk.near.insert_superseded(number, near);
             let entry = NearEntry { due, number, range: self.id, hold: self.holding };
             self.place(desk, present, entry);
+        }
+    }
+
+    /// Instants of an edited version that an earlier holder, who did not know it yet, has decided by
+    /// the schedule before: they were due by the marks then, and by this version they are due later.
+    pub(super) fn list_run_before(&mut self, desk: &Desk, timed: &Timed, through: Instant) {
+        let (task, effective) = (&timed.task, timed.task.effective_from);
+        let Some(prior) = task.prior.iter().find(|prior| prior.until == effective) else { return };
+        let old = Timed::new(Arc::new(prior.version(task)));
+        let had = old.timetable.instants_after(effective.instant());
+        for instant in had.take_while(|at| *at <= through).take(EDITED_LATE_MAX) {
+            let too = timed.timetable.next_after(instant.minus(MILLISECOND)) == Some(instant);
+            if too && old.due(instant) <= through {
+                self.list_over(desk, task, instant, timed.due(instant));
+            }
+        }
+    }
+
+    /// A run that is over, and whose due by a newer version the marks have not passed: a next
+    /// holder, who knows that version alone, has to find it in the list.
+    pub(super) fn list_over(
+        &mut self,
+        desk: &Desk,
+        task: &Arc<Task>,
+        instant: Instant,
+        due: Instant,
+    ) {
+        if due <= self.writer.marks.through {
+            return;
+        }
+        let id = run_id(task, instant);
+        if let Some(run) = self.open.get_mut(&id) {
+            run.due = due.max(run.due);
+        } else if self.room() > 0 {
+            let over = OpenRun::inherited(Some(task.clone()), instant, due);
+            let stage = Stage::Ended { batch: desk.batch() };
+            self.open.insert(id, OpenRun { stage, listed: true, ..over });
+            self.writer.dirty = true;
         }
     }
 

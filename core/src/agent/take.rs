@@ -26,7 +26,7 @@ use crate::task::Task;
 use crate::time::{Instant, MILLISECOND};
 
 /// Instants of a late edit that are ended one by one.
-const EDITED_LATE_MAX: usize = 1_000;
+pub(super) const EDITED_LATE_MAX: usize = 1_000;
 /// Tasks in one page of a scan.
 const SCAN_PAGE: usize = 1_000;
 
@@ -298,6 +298,9 @@ impl Range {
             && task.brings_instants()
             && task.spec.one_shot_at().is_none();
         self.admit_priors(desk, task, base);
+        if edited {
+            self.list_run_before(desk, &timed, base.through);
+        }
         let undecided = self.first_undecided(&timed);
         let through = covered_to(base.through, undecided);
         if edited && effective < through {
@@ -438,9 +441,12 @@ impl Range {
             self.skip_instants(desk, timed, (first, until), UNREADABLE);
         } else if timed.task.brings_instants() {
             let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
-            let late: Vec<Instant> = late.filter(|at| !had(*at)).take(EDITED_LATE_MAX).collect();
+            let late: Vec<Instant> = late.take(EDITED_LATE_MAX).collect();
             for instant in late {
-                self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+                if !had(instant) {
+                    self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+                }
+                self.list_over(desk, &timed.task, instant, timed.due(instant));
             }
         }
         first

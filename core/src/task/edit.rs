@@ -213,12 +213,14 @@ fn next_version(current: &Task, spec: Spec, now: Wall) -> NewVersion {
     }
 }
 
+/// Whether the instants and their dues stay what they are.
 fn same_instants(old: &Spec, new: &Spec) -> bool {
     old.schedules == new.schedules
         && old.start_at == new.start_at
         && old.end_at == new.end_at
         && old.max_runs == new.max_runs
         && old.exclude == new.exclude
+        && old.jitter == new.jitter
 }
 
 /// The last instant that `max_runs` allows after an edit: what the incarnation has used up to

@@ -7,6 +7,7 @@ mod bounds;
 mod clock;
 mod drain;
 mod handoff;
+mod late;
 mod once;
 mod order;
 mod priors;

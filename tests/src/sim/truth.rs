@@ -230,9 +230,15 @@ impl Truth {
     fn check_once(&mut self, range: RangeId, started: &Started) {
         let (run, attempt) = (&started.run, started.attempt);
         let before = self.newest.insert(run.clone(), (attempt, false));
-        let life = self.lives.iter().rev().find(|((name, incarnation), _)| {
-            *name == run.task
-                && (run.incarnation == *incarnation || matches!(run.run, RunKey::Manual(_)))
+        // A trigger is of the life in which it was asked for.
+        let asked = match run.run {
+            RunKey::Manual(ulid) => self.triggers.get(&(run.task.clone(), ulid)),
+            RunKey::Instant(_) => None,
+        };
+        let life = self.lives.iter().rev().find(|((name, incarnation), life)| {
+            let begun = life.versions.first().map(|(at, _)| *at);
+            let of_it = asked.is_some_and(|(at, _)| begun.is_some_and(|begun| begun <= *at));
+            *name == run.task && (run.incarnation == *incarnation || of_it)
         });
         let newest = life.and_then(|(_, life)| life.versions.last());
         if !newest.is_some_and(|(_, task)| task.spec.at_most_once()) {

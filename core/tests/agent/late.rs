@@ -1,0 +1,93 @@
+//! Edits that put the due of an instant later than the marks: what has come to something by the
+//! schedule before is not begun again, also by a holder who knows the new one alone.
+
+use std::time::Duration;
+
+use tocktower_core::ledger::Marks;
+use tocktower_core::task::{Spec, replace};
+
+use crate::words::{every, every_after};
+use crate::world::World;
+
+const NAMES: usize = 20;
+
+fn names() -> Vec<String> {
+    (0..NAMES).map(|number| format!("a/task{number}")).collect()
+}
+
+/// A schedule whose only instant in a while is that of second 7, due up to 50 s later.
+fn late_sevens(world: &mut World, name: &str) {
+    let current = world.task(name);
+    let schedules = every_after(name, 50, 7_000).schedules;
+    let jitter = Duration::from_secs(50);
+    let spec = Spec { schedules, jitter, ..current.spec.clone() };
+    // By the clock of a coordinator that is behind.
+    let then = world.at_second(4).wall();
+    let version = replace(&current, spec, then, Marks::NONE).expect("it fits");
+    world.write(&current, version.expect("another schedule"));
+}
+
+fn sevens(world: &World, name: &str) -> usize {
+    world.started(name).iter().filter(|(instant, _)| *instant == 7).count()
+}
+
+#[test]
+fn more_jitter_brings_no_run_again() {
+    let mut world = World::new(1, NAMES);
+    for name in names() {
+        world.create(every(&name, 10));
+    }
+    world.pass(12_500);
+    for name in names() {
+        world.edit(&name, |spec| Spec { jitter: Duration::from_secs(9), ..spec });
+    }
+    world.pass(100);
+    world.shared.end_lease();
+    world.pass(20_000);
+    for name in names() {
+        let tens = world.started(&name).into_iter().filter(|(instant, _)| *instant == 10);
+        assert_eq!(tens.collect::<Vec<_>>(), [(10, 1)], "{name}");
+    }
+}
+
+#[test]
+fn what_ran_by_the_schedule_before_is_not_run_again_by_a_late_edit() {
+    for delivered_before_the_takeover in [false, true] {
+        let mut world = World::new(1, NAMES);
+        for name in names() {
+            world.create(every(&name, 1));
+        }
+        world.pass(9_500);
+        for name in names() {
+            late_sevens(&mut world, &name);
+        }
+        if delivered_before_the_takeover {
+            world.pass(1_500);
+        }
+        world.shared.end_lease();
+        world.pass(50_000);
+        for name in names() {
+            assert_eq!(sevens(&world, &name), 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_holder_has_skipped_as_edited_late_is_not_started_by_the_next() {
+    let mut world = World::new(1, NAMES);
+    for name in names() {
+        world.create(every(&name, 2));
+    }
+    world.pass(9_500);
+    for name in names() {
+        late_sevens(&mut world, &name);
+    }
+    world.pass(1_500);
+    let late = world.history("a/task0");
+    assert!(late.iter().any(|row| row == "7 skipped: edited_late"), "{late:?}");
+    world.shared.end_lease();
+    world.pass(50_000);
+    for name in names() {
+        assert_eq!(sevens(&world, &name), 0, "{name}");
+    }
+}
