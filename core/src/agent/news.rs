@@ -8,6 +8,7 @@ use crate::agent::Agent;
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
 use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
+use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::{Hold, Range, Written};
 use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
 use crate::run::{RunState, life};
@@ -169,6 +170,7 @@ impl Range {
         if self.fence().is_none() {
             return;
         }
+        self.cancel_triggers(desk, &name, task.incarnation.revision);
         self.read_again(desk, &name);
         self.note_fresh(name, task.revision);
         // The scan attaches no run to what has changed since it was read.
@@ -311,11 +313,20 @@ impl Range {
                 self.note_fresh(name.clone(), revision);
                 desk.near.remove_named(self.id, name);
                 let ids: Vec<_> = self.runs_of(name).map(|(id, _)| id.clone()).collect();
+                // A one-shot that has run leaves what was asked of it besides.
+                let settles = |run: &OpenRun| {
+                    let own = |key: &OwnKey| matches!(key.name, RunKeyName::Task(_));
+                    run.ended() && run.key.as_ref().is_some_and(own)
+                };
+                let settled = ids.iter().filter_map(|id| self.open.get(id)).any(settles);
                 let ended_life = |id: &&RunId| {
                     matches!(id.run, RunKey::Instant(_)) && id.incarnation.revision <= revision
                 };
                 for id in ids.iter().filter(ended_life) {
                     self.run_key_gone(desk, id);
+                }
+                if !settled {
+                    self.cancel_triggers(desk, name, revision);
                 }
             }
             RunKeyName::Trigger(name, ulid) => {

@@ -378,13 +378,15 @@ impl Range {
         }
         self.catch_up_at = None;
         let may_start = self.may_start(desk);
-        let behind: Vec<RunId> = self
+        let mut behind: Vec<(Instant, RunId)> = self
             .open
             .iter()
             .filter(|(_, run)| run.stage == Stage::Behind && run.task.is_some())
-            .map(|(id, _)| id.clone())
+            .map(|(id, run)| (run.due, id.clone()))
             .collect();
-        for id in behind {
+        // Of one task the earlier goes first, whether an instant or asked for by hand.
+        behind.sort_unstable();
+        for (_, id) in behind {
             let Some(run) = self.open.get(&id) else { continue };
             // Its former holder's clock was ahead of mine.
             if run.due.wall() > desk.now.wall {

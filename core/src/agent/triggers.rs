@@ -8,12 +8,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::agent::desk::{Call, Desk, Load};
-use crate::agent::effect::{KeyDelete, LoadRequest, RunKeyName, ShareRequest};
+use crate::agent::desk::{Desk, Load};
+use crate::agent::effect::{LoadRequest, RunKeyName};
 use crate::agent::input::Trigger;
+use crate::agent::news::DELETED;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::Range;
-use crate::ids::{RunId, RunKey, TaskNumber};
+use crate::ids::{Revision, RunId, RunKey, TaskName, TaskNumber};
 use crate::run::RunState;
 use crate::run::life::Stage;
 use crate::task::Task;
@@ -70,13 +71,10 @@ impl Range {
         if self.copy.unreadable.contains_key(&id.task) {
             return;
         }
+        // One of the same name that is younger is not the task that was to run.
+        let found = found.filter(|(_, task)| task.incarnation.revision < trigger.revision);
         let Some((_, task)) = found else {
-            // Its task was deleted while it was made: the key is nobody's.
-            self.copy.triggers.remove(&(id.task.clone(), ulid));
-            self.open.remove(&id);
-            let key = RunKeyName::Trigger(id.task, ulid);
-            let delete = vec![KeyDelete { range: self.id, key, at: trigger.revision }];
-            desk.share(Call::Delete(delete.clone()), ShareRequest::Delete(delete));
+            self.cancel_trigger(desk, &trigger);
             return;
         };
         let range = self.id;
@@ -104,6 +102,53 @@ impl Range {
                 let reason = format!("duplicate_of {earlier}");
                 self.end_run(desk, &id, RunState::Skipped, Some(&reason));
             }
+        }
+    }
+
+    /// The life of a task is over: what was asked of it before does not start any more, also if
+    /// another of its name has come.
+    pub(super) fn cancel_triggers(&mut self, desk: &mut Desk, name: &TaskName, over: Revision) {
+        if self.fence().is_none() {
+            return;
+        }
+        let of_task = |ulid| (name.clone(), ulid);
+        let triggers = self.copy.triggers.range(of_task(0)..=of_task(u128::MAX));
+        let of_life = triggers.filter(|(_, trigger)| trigger.revision < over);
+        let of_life: Vec<Trigger> = of_life.map(|(_, trigger)| trigger.clone()).collect();
+        for trigger in of_life {
+            self.cancel_trigger(desk, &trigger);
+        }
+        // While the range is listed again, the task may come before its triggers.
+        let before = |key: &OwnKey| key.revision < over;
+        let mut open = Vec::new();
+        for (id, run) in self.runs_of(name) {
+            if matches!(id.run, RunKey::Manual(_)) && run.key.as_ref().is_some_and(before) {
+                open.push(id.clone());
+            }
+        }
+        for id in open {
+            self.cancel_open(desk, &id);
+        }
+    }
+
+    /// Its task is gone: the key goes once that is written down.
+    fn cancel_trigger(&mut self, desk: &mut Desk, trigger: &Trigger) {
+        let id = RunId::manual(trigger.task.clone(), trigger.ulid);
+        let asked_at = trigger.asked_at;
+        let unseen = || OpenRun::inherited(None, asked_at, asked_at);
+        let run = self.open.entry(id.clone()).or_insert_with(unseen);
+        run.key = Some(own_trigger(trigger));
+        self.cancel_open(desk, &id);
+    }
+
+    /// What runs ends by itself, and is not tried again.
+    fn cancel_open(&mut self, desk: &mut Desk, id: &RunId) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        run.last_attempt = true;
+        match run.stage {
+            Stage::Running { .. } | Stage::Held { .. } => {}
+            Stage::Ended { batch } => desk.done.push_back((batch, self.id, id.clone())),
+            _ => self.end_run(desk, id, RunState::Cancelled, Some(DELETED)),
         }
     }
 

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use tocktower_core::agent::effect::{LoadRequest, Notice};
+use tocktower_core::ids::RangeId;
 use tocktower_core::ledger::Marks;
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Wall;
 
-use crate::words::{every, every_after};
+use crate::words::{every, every_after, failed, retried};
 use crate::world::World;
 
 #[test]
@@ -268,4 +269,63 @@ fn a_delete_and_a_create_at_once_are_two_lives() {
     assert_eq!(world.started("a/task"), [(6, 1), (3, 1), (6, 1)]);
     let lives: Vec<_> = world.starts_of("a/task").iter().map(|s| s.run.incarnation).collect();
     assert!(!lives.contains(&before.incarnation));
+}
+
+#[test]
+fn what_was_asked_of_a_task_is_not_run_by_the_next_of_its_name() {
+    for listed in [false, true] {
+        let mut world = World::new(1, 10);
+        world.create(retried(every("a/task", 3_600), 2, 5));
+        world.pass(1_500);
+        world.conduct("a/task", 1, &[failed()]);
+        world.trigger("a/task", 4);
+        world.pass(1_500);
+        assert_eq!(world.started("a/task"), [(4, 1)], "it waits to be tried again");
+        // Its key is still there: a coordinator deletes those that it has seen.
+        world.deaf = listed;
+        world.delete("a/task");
+        world.create(every("a/task", 3_600));
+        if listed {
+            world.deaf = false;
+            world.list();
+        }
+        world.pass(10_000);
+        assert_eq!(world.started("a/task"), [(4, 1)], "listed: {listed}");
+        assert_eq!(world.history("a/task"), ["trigger 4 cancelled: its task was deleted"]);
+        assert_eq!(world.shared.of(RangeId(0)).triggers.len(), 0, "its key is gone");
+    }
+}
+
+#[test]
+fn of_those_that_wait_for_a_task_the_earlier_goes_first() {
+    let mut world = World::new(1, 10);
+    let overlap = Overlap::Queue;
+    world.create(Spec { overlap, ..every("a/task", 10) });
+    world.runs_long("a/task");
+    world.pass(21_000);
+    world.trigger("a/task", 1);
+    world.pass(500);
+    world.end("a/task", AttemptEnd::Succeeded);
+    world.pass(500);
+    assert_eq!(world.started("a/task"), [(10, 1), (20, 1)]);
+    world.end("a/task", AttemptEnd::Succeeded);
+    world.pass(500);
+    assert_eq!(world.started("a/task"), [(10, 1), (20, 1), (1, 1)]);
+}
+
+#[test]
+fn what_was_asked_of_a_one_shot_besides_runs_after_it() {
+    let mut world = World::new(1, 10);
+    let overlap = Overlap::Queue;
+    world.create(Spec { overlap, ..world.once("a/once", 2) });
+    world.runs_long("a/once");
+    world.pass(2_500);
+    world.trigger("a/once", 4);
+    world.trigger("a/once", 5);
+    for _ in 0..2 {
+        world.pass(500);
+        world.end("a/once", AttemptEnd::Succeeded);
+    }
+    world.pass(500);
+    assert_eq!(world.started("a/once"), [(2, 1), (4, 1), (5, 1)]);
 }

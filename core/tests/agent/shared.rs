@@ -35,7 +35,7 @@ pub struct Keys {
     pub claim: Option<ClaimSeen>,
     pub ledger: Option<LedgerSeen>,
     pub tasks: BTreeMap<TaskName, Record>,
-    triggers: BTreeMap<(TaskName, u128), Trigger>,
+    pub triggers: BTreeMap<(TaskName, u128), Trigger>,
     settles: BTreeMap<SettleKey, (Session, SettledEnd)>,
 }
 

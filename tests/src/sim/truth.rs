@@ -114,6 +114,7 @@ impl Truth {
             match (key, event) {
                 (Key::Task(pool, name), Event::Put(item)) => {
                     let task = read_task(pool, name.clone(), item).expect("a task we wrote");
+                    self.note(now, || format!("task {:?}", task.spec));
                     let life = self.lives.entry((name, task.incarnation)).or_default();
                     life.versions.push((now, Arc::new(task)));
                 }
