@@ -21,7 +21,7 @@ use tocktower_core::agent::effect::{
 };
 use tocktower_core::agent::input::{Committed, Input, LoadAnswer, Offset, RangeNews, SharedNews};
 use tocktower_core::agent::{Agent, Config, Settled, Stats, Wake};
-use tocktower_core::ids::{CoordinatorId, RangeId, Revision, RunId, Session};
+use tocktower_core::ids::{CoordinatorId, LeaseId, RangeId, Revision, RunId, Session};
 use tocktower_core::run::{Finished, RunRecord};
 use tocktower_core::time::{Mono, Now};
 
@@ -173,6 +173,10 @@ impl Driver {
     /// How a range stands here, for people who look for a fault.
     pub fn explain(&self, range: RangeId) -> String {
         self.core.explain(range)
+    }
+
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.core.lease()
     }
 
     pub fn session(&self) -> Option<Session> {

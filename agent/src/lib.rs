@@ -12,3 +12,4 @@ mod reports;
 pub mod run;
 pub mod store;
 pub mod waker;
+mod watchdog;

@@ -47,6 +47,14 @@ pub fn log(notice: &Notice) {
         Notice::DiskLow => {
             tracing::warn!("nothing starts here for want of disk space; the ranges go to others");
         }
+        Notice::StoreStalled { silent } => tracing::error!(
+            silent_s = silent.as_secs(),
+            "the store does not answer, so nothing can start: the session is given up and the \
+             ranges go to others; look at the disk of the data directory"
+        ),
+        Notice::StoreAnswers => {
+            tracing::info!("the store answers again: coming as a new session");
+        }
         Notice::DiskFree => tracing::info!("there is disk space again: ranges come back"),
         Notice::Duty { duty: Duty::Full } => tracing::info!("on full duty: ranges may come"),
         Notice::Duty { duty: Duty::Cordoned } => {

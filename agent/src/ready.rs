@@ -20,6 +20,8 @@ const SILENT_MAX: Duration = Duration::from_secs(5);
 pub enum Unready {
     #[error("its loop has said nothing for {} s", .0.as_secs())]
     Silent(Duration),
+    #[error("its store does not answer: its disk may hang")]
+    StoreStalled,
     #[error("it is not registered: it has no session in etcd, which may be out of reach")]
     Unregistered,
     #[error("its clock is unverified: nothing starts until it has been compared again")]
@@ -37,6 +39,9 @@ pub fn unready(stats: &AgentStats, disk: Disk, now: Now) -> Option<Unready> {
     let silent = now.mono.since(stats.at);
     if silent > SILENT_MAX {
         return Some(Unready::Silent(silent));
+    }
+    if stats.core.store_stalled {
+        return Some(Unready::StoreStalled);
     }
     if stats.session.is_none() {
         return Some(Unready::Unregistered);

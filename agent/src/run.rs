@@ -43,6 +43,7 @@ use crate::store::{
     StoreThread, TrimBudget, TrimClock,
 };
 use crate::waker::{self, Waker, now};
+use crate::watchdog::{Progress, Watchdog};
 
 /// Inputs that wait for the loop; beyond this their senders wait.
 const INBOX_MAX: usize = 16_384;
@@ -51,6 +52,8 @@ const WATCH_MAX: usize = 1_024;
 const STATS_EVERY: Duration = Duration::from_secs(1);
 const TRIM_EVERY: Duration = Duration::from_secs(5);
 const CLUSTER_RETRY: Duration = Duration::from_secs(1);
+/// What giving the session up may take when the store has failed.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// What an agent is started with.
 #[derive(Clone, Debug)]
@@ -195,7 +198,9 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         troubles: Troubles::default(),
         clock: SteadyClock::default(),
         retention: config.retention,
+        progress: Progress::begun(),
     };
+    let watchdog = Watchdog::start(shell.progress.clone(), shell.port.clone(), config.lease_ttl)?;
     let mut disk = watch_disk(config.data_dir, config.disk_reserve).await;
     // The loop hears of it as it is now, too.
     disk.mark_changed();
@@ -208,7 +213,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
     let inlets = Inlets { inputs, store_answers, wakes, asked, leaving, disk: disk.clone() };
-    let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread));
+    let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread, watchdog));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
     Ok(RunningAgent { stats, store, links, disk, metrics, leave, ended })
 }
@@ -336,6 +341,7 @@ struct Shell {
     troubles: Troubles,
     clock: SteadyClock,
     retention: Retention,
+    progress: Progress,
 }
 
 impl Shell {
@@ -344,8 +350,13 @@ impl Shell {
         inlets: Inlets,
         first: Vec<DriverEffect>,
         store_thread: StoreThread,
+        watchdog: Watchdog,
     ) -> Ended {
         let ended = self.run(inlets, first).await;
+        drop(watchdog);
+        if matches!(ended, Ended::Store(_)) {
+            self.give_up().await;
+        }
         self.reports.telling.close(|run| self.driver.settled(run));
         // Whatever the reason was, nothing that was started here goes on unsupervised: whoever
         // takes over would repeat it beside itself.
@@ -360,6 +371,16 @@ impl Shell {
         // A panic of the thread was reported where it happened.
         drop(joined);
         ended
+    }
+
+    /// Nothing can be written down any more, so nothing can be handed over in order: others take
+    /// over at once what the session's end leaves to them.
+    async fn give_up(&self) {
+        let Some(lease) = self.progress.lease() else { return };
+        let revoked = self.port.call(Request::RevokeLease { lease });
+        // Where it does not arrive, the lease ends by itself.
+        let _ = tokio::time::timeout(GIVE_UP, revoked).await;
+        tracing::error!("the store has failed: the session is given up, the ranges go to others");
     }
 
     async fn run(&mut self, mut inlets: Inlets, first: Vec<DriverEffect>) -> Ended {
@@ -379,6 +400,7 @@ impl Shell {
             let at = now();
             let mut effects = Vec::new();
             self.driver.step(at, inputs, &mut effects);
+            self.progress.made(at.mono, self.driver.lease());
             if !unstarted.is_empty() {
                 self.reports.correct(&unstarted, self.driver.open_runs());
             }

@@ -16,6 +16,7 @@ use crate::agent::idle::Idle;
 use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
 use crate::agent::session::SessionWatch;
+use crate::agent::stalled::StoreWatch;
 use crate::due::wheel::{NearEntry, Wheel};
 use crate::ids::{CoordinatorId, LedgerNumber, RangeId, Revision, RunId, Session, TaskNumber};
 use crate::ring::Capacity;
@@ -132,6 +133,7 @@ pub(crate) struct Desk {
     pub opening: BTreeMap<BatchNumber, Vec<(RangeId, RunId)>>,
     pub calls: BTreeMap<CallId, Call>,
     pub loads: BTreeMap<LoadId, Load>,
+    pub stored: StoreWatch,
     pub synced: BatchNumber,
     /// Ends whose batch is not answered: their rows of history cannot be read yet. Shared with the
     /// batches that the store has before it, and so bounded by its queue.
@@ -185,6 +187,7 @@ impl Desk {
             opening: BTreeMap::new(),
             calls: BTreeMap::new(),
             loads: BTreeMap::new(),
+            stored: StoreWatch::new(now.mono),
             synced: BatchNumber(0),
             unwritten: VecDeque::new(),
             done: VecDeque::new(),
@@ -364,6 +367,7 @@ impl Desk {
         }
         if sync || !self.ops.is_empty() {
             let ops = std::mem::take(&mut self.ops);
+            self.stored.sent(self.batch(), self.now.mono);
             out.push(Effect::Commit(Batch { number: self.batch(), sync, ops }));
             self.next_batch += 1;
         }

@@ -342,6 +342,11 @@ pub enum Notice {
     Adopted {
         session: Session,
     },
+    /// The store has owed an answer for so long: the session is given up.
+    StoreStalled {
+        silent: Duration,
+    },
+    StoreAnswers,
     /// Another session has the name; it is waited for.
     NameTaken {
         holder: Session,

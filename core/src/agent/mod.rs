@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::hash::RangeCount;
-use crate::ids::{AgentName, Epoch, PoolName, RangeId, Session};
+use crate::ids::{AgentName, Epoch, LeaseId, PoolName, RangeId, Session};
 use crate::run::RunRecord;
 use crate::time::{Mono, Now, Wall};
 
@@ -41,6 +41,7 @@ mod runs;
 mod series;
 mod session;
 mod settle;
+mod stalled;
 mod take;
 mod triggers;
 mod waits;
@@ -133,6 +134,8 @@ pub struct Stats {
     pub clock_verified: bool,
     /// The coordinators and most other agents say that this clock is wrong.
     pub clock_off: bool,
+    /// The store has not answered for so long that the session was given up.
+    pub store_stalled: bool,
     /// An operator drains this agent, it holds nothing, and all that it ran is settled.
     pub drained: bool,
 }
@@ -174,6 +177,7 @@ impl Agent {
     pub fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.desk.observe(now);
         self.mend_clock();
+        self.watch_store();
         self.keep_session();
         self.keep_weight();
         self.follow_ring();
@@ -233,6 +237,7 @@ impl Agent {
             proof_lag: proof_lag.unwrap_or_default(),
             clock_verified: self.desk.clock.verified(),
             clock_off: self.desk.clock.off_since().is_some(),
+            store_stalled: self.desk.stored.stalled,
             drained: self.drained(),
         }
     }
@@ -240,6 +245,11 @@ impl Agent {
     /// The session under which this agent is registered now.
     pub fn session(&self) -> Option<Session> {
         self.desk.session.session()
+    }
+
+    /// The lease that this agent has, to be given up when it can run nothing more.
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.desk.session.lease()
     }
 
     /// How a range stands with this agent, for people who look for a fault.

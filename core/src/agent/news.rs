@@ -209,7 +209,10 @@ impl Range {
     /// What starts, retries included, starts with the present action and policies.
     fn update_open(&mut self, desk: &mut Desk, task: &Arc<Task>) {
         let ids: Vec<_> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
-        for id in ids.iter().filter(|id| id.is_of(task.incarnation)) {
+        for id in &ids {
+            if !self.is_of_life(id, task) {
+                continue;
+            }
             let Some(run) = self.open.get_mut(id) else { continue };
             run.attach(id, task);
             self.turns |= !task.spec.paused;

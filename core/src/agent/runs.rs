@@ -61,6 +61,7 @@ impl Agent {
     }
 
     pub(super) fn committed(&mut self, committed: &Committed) {
+        self.desk.stored.answered(committed.batch, self.desk.now.mono);
         self.desk.written(committed.batch);
         if committed.synced {
             self.desk.synced = self.desk.synced.max(committed.batch);

@@ -112,7 +112,7 @@ impl SessionWatch {
         self.keeping_alive = true;
     }
 
-    fn lease(&self) -> Option<LeaseId> {
+    pub fn lease(&self) -> Option<LeaseId> {
         match self.stage {
             Stage::Adopting { lease, .. }
             | Stage::Leased { lease, .. }
@@ -131,6 +131,8 @@ impl Agent {
         }
         self.try_former();
         match self.desk.session.stage {
+            // Nothing could be run.
+            Stage::None { .. } if self.desk.stored.stalled => {}
             Stage::None { at } if at <= now => {
                 self.desk.session.stage = Stage::Granting;
                 let ttl = self.desk.config.ttl;

@@ -241,7 +241,10 @@ impl Range {
     pub(super) fn attach(&mut self, desk: &mut Desk, task: &Arc<Task>) {
         let one_shot = task.spec.one_shot_at().is_some();
         let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
-        for id in ids.into_iter().filter(|id| id.is_of(task.incarnation)) {
+        for id in ids {
+            if !self.is_of_life(&id, task) {
+                continue;
+            }
             self.taken_back.remove(&id);
             let Some(run) = self.open.get_mut(&id) else { continue };
             run.attach(&id, task);

@@ -105,6 +105,17 @@ impl Range {
         }
     }
 
+    /// Whether a run is of this life of its task: one asked for by hand is of the life in which it
+    /// was asked for.
+    pub(super) fn is_of_life(&self, id: &RunId, task: &Task) -> bool {
+        let trigger = match id.run {
+            RunKey::Manual(ulid) => self.copy.triggers.get(&(id.task.clone(), ulid)),
+            RunKey::Instant(_) => None,
+        };
+        let earlier = |trigger: &Trigger| trigger.revision < task.incarnation.revision;
+        id.is_of(task.incarnation) && !trigger.is_some_and(earlier)
+    }
+
     /// The life of a task is over: what was asked of it before does not start any more, also if
     /// another of its name has come.
     pub(super) fn cancel_triggers(&mut self, desk: &mut Desk, name: &TaskName, over: Revision) {
@@ -148,6 +159,8 @@ impl Range {
         match run.stage {
             Stage::Running { .. } | Stage::Held { .. } => {}
             Stage::Ended { batch } => desk.done.push_back((batch, self.id, id.clone())),
+            // It may have started.
+            Stage::Doubtful => self.lose_run(desk, id),
             _ => self.end_run(desk, id, RunState::Cancelled, Some(DELETED)),
         }
     }

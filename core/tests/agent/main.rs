@@ -15,6 +15,7 @@ mod quarantine;
 mod refused;
 mod rota;
 mod shared;
+mod stalled;
 mod stopped;
 mod store;
 mod words;

@@ -10,7 +10,7 @@ use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Wall;
 
-use crate::words::{every, every_after, failed, retried};
+use crate::words::{at_most_once, every, every_after, failed, retried};
 use crate::world::World;
 
 #[test]
@@ -328,4 +328,27 @@ fn what_was_asked_of_a_one_shot_besides_runs_after_it() {
     }
     world.pass(500);
     assert_eq!(world.started("a/once"), [(2, 1), (4, 1), (5, 1)]);
+}
+
+#[test]
+fn a_new_holder_does_not_run_what_was_asked_of_the_task_before() {
+    for delivery in [|spec| spec, at_most_once] {
+        let mut world = World::new(1, 10);
+        world.create(delivery(every("a/task", 3_600)));
+        world.pass(1_500);
+        world.runs_long("a/task");
+        world.trigger("a/task", 4);
+        world.pass(2_500);
+        world.deaf = true;
+        world.delete("a/task");
+        world.create(every("a/task", 3_600));
+        world.deaf = false;
+        world.shared.end_lease();
+        world.list();
+        world.pass(10_000);
+        assert_eq!(world.started("a/task"), [(4, 1)]);
+        let rows = world.history("a/task");
+        assert!(rows[0].contains("cancelled") || rows[0].contains("lost"), "{rows:?}");
+        assert_eq!(world.shared.of(RangeId(0)).triggers.len(), 0, "its key is gone");
+    }
 }

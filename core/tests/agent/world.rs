@@ -125,6 +125,9 @@ pub struct World {
     /// Reads of the store that the story answers.
     pub hold_loads: fn(&LoadRequest) -> bool,
     pub held_loads: Vec<(LoadId, LoadAnswer)>,
+    /// Nothing that is written is answered.
+    pub hang_disk: bool,
+    held_commits: Vec<Committed>,
     /// The process stands still until then.
     stopped_until_us: u64,
     /// Requests on their way, with what becomes of them there.
@@ -179,6 +182,8 @@ impl World {
             held: Vec::new(),
             hold_loads: |_| false,
             held_loads: Vec::new(),
+            hang_disk: false,
+            held_commits: Vec::new(),
             stopped_until_us: 0,
             arriving: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -377,6 +382,14 @@ impl World {
     }
 
     /// The watch of the first range is opened anew and lists it.
+    /// What was written while the disk hung is there now.
+    pub fn free_disk(&mut self) {
+        self.hang_disk = false;
+        for committed in std::mem::take(&mut self.held_commits) {
+            self.tell(0, Input::Committed(committed));
+        }
+    }
+
     pub fn list(&mut self) {
         self.listed_us = Some(self.now_us);
         self.shared.news.retain(|(at, _)| *at != RangeId(0));
@@ -422,7 +435,10 @@ impl World {
                 self.rules.newest_batch = batch.number;
                 let (batch, synced) = (batch.number, batch.sync);
                 let committed = Committed { batch, synced, duplicates: Vec::new() };
-                self.tell(STORE_US, Input::Committed(committed));
+                match self.hang_disk {
+                    true => self.held_commits.push(committed),
+                    false => self.tell(STORE_US, Input::Committed(committed)),
+                }
             }
             Effect::Load { load, request } => {
                 let answer = self.store.load(&request);
