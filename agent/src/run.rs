@@ -544,20 +544,25 @@ impl Shell {
 fn store_input(answer: StoreAnswer) -> Result<Option<DriverInput>, String> {
     match answer {
         StoreAnswer::Committed(_, Ok(committed)) => Ok(Some(DriverInput::Committed(committed))),
-        StoreAnswer::Committed(_, Err(error)) => Err(error.to_string()),
+        StoreAnswer::Committed(_, Err(error)) => Err(with_causes(&error)),
         StoreAnswer::Loaded(load, Ok(loaded)) => {
             for unreadable in &loaded.unreadable {
                 tracing::error!(?unreadable, "a row of the store cannot be read and is left out");
             }
             Ok(Some(DriverInput::Loaded { load, answer: loaded.answer }))
         }
-        StoreAnswer::Loaded(_, Err(error)) => Err(error.to_string()),
+        StoreAnswer::Loaded(_, Err(error)) => Err(with_causes(&error)),
         StoreAnswer::Trimmed(Err(error)) => {
             tracing::error!(%error, "history could not be trimmed");
             Ok(None)
         }
         StoreAnswer::Queried(..) | StoreAnswer::Trimmed(Ok(_)) => Ok(None),
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 fn start_run(start: Start) -> StartRun {

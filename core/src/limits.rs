@@ -85,7 +85,7 @@ pub const CLOCK_MEASURED: Duration = Duration::from_secs(60);
 /// An agent whose clock is off gives up what it could not hand over in order within this time.
 pub const CLOCK_OFF_WAIT: Duration = Duration::from_secs(5);
 /// A store that answers nothing for so long has stalled: the session is given up.
-pub const STORE_STALLED: Duration = Duration::from_secs(5);
+pub const STORE_STALLED: Duration = Duration::from_secs(4);
 /// Coordinators whose word on the clock is kept.
 pub const COORDINATORS_MEASURING_MAX: usize = 64;
 

@@ -17,6 +17,7 @@
 mod audit;
 mod big;
 mod dev;
+mod disks;
 mod drain;
 mod fleet;
 mod leader;

@@ -14,7 +14,7 @@ fn with_a_store_that_does_not_answer_the_session_is_given_up_until_it_does() {
     world.create(every("a/task", 1));
     world.pass(9_500);
     world.hang_disk = true;
-    world.pass(4_400);
+    world.pass(3_400);
     assert!(world.shared.of(RANGE).claim.is_some(), "it may still answer");
     assert_eq!(world.started("a/task").last(), Some(&(9, 1)), "nothing starts unwritten");
     world.pass(1_200);

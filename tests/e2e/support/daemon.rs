@@ -96,6 +96,15 @@ impl Daemon {
         status
     }
 
+    /// Whether it has come to an end by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.status().is_some();
+        if ended {
+            self.process = None;
+        }
+        ended
+    }
+
     fn status(&mut self) -> Option<ExitStatus> {
         self.process.as_mut().and_then(|process| process.try_wait().expect("a child can be asked"))
     }

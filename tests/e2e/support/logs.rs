@@ -18,6 +18,12 @@ pub enum Trouble {
     Refused,
     /// An agent is stopped for longer than its lease lives, and no other takes over.
     Frozen,
+    /// The disk under its data hangs for a while.
+    DiskHung,
+    /// The disk under its data has no room for a while.
+    DiskFull,
+    /// The disk under its data is broken.
+    DiskFailed,
 }
 
 struct Allowed {
@@ -58,6 +64,51 @@ const ALLOWED: &[Allowed] = &[
         trouble: Trouble::Frozen,
         text: "the claim is lost: nothing of the range starts here any more",
         why: "a claim goes with its lease",
+    },
+    Allowed {
+        trouble: Trouble::DiskHung,
+        text: "the store does not answer, so nothing can start",
+        why: "it says what it gives up, and why",
+    },
+    Allowed {
+        trouble: Trouble::DiskHung,
+        text: "the agent's loop stands still, so nothing starts",
+        why: "under load the loop waits for the store before that has been silent for long",
+    },
+    Allowed {
+        trouble: Trouble::DiskHung,
+        text: "ranges are stalled, what is due in them does not start",
+        why: "coordinators see it before the agent gives up",
+    },
+    Allowed {
+        trouble: Trouble::DiskHung,
+        text: "the lease is lost: coming again as a new session",
+        why: "it was given up",
+    },
+    Allowed {
+        trouble: Trouble::DiskHung,
+        text: "the claim is lost: nothing of the range starts here any more",
+        why: "a claim goes with its lease",
+    },
+    Allowed {
+        trouble: Trouble::DiskFull,
+        text: "disk",
+        why: "it says how much is free and what it does about it",
+    },
+    Allowed {
+        trouble: Trouble::DiskFull,
+        text: "the store has failed",
+        why: "what fills the disk at once leaves no room for handing over",
+    },
+    Allowed {
+        trouble: Trouble::DiskFailed,
+        text: "the store has failed",
+        why: "it says what it gives up",
+    },
+    Allowed {
+        trouble: Trouble::DiskFailed,
+        text: "the store failed: the disk failed: ",
+        why: "a daemon says as its last line why it ends",
     },
     Allowed {
         trouble: Trouble::EtcdDown,

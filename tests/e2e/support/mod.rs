@@ -3,6 +3,7 @@
 pub mod api;
 pub mod binaries;
 pub mod daemon;
+pub mod disk;
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "../../../cluster/tests/support/etcd.rs"]
 pub mod etcd;
