@@ -18,6 +18,8 @@ pub enum Trouble {
     Refused,
     /// An agent is stopped for longer than its lease lives, and no other takes over.
     Frozen,
+    /// Somebody revokes its lease by hand.
+    LeaseRevoked,
     /// The disk under its data hangs for a while.
     DiskHung,
     /// The disk under its data has no room for a while.
@@ -62,6 +64,16 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::Frozen,
+        text: "the claim is lost: nothing of the range starts here any more",
+        why: "a claim goes with its lease",
+    },
+    Allowed {
+        trouble: Trouble::LeaseRevoked,
+        text: "the lease is lost: coming again as a new session",
+        why: "it is gone",
+    },
+    Allowed {
+        trouble: Trouble::LeaseRevoked,
         text: "the claim is lost: nothing of the range starts here any more",
         why: "a claim goes with its lease",
     },

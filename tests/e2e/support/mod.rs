@@ -8,6 +8,7 @@ pub mod disk;
 #[path = "../../../cluster/tests/support/etcd.rs"]
 pub mod etcd;
 pub mod fleet;
+pub mod leases;
 pub mod load;
 pub mod logs;
 pub mod witness;
