@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
-use crate::agent::effect::{LoadRequest, Notice, RunKeyName, ShareRequest, StoreOp};
+use crate::agent::effect::{LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp};
 use crate::agent::input::{OwnRun, ShareAnswer};
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::priors::version_before;
-use crate::agent::range::Range;
+use crate::agent::range::{LeftRun, Range};
 use crate::agent::session::{RETRY, Stage as SessionStage};
 use crate::agent::triggers::own_trigger;
 use crate::agent::weight::CapacityTold;
@@ -61,6 +61,11 @@ pub(crate) struct Own {
 }
 
 impl Own {
+    pub fn of(ledger: &Ledger) -> Own {
+        let listed = ledger.open.iter().map(|entry| entry.run.clone()).collect();
+        Own { fence: ledger.fence, listed, ..Own::default() }
+    }
+
     pub fn begin_again(&mut self) {
         self.tasks.clear();
     }
@@ -244,8 +249,12 @@ impl Range {
             desk.session.distrusted = true;
             return Err(Unknown);
         }
-        let listed = ledger.open.iter().map(|entry| entry.run.clone()).collect();
-        Ok(Some(Own { fence: ledger.fence, listed, ..Own::default() }))
+        Ok(Some(Own::of(ledger)))
+    }
+
+    /// Whether this process wrote a ledger, under the claim that it had last.
+    pub(super) fn is_own(&self, desk: &Desk, ledger: &Ledger) -> bool {
+        ledger.number.process == desk.config.process && ledger.fence == self.fence_taken
     }
 
     /// A ledger under my fence that neither this process nor the one before it wrote: somebody runs
@@ -295,12 +304,17 @@ impl Range {
         let Some(own) = self.own.take() else { return };
         let mut room = self.room();
         let mut known = BTreeSet::new();
-        for row in rows {
+        for mut row in rows {
             known.insert(row.run.clone());
-            if self.open.contains_key(&row.run) {
-                self.own_listed(desk, &row);
-            } else {
+            let key = SettleKey { run: row.run.clone(), attempt: row.attempt };
+            // It has ended since the store was asked.
+            row.ended |= matches!(self.left.get(&key), Some(LeftRun::Ended { .. }));
+            let listed = self.open.contains_key(&row.run);
+            if !listed {
                 self.own_unlisted(desk, &own, &row, &mut room);
+            }
+            if !self.own_runs_on(desk, &key) && listed {
+                self.own_listed(desk, &row);
             }
         }
         let unknown: Vec<RunId> =
@@ -311,6 +325,23 @@ impl Range {
         desk.sync_wanted = true;
         self.writer.dirty = true;
         self.scan_over(desk);
+    }
+
+    /// An attempt that has run here all the while goes on as this holder's.
+    fn own_runs_on(&mut self, desk: &mut Desk, key: &SettleKey) -> bool {
+        let Some(LeftRun::Running(mine)) = self.left.get(key) else { return false };
+        let Some(run) = self.open.get(&key.run) else { return false };
+        let over = matches!(run.stage, Stage::Ended { .. }) || run.attempt > key.attempt;
+        // Its task may be gone, or made anew: then it ends by itself.
+        if over || run.task.is_none() {
+            return false;
+        }
+        let (own, task) = (run.key.clone(), run.task.clone());
+        let goes_on = OpenRun { key: own, task, listed: true, ..(**mine).clone() };
+        self.leave_stage(desk, &key.run, run.stage);
+        self.left.remove(key);
+        self.open.insert(key.run.clone(), goes_on);
+        true
     }
 
     /// A run that the ledger lists.

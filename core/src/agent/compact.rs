@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::agent::effect::{CallId, Effect};
-    use crate::agent::input::Input;
+    use crate::agent::input::{Committed, Input};
     use crate::agent::{Config, Rules};
     use crate::hash::RangeCount;
     use crate::ids::{Epoch, LeaseId, PoolName, Session};
@@ -246,10 +246,15 @@ mod tests {
             if self.still[number] > self.second {
                 return;
             }
-            let mut effects = Vec::new();
+            let (mut effects, mut committed) = (Vec::new(), Vec::new());
             self.agents[number].handle(at(self.second), input, &mut effects);
             for effect in effects {
                 match effect {
+                    Effect::Commit(batch) => committed.push(Committed {
+                        batch: batch.number,
+                        synced: batch.sync,
+                        duplicates: Vec::new(),
+                    }),
                     Effect::Share { call, request } => {
                         let due = self.second + (self.delay)(self.second, &request);
                         self.under_way.push((due, number, call, request));
@@ -262,6 +267,9 @@ mod tests {
                     }
                     _ => {}
                 }
+            }
+            for committed in committed {
+                self.tell(number, Input::Committed(committed));
             }
         }
 

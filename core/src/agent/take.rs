@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
-use crate::agent::adopt::Unknown;
+use crate::agent::adopt::{Own, Unknown};
 use crate::agent::desk::{Call, Desk, Load};
 use crate::agent::effect::{
     Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
@@ -100,6 +100,8 @@ impl Range {
                 Ok(own) => own,
                 Err(Unknown) => return,
             },
+            // The claim was lost, and nobody else has written since: nobody has started anything.
+            Some((ledger, _)) if self.is_own(desk, ledger) => Some(Own::of(ledger)),
             _ => None,
         };
         self.restart_window(desk, base);

@@ -13,6 +13,7 @@ mod order;
 mod priors;
 mod quarantine;
 mod refused;
+mod retake;
 mod rota;
 mod shared;
 mod stalled;

@@ -319,8 +319,8 @@ fn an_end_at_its_old_holder_is_not_started_again() {
     world.runs_long("a/task");
     world.pass(12_000);
     assert_eq!(world.started("a/task"), [(10, 1)]);
-    // etcd takes the lease away; the agent comes again as a new session and finds its own run.
-    world.shared.end_lease();
+    // etcd takes the lease away, and another holds the range before the agent has it again.
+    world.lose_to_another();
     world.pass(6_000);
     assert_eq!(world.started("a/task"), [(10, 1)]);
     assert_eq!(world.ended("a/task", RunState::Lost), 1);

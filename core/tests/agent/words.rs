@@ -7,7 +7,7 @@ use std::time::Duration;
 use tocktower_core::agent::effect::{Notice, RunKeyName, ShareRequest, WriteKind};
 use tocktower_core::agent::input::Trigger;
 use tocktower_core::ids::{
-    Attempt, Fence, Incarnation, LedgerNumber, PoolName, RangeId, RunId, RunKey, TaskName,
+    Attempt, Fence, Incarnation, LedgerNumber, PoolName, RangeId, RunId, RunKey, Session, TaskName,
 };
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, RunState};
@@ -156,6 +156,18 @@ impl World {
     pub fn delete(&mut self, name: &str) {
         let range = self.range_of(name);
         self.shared.remove(range, &RunKeyName::Task(named(name)));
+    }
+
+    /// etcd takes the lease away, and for a moment another has the range.
+    pub fn lose_to_another(&mut self) {
+        let range = RangeId(0);
+        let ledger = (*self.shared.ledger(range)).clone();
+        self.shared.end_lease();
+        let session = Session { epoch: ledger.fence.epoch, revision: self.shared.next() };
+        let fence = self.shared.take_over(range, "other", session);
+        let number = LedgerNumber { process: 99, count: 1 };
+        self.shared.put_ledger(range, Ledger { fence, number, ..ledger });
+        self.shared.unclaim(range);
     }
 
     pub fn delete_trigger(&mut self, name: &str, ulid: u128) {

@@ -1,0 +1,71 @@
+//! A lease that is lost while the agent is well: it comes again as a new session and takes its own
+//! ranges back. Nobody else has held them, so what it wrote down itself says what has run.
+
+use std::collections::BTreeSet;
+
+use tocktower_core::run::AttemptEnd;
+use tocktower_core::task::{Overlap, Spec};
+
+use crate::words::{at_most_once, every, failed, retried};
+use crate::world::World;
+
+#[test]
+fn what_has_ended_and_no_ledger_covers_is_not_run_again() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.create(world.once("a/once", 9));
+    world.pass(9_050);
+    world.shared.end_lease();
+    world.pass(5_000);
+    world.each_ended_once(&world.task("a/task"), 1, 13);
+    let all: Vec<(i64, u32)> = (1..=14).map(|second| (second, 1)).collect();
+    assert_eq!(world.started("a/task"), all, "each once, by its first attempt");
+    assert_eq!(world.started("a/once"), [(9, 1)]);
+}
+
+#[test]
+fn what_runs_goes_on_and_counts() {
+    for delivery in [|spec| spec, at_most_once] {
+        for listed in [false, true] {
+            let mut world = World::new(1, 10);
+            let overlap = Overlap::Skip;
+            world.create(delivery(Spec { overlap, ..every("a/task", 5) }));
+            world.runs_long("a/task");
+            world.pass(if listed { 8_000 } else { 5_100 });
+            world.shared.end_lease();
+            world.pass(3_500);
+            assert_eq!(world.started("a/task"), [(5, 1)], "it is running still");
+            world.end("a/task", AttemptEnd::Succeeded);
+            world.pass(2_000);
+            assert_eq!(world.started("a/task")[0], (5, 1));
+            let rows = world.history("a/task");
+            assert_eq!(rows.iter().filter(|row| *row == "5 succeeded").count(), 1, "{rows:?}");
+            assert!(!rows.iter().any(|row| row.contains("lost")), "{rows:?}");
+        }
+    }
+}
+
+#[test]
+fn a_retry_that_waits_goes_on_waiting() {
+    let mut world = World::new(1, 10);
+    world.create(retried(every("a/task", 10), 2, 5));
+    world.conduct("a/task", 1, &[failed()]);
+    world.pass(11_500);
+    world.shared.end_lease();
+    world.pass(2_000);
+    assert_eq!(world.started("a/task"), [(10, 1)], "its time has not come");
+    world.pass(5_000);
+    assert_eq!(world.started("a/task"), [(10, 1), (10, 2)]);
+}
+
+#[test]
+fn what_another_has_held_meanwhile_is_decided_by_the_ledger_alone() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(9_050);
+    world.lose_to_another();
+    world.pass(3_000);
+    let starts = world.started("a/task");
+    let all: BTreeSet<(i64, u32)> = starts.iter().copied().collect();
+    assert_eq!(starts.len(), all.len() + 1, "the other may have started it: {starts:?}");
+}
