@@ -16,6 +16,7 @@ mod refused;
 mod rota;
 mod shared;
 mod stalled;
+mod standby;
 mod stopped;
 mod store;
 mod words;

@@ -7,6 +7,7 @@
 mod breaks;
 mod check;
 mod client;
+mod copies;
 mod etcd;
 mod followers;
 mod rng;
@@ -46,6 +47,8 @@ pub struct Report {
     pub adopted: usize,
     /// Faults by kind, those of hosts that were up.
     pub faults: BTreeMap<String, usize>,
+    /// Copies that stood by at the end.
+    pub standbys: usize,
     pub violations: Vec<String>,
     /// A hash of everything that happened: the same for the same seed.
     pub digest: u64,
@@ -194,6 +197,7 @@ fn fault(rng: &mut Rng, class: Class) -> Fault {
 
 impl World {
     fn report(&mut self, seed: u64, class: Class) -> Report {
+        let standbys = self.check_copies();
         let digest = self.digest();
         let violations = std::mem::take(&mut self.truth.violations);
         let trace = self.truth.trace.take().unwrap_or_default();
@@ -210,6 +214,7 @@ impl World {
             stopped_drained,
             adopted,
             faults: std::mem::take(&mut self.truth.faults),
+            standbys,
             violations,
             digest,
             trace,
