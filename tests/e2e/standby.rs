@@ -138,7 +138,7 @@ fn memory(fleet: &Fleet) -> (u64, u64) {
 
 /// The ranges that an agent holds.
 async fn held_by(fleet: &Fleet, agent: &str) -> BTreeSet<u16> {
-    let ranges = fleet.api().get("/v1/ranges").await.ok();
+    let ranges = fleet.api().get("/v1/ranges?limit=1000").await.ok();
     let ranges = ranges["items"].as_array().expect("items").clone();
     let held = ranges.iter().filter(|range| range["holder"] == agent);
     let id = |range: &serde_json::Value| {

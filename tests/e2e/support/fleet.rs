@@ -125,7 +125,7 @@ impl Fleet {
 }
 
 async fn held(api: &Api, agents: &[&str]) -> Result<(), String> {
-    let ranges = api.get("/v1/ranges").await.ok();
+    let ranges = api.get("/v1/ranges?limit=1000").await.ok();
     let ranges = ranges["items"].as_array().expect("items");
     let holders: Vec<&str> = ranges.iter().filter_map(|range| range["holder"].as_str()).collect();
     let count = |agent: &&str| holders.iter().filter(|holder| *holder == agent).count();
