@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::{StreamExt, stream};
+use serde_json::Value;
 use tocktower_client::{Http, Schedule, Task};
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
 use tocktower_cluster::keys::{Key, Keys, PREFIX};
@@ -55,13 +56,17 @@ async fn big_takeover_of_330_000_tasks_starts_what_is_overdue_within_a_second() 
 async fn takeover(estate: Estate) {
     let mut fleet = Fleet::start(2, 1).await;
     let witness = Witness::start().await;
-    let ranges = held_by(&fleet, "a0").await;
+    let ranges = ranges_of(&fleet, "a0").await;
     let phase = Duration::from_secs((now() + DAY / 2).as_secs() % DAY.as_secs());
     let midnight = Schedule::every_with_phase(DAY, phase);
     let far = names(&ranges, "far", estate.far).into_iter();
     create(&fleet, far.map(|name| Task::new("left", name).schedule(midnight.clone()).noop())).await;
     copied(&fleet, ranges.len(), estate.far).await;
-    println!("the standby holds {:?} MiB, at most: with {} far tasks", memory(&fleet), estate.far);
+    println!(
+        "the standby holds {:?} MiB, now and at most, with {} far tasks",
+        memory(&fleet),
+        estate.far
+    );
 
     let from = now() + Duration::from_secs(5 + (estate.due / 2_000) as u64);
     let due = names(&ranges, "due", estate.due).into_iter().zip(0_u32..);
@@ -136,16 +141,21 @@ fn memory(fleet: &Fleet) -> (u64, u64) {
     fleet.agents[1].memory()
 }
 
-/// The ranges that an agent holds.
-async fn held_by(fleet: &Fleet, agent: &str) -> BTreeSet<u16> {
-    let ranges = fleet.api().get("/v1/ranges?limit=1000").await.ok();
-    let ranges = ranges["items"].as_array().expect("items").clone();
-    let held = ranges.iter().filter(|range| range["holder"] == agent);
-    let id = |range: &serde_json::Value| {
-        let id = range["id"].as_str().and_then(|id| u16::from_str_radix(id, 16).ok());
-        id.expect("a hexadecimal number")
-    };
-    held.map(id).collect()
+/// The ranges of an agent, once each is with its owner.
+async fn ranges_of(fleet: &Fleet, agent: &str) -> BTreeSet<u16> {
+    until("every range is with its owner", PATIENCE, async || {
+        let ranges = fleet.api().get("/v1/ranges?limit=1000").await.ok();
+        let ranges = ranges["items"].as_array().expect("items").clone();
+        if let Some(range) = ranges.iter().find(|range| range["holder"] != range["owner"]) {
+            return Err(range.clone());
+        }
+        let id = |range: &Value| {
+            let id = range["id"].as_str().and_then(|id| u16::from_str_radix(id, 16).ok());
+            id.expect("a hexadecimal number")
+        };
+        Ok(ranges.iter().filter(|range| range["holder"] == agent).map(id).collect())
+    })
+    .await
 }
 
 /// So many names whose tasks lie in these ranges.

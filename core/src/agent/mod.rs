@@ -97,6 +97,8 @@ pub struct Rules {
     pub doubt: bool,
     /// L5: marks do not pass what is undecided.
     pub undecided: bool,
+    /// W3: a range that another holds and that brings nothing for long is watched anew.
+    pub silence: bool,
 }
 
 impl Rules {
@@ -108,6 +110,7 @@ impl Rules {
         hand_on_waiting: true,
         doubt: true,
         undecided: true,
+        silence: true,
     };
 }
 

@@ -136,7 +136,7 @@ impl Range {
     fn look_at_watch(&mut self, desk: &mut Desk, me: Option<Session>) {
         let others = |claim: &ClaimSeen| Some(claim.session) != me;
         let held = self.copy.claim.as_ref().is_some_and(others) && self.is_readable();
-        if !held || !self.stands_by() {
+        if !held || !self.stands_by() || !desk.config.rules.silence {
             return;
         }
         let at = self.silence.until(desk.session.proof.map_or(desk.config.ttl, |proof| proof.ttl));

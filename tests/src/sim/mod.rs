@@ -26,6 +26,8 @@ const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
 const HEALED: u64 = 45 * SECOND;
 const END: u64 = 75 * SECOND;
+/// Watches that fall silent, in walks where anything may.
+const HUSHED: usize = 2;
 /// Tasks of a crowd: with 50 places and 8 ranges, some 200 runs of a range wait.
 const CROWD: usize = 2_000;
 /// The end of a walk in which nobody looks after etcd but the agents.
@@ -141,6 +143,12 @@ fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
     for _ in 0..count {
         let at = rng.between(5 * SECOND, BUSY);
         faults.push((at, fault(rng, class)));
+    }
+    if matches!(class, Class::Cuts | Class::Everything) {
+        for _ in 0..HUSHED {
+            let host = usize::try_from(rng.between(0, 4)).expect("few");
+            faults.push((rng.between(5 * SECOND, HEALED), Fault::Hush { host }));
+        }
     }
     // Whatever was down or away comes back.
     for host in 0..HOSTS {
