@@ -748,6 +748,20 @@ impl World {
         }
     }
 
+    fn end_watches(&mut self, host: usize) {
+        let ended = std::mem::take(&mut self.hosts[host].watchers);
+        for watcher in ended.into_keys() {
+            let reason = "the connection broke".to_owned();
+            let message = WatchMessage::Ended { watcher, reason };
+            self.hosts[host].inbox.push(DriverInput::Watch(message));
+        }
+        if self.hosts[host].driver.is_some() {
+            self.step(host);
+        } else {
+            self.hosts[host].inbox.clear();
+        }
+    }
+
     fn hush(&mut self, host: usize) {
         let watchers = &mut self.hosts[host].watchers;
         let Some(last) = watchers.len().checked_sub(1) else { return };
@@ -816,19 +830,7 @@ impl World {
                 }
             }
             Fault::LeaderChange => self.etcd.renew_all(self.now),
-            Fault::EndWatches { host } => {
-                let ended = std::mem::take(&mut self.hosts[host].watchers);
-                for watcher in ended.into_keys() {
-                    let reason = "the connection broke".to_owned();
-                    let message = WatchMessage::Ended { watcher, reason };
-                    self.hosts[host].inbox.push(DriverInput::Watch(message));
-                }
-                if self.hosts[host].driver.is_some() {
-                    self.step(host);
-                } else {
-                    self.hosts[host].inbox.clear();
-                }
-            }
+            Fault::EndWatches { host } => self.end_watches(host),
             Fault::Hush { host } => self.hush(host),
             Fault::EtcdDown { for_us } => {
                 for host in &mut self.hosts {
