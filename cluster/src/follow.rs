@@ -262,8 +262,8 @@ impl Follower {
         }
     }
 
-    /// Somebody who knows better says that the watch keeps silent (W3). One that is not open yet has
-    /// had no time to speak.
+    /// Somebody who knows better says that the watch keeps silent (W3). One that is not open yet
+    /// has had no time to speak.
     pub fn reopen(&mut self, now: Now, out: &mut Vec<Output>) {
         if matches!(self.state, State::Watching { .. }) {
             self.stall(now, "it brought nothing of what is known to be written".to_owned(), out);

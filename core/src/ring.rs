@@ -6,9 +6,9 @@
 //! nothing. Where nobody else is left they are the last resort: nothing is moved to them, but what
 //! nobody holds is theirs to claim, since a task with a drained agent is better off than with none.
 //!
-//! The standby of a range is who would own it if its owner were gone, and nobody else: an agent that
-//! dies takes its points and its share out of the ring, so the next one along is not always the
-//! heir, and only the heir claims at once, with a copy of the range that it had better have.
+//! The standby of a range is who would own it if its owner were gone, and nobody else: an agent
+//! that dies takes its points and its share out of the ring, so the next one along is not always
+//! the heir, and only the heir claims at once, with a copy of the range that it had better have.
 //!
 //! Consistent hashing with virtual nodes (Karger et al., 1997) says who is near a range; bounded
 //! loads (Mirrokni, Thorup, Zadimoghaddam, 2016) keep anyone from getting more than a tenth above

@@ -296,7 +296,8 @@ impl Agent {
         self.ranges.values().filter(|range| range.fence().is_some()).map(|range| range.id)
     }
 
-    /// The ranges of which there is a copy in the store, each with the revision that it has come to.
+    /// The ranges of which there is a copy in the store, each with the revision that it has come
+    /// to.
     pub fn copies(&self) -> impl Iterator<Item = (RangeId, Revision)> + '_ {
         let whole = self.ranges.values().filter(|range| range.has_copy());
         whole.map(|range| (range.id, range.copy.delivered))

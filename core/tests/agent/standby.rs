@@ -195,7 +195,7 @@ fn what_is_another_agents_to_stand_by_for_is_forgotten_and_listed_again_when_it_
     let name = name_in(&world, range);
     world.create(every(&name, 1));
     pass(&mut world, 1_000);
-    assert_eq!(world.store.tasks_of(range), [name.clone()]);
+    assert_eq!(world.store.tasks_of(range), std::slice::from_ref(&name));
     joins(&mut world, "c");
     pass(&mut world, 1_000);
     assert_eq!(world.store.tasks_of(range), [""; 0]);
