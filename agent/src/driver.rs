@@ -187,6 +187,11 @@ impl Driver {
         self.core.held().collect()
     }
 
+    /// The ranges of which the store has a copy, each with the revision that it has come to.
+    pub fn copies(&self) -> Vec<(RangeId, Revision)> {
+        self.core.copies().collect()
+    }
+
     pub fn provisional(&self, record: &RunRecord) -> bool {
         self.core.provisional(record)
     }
@@ -447,6 +452,21 @@ impl Driver {
         }
     }
 
+    /// Has the follower of a range do something, and does what comes of it.
+    fn with_follower(
+        &mut self,
+        now: Now,
+        range: RangeId,
+        out: &mut Vec<DriverEffect>,
+        act: fn(&mut Follower, Now, &mut Vec<Output>),
+    ) {
+        let target = Target::Range(range);
+        let Some(follower) = self.followers.get_mut(&target) else { return };
+        let mut outputs = Vec::new();
+        act(follower, now, &mut outputs);
+        self.outputs(now, target, outputs, out);
+    }
+
     fn translate(&mut self, now: Now, effect: Effect, out: &mut Vec<DriverEffect>) {
         match effect {
             Effect::Share { call, request } => {
@@ -476,13 +496,8 @@ impl Driver {
                     follower.expect(revision, by);
                 }
             }
-            Effect::Relist { range } => {
-                if let Some(follower) = self.followers.get_mut(&Target::Range(range)) {
-                    let mut outputs = Vec::new();
-                    follower.relist(now, &mut outputs);
-                    self.outputs(now, Target::Range(range), outputs, out);
-                }
-            }
+            Effect::Reopen { range } => self.with_follower(now, range, out, Follower::reopen),
+            Effect::Relist { range } => self.with_follower(now, range, out, Follower::relist),
             Effect::Commit(batch) => out.push(DriverEffect::Commit(batch)),
             Effect::Load { load, request } => out.push(DriverEffect::Load { load, request }),
             Effect::Start(start) => out.push(DriverEffect::Start(start)),

@@ -235,6 +235,11 @@ impl Table {
         let help = "1 while nothing is in the way of what comes due";
         self.count("ready", help, |now| unready(&now.stats, now.disk, now.at).is_none().into());
         self.count("ranges_held", "Ranges held", |now| wide(now.stats.core.held));
+        let help = "Ranges of others that are copied here, to be taken over without a list";
+        self.count("ranges_standby", help, |now| wide(now.stats.core.standby));
+        self.count("standby_tasks", "Tasks of these", |now| wide(now.stats.core.standby_tasks));
+        let help = "Ranges listed from the shared state to be held; copies of a standby are not";
+        self.total("range_lists", help, |now| now.stats.core.range_lists);
         self.count("runs_running", "Attempts that run", |now| wide(now.stats.core.running));
         let help = "Attempts that wait for a place to run";
         self.count("runs_queued", help, |now| wide(now.stats.core.queued));

@@ -56,13 +56,7 @@ pub fn log(notice: &Notice) {
             tracing::info!("the store answers again: coming as a new session");
         }
         Notice::DiskFree => tracing::info!("there is disk space again: ranges come back"),
-        Notice::Duty { duty: Duty::Full } => tracing::info!("on full duty: ranges may come"),
-        Notice::Duty { duty: Duty::Cordoned } => {
-            tracing::info!("cordoned: no more ranges come, those that are held stay");
-        }
-        Notice::Duty { duty: Duty::Draining } => {
-            tracing::info!("to be drained: the ranges go to others, until it is uncordoned");
-        }
+        Notice::Duty { duty } => log_duty(*duty),
         Notice::GaveUp => tracing::error!(
             "the ranges could not be handed over in order with a clock that is so far ahead: the \
              session is given up; what ran in the last seconds may be repeated by others"
@@ -86,6 +80,16 @@ pub fn log(notice: &Notice) {
         Notice::Compacted { to } => tracing::info!(revision = to.0, "compacted"),
         Notice::Refused { what, error } => {
             tracing::error!(%what, %error, "the shared state refused a request");
+        }
+    }
+}
+
+fn log_duty(duty: Duty) {
+    match duty {
+        Duty::Full => tracing::info!("on full duty: ranges may come"),
+        Duty::Cordoned => tracing::info!("cordoned: no more ranges come, those that are held stay"),
+        Duty::Draining => {
+            tracing::info!("to be drained: the ranges go to others, until it is uncordoned");
         }
     }
 }

@@ -262,6 +262,14 @@ impl Follower {
         }
     }
 
+    /// Somebody who knows better says that the watch keeps silent (W3). One that is not open yet
+    /// has had no time to speak.
+    pub fn reopen(&mut self, now: Now, out: &mut Vec<Output>) {
+        if matches!(self.state, State::Watching { .. }) {
+            self.stall(now, "it brought nothing of what is known to be written".to_owned(), out);
+        }
+    }
+
     /// Does what is due by now.
     pub fn tick(&mut self, now: Now, ids: &mut u64, out: &mut Vec<Output>) {
         match self.state {
@@ -270,18 +278,13 @@ impl Follower {
                 Then::Watch => self.open(now, ids, out),
             },
             State::Opening { since, .. } if since.plus(OPEN_TIMEOUT) <= now.mono => {
-                self.close(out);
-                self.stalled = true;
-                self.rest(now, Then::Watch, "watch", "it did not open in time".to_owned(), out);
+                self.stall(now, "it did not open in time".to_owned(), out);
             }
             State::Watching { .. }
                 if self.expected.is_some_and(|expected| expected.by <= now.mono) =>
             {
                 let revision = self.expected.take().map(|expected| expected.revision);
-                self.close(out);
-                self.stalled = true;
-                let error = format!("it stalled before revision {revision:?}");
-                self.rest(now, Then::Watch, "watch", error, out);
+                self.stall(now, format!("it stalled before revision {revision:?}"), out);
             }
             _ => {}
         }
@@ -352,6 +355,13 @@ impl Follower {
         if let Some(watcher) = self.watcher() {
             out.push(Output::Watch(WatchCommand::Close { watcher }));
         }
+    }
+
+    /// The next watch is to be opened at another member.
+    fn stall(&mut self, now: Now, error: String, out: &mut Vec<Output>) {
+        self.close(out);
+        self.stalled = true;
+        self.rest(now, Then::Watch, "watch", error, out);
     }
 
     fn rest(
@@ -478,6 +488,21 @@ mod tests {
         out.clear();
         follower.distrust(at(9_000), &mut ids, &mut out);
         assert_eq!(opened_elsewhere(&out), Some(false));
+    }
+
+    #[test]
+    fn a_watch_that_is_said_to_keep_silent_is_opened_again_at_another_member() {
+        let (mut follower, mut ids) = watching(7);
+        let mut out = Vec::new();
+        follower.reopen(at(6_000), &mut out);
+        assert_eq!(out[0], Output::Watch(WatchCommand::Close { watcher: WatcherId(1) }));
+        let wake = follower.wake_at().unwrap();
+        follower.tick(Now { mono: wake, ..at(0) }, &mut ids, &mut out);
+        assert_eq!((opened_from(&out), opened_elsewhere(&out)), (Some(Revision(8)), Some(true)));
+        // It has had no time to speak.
+        out.clear();
+        follower.reopen(at(6_100), &mut out);
+        assert!(out.is_empty());
     }
 
     #[test]

@@ -101,6 +101,12 @@ pub const SPAN_LENGTH_MAX: Duration = Duration::from_secs(3_600);
 pub const SPANS_GROWING_MAX: usize = 50_000;
 /// Runs of one task that wait behind another (overlap `queue`).
 pub const BEHIND_MAX: usize = 100;
+/// Tasks a second that a standby copies: half of what an etcd of two cores lists, so that what
+/// starts meanwhile does not wait.
+pub const STANDBY_TASKS_PER_S: u64 = 20_000;
+/// Held ranges whose tasks are read at the same time: the first of many that are taken over begins
+/// to run while others are still read.
+pub const SCANS_MAX: usize = 4;
 /// Entries that the near wheel holds at most.
 pub const NEAR_ENTRIES_MAX: usize = 500_000;
 /// Head and tail of each output stream that are kept.

@@ -6,6 +6,10 @@
 //! nothing. Where nobody else is left they are the last resort: nothing is moved to them, but what
 //! nobody holds is theirs to claim, since a task with a drained agent is better off than with none.
 //!
+//! The standby of a range is who would own it if its owner were gone, and nobody else: an agent
+//! that dies takes its points and its share out of the ring, so the next one along is not always
+//! the heir, and only the heir claims at once, with a copy of the range that it had better have.
+//!
 //! Consistent hashing with virtual nodes (Karger et al., 1997) says who is near a range; bounded
 //! loads (Mirrokni, Thorup, Zadimoghaddam, 2016) keep anyone from getting more than a tenth above
 //! the fair share: a range goes to the first agent after it on the ring that has room. Rendezvous
@@ -64,23 +68,18 @@ impl Ring {
         if present.is_empty() {
             return Ring { ranking: vec![Vec::new(); index(ranges.get())], last_resort };
         }
-        let points = points(&present);
-        let mut room = caps(ranges.get(), &present);
-        let ranking = ranges
-            .all()
-            .map(|range| {
-                let mut near = nearest(&points, range, present.len());
-                if let Some(at) = near.iter().position(|a| room.get(a).is_some_and(|r| *r > 0)) {
-                    near[..=at].rotate_right(1);
-                    if let Some(left) = room.get_mut(near[0]) {
-                        *left -= 1;
-                    }
-                }
-                near.truncate(RANKS);
-                near.into_iter().cloned().collect()
-            })
-            .collect();
-        Ring { ranking, last_resort }
+        let (agents, weights): (Vec<&AgentName>, Vec<u32>) = present.into_iter().unzip();
+        let points = points(&agents, &weights);
+        let near: Vec<Vec<usize>> =
+            ranges.all().map(|range| nearest(&points, range, agents.len())).collect();
+        let owners = owners(&near, &weights, None);
+        let standbys = standbys(&near, &weights, &owners);
+        let ranking = near.into_iter().zip(owners).zip(standbys).map(|((near, owner), standby)| {
+            let first = [owner, standby].into_iter().flatten();
+            let rest = near.into_iter().filter(|at| Some(*at) != owner && Some(*at) != standby);
+            first.chain(rest).take(RANKS).map(|at| agents[at].clone()).collect()
+        });
+        Ring { ranking: ranking.collect(), last_resort }
     }
 
     /// The agents that should hold `range`, best first; at most [`RANKS`].
@@ -107,44 +106,72 @@ fn index(count: u32) -> usize {
 }
 
 /// The ring: every point with its agent, in the order of the points.
-fn points<'a>(present: &BTreeMap<&'a AgentName, u32>) -> Vec<(u64, &'a AgentName)> {
+fn points(agents: &[&AgentName], weights: &[u32]) -> Vec<(u64, usize)> {
     let mut points = Vec::new();
-    for (agent, weight) in present {
+    for (at, (agent, weight)) in agents.iter().zip(weights).enumerate() {
         let count = (POINTS_PER_AGENT * weight.min(&WEIGHT_MAX)).div_ceil(WEIGHT_DEFAULT);
         for point in 0..count {
             let hash = hash_parts(&[b"agent", agent.as_str().as_bytes(), &point.to_be_bytes()]);
-            points.push((hash, *agent));
+            points.push((hash, at));
         }
     }
     points.sort_unstable();
     points
 }
 
-/// How many ranges each agent may own: a tenth above its fair share, rounded up.
-fn caps<'a>(ranges: u32, present: &BTreeMap<&'a AgentName, u32>) -> BTreeMap<&'a AgentName, u64> {
-    let total: u64 = present.values().map(|w| u64::from(*w)).sum();
-    let share = |weight: u32| (u64::from(ranges) * u64::from(weight) * 11).div_ceil(total * 10);
-    present.iter().map(|(agent, weight)| (*agent, share(*weight))).collect()
-}
-
 /// All agents in the order in which the ring meets them after the range's own point.
-fn nearest<'a>(
-    points: &[(u64, &'a AgentName)],
-    range: RangeId,
-    agents: usize,
-) -> Vec<&'a AgentName> {
+fn nearest(points: &[(u64, usize)], range: RangeId, agents: usize) -> Vec<usize> {
     let from = hash_parts(&[b"range", &range.0.to_be_bytes()]);
     let start = points.partition_point(|(point, _)| *point < from);
-    let mut near: Vec<&AgentName> = Vec::with_capacity(agents);
+    let mut near = Vec::with_capacity(agents);
+    let mut met = vec![false; agents];
     for (_, agent) in points[start..].iter().chain(&points[..start]) {
-        if !near.contains(agent) {
-            near.push(agent);
+        if !std::mem::replace(&mut met[*agent], true) {
+            near.push(*agent);
             if near.len() == agents {
                 break;
             }
         }
     }
     near
+}
+
+/// How many ranges each agent may own: a tenth above its fair share, rounded up. `without`: as if
+/// that one were not there.
+fn caps(ranges: usize, weights: &[u32], without: Option<usize>) -> Vec<u64> {
+    let present = |(at, weight): (usize, &u32)| match Some(at) == without {
+        true => 0,
+        false => u64::from(*weight),
+    };
+    let weights: Vec<u64> = weights.iter().enumerate().map(present).collect();
+    let total = weights.iter().sum::<u64>().max(1);
+    let ranges = u64::try_from(ranges).expect("a range count fits");
+    weights.into_iter().map(|weight| (ranges * weight * 11).div_ceil(total * 10)).collect()
+}
+
+/// The owner of each range: the nearest agent that has room.
+fn owners(near: &[Vec<usize>], weights: &[u32], without: Option<usize>) -> Vec<Option<usize>> {
+    let mut room = caps(near.len(), weights, without);
+    let owner = |near: &Vec<usize>| {
+        let owner = near.iter().copied().find(|agent| room[*agent] > 0)?;
+        room[owner] -= 1;
+        Some(owner)
+    };
+    near.iter().map(owner).collect()
+}
+
+/// Who would own each range if its owner were gone.
+fn standbys(near: &[Vec<usize>], weights: &[u32], owners: &[Option<usize>]) -> Vec<Option<usize>> {
+    let mut standbys = vec![None; owners.len()];
+    for agent in (0..weights.len()).filter(|_| weights.len() > 1) {
+        let heirs = self::owners(near, weights, Some(agent));
+        for (range, heir) in heirs.into_iter().enumerate() {
+            if owners[range] == Some(agent) {
+                standbys[range] = heir;
+            }
+        }
+    }
+    standbys
 }
 
 #[cfg(test)]
@@ -194,6 +221,28 @@ mod tests {
             let share = 256 / (agents + 1);
             assert!(moved <= share * 2, "{agents} to {}: {moved} of {share}", agents + 1);
         }
+    }
+
+    #[test]
+    fn the_standby_of_a_range_owns_it_once_its_owner_is_gone() {
+        for agents in 2..16 {
+            let mut members = even(agents);
+            members.insert(name("big"), Capacity { weight: 250, ..FULL });
+            let ring = Ring::new(RangeCount::DEFAULT, &members);
+            for gone in members.keys() {
+                let mut left = members.clone();
+                left.remove(gone);
+                let after = Ring::new(RangeCount::DEFAULT, &left);
+                for range in RangeCount::DEFAULT.all() {
+                    let ranking = ring.ranking(range);
+                    if ranking[0] == *gone {
+                        assert_eq!(after.owner(range), ranking.get(1), "{range:?} of {gone:?}");
+                    }
+                }
+            }
+        }
+        let alone = Ring::new(RangeCount::DEFAULT, &even(1));
+        assert!(RangeCount::DEFAULT.all().all(|range| alone.ranking(range).len() == 1));
     }
 
     #[test]

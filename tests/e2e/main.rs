@@ -27,5 +27,6 @@ mod policies;
 mod refusals;
 mod restart;
 mod scripts;
+mod standby;
 mod support;
 mod why;

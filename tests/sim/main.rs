@@ -17,6 +17,7 @@ fn no_walk_breaks_a_promise() {
     let mut broken = Vec::new();
     let mut starts = 0;
     let (mut unwritten, mut settled, mut stopped, mut adopted) = (0, 0, 0, 0);
+    let mut standbys = 0;
     for seed in (0..SEEDS).chain(FOUND) {
         let report = sim::walk(seed, None);
         starts += report.starts;
@@ -24,6 +25,7 @@ fn no_walk_breaks_a_promise() {
         settled += report.ends.1;
         stopped += report.stopped_drained;
         adopted += report.adopted;
+        standbys += report.standbys;
         if !report.violations.is_empty() {
             broken.push(format!("seed {seed} ({:?}): {:#?}", report.class, report.violations));
         }
@@ -32,6 +34,7 @@ fn no_walk_breaks_a_promise() {
     assert!(starts > 10_000, "a walk without starts proves nothing: {starts}");
     assert!(stopped > 10, "{stopped} were drained and killed");
     assert!(adopted > 10, "{adopted} went on with a session");
+    assert!(standbys > 1_000, "{standbys} copies stood by at the end: eight ranges in each walk");
     assert!(
         unwritten > 10_000 && settled > 10_000,
         "{unwritten} ends were asked for, {settled} settled"

@@ -17,6 +17,7 @@ use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
 use crate::agent::session::SessionWatch;
 use crate::agent::stalled::StoreWatch;
+use crate::agent::standby::Standbys;
 use crate::due::wheel::{NearEntry, Wheel};
 use crate::ids::{CoordinatorId, LedgerNumber, RangeId, Revision, RunId, Session, TaskNumber};
 use crate::ring::Capacity;
@@ -118,6 +119,7 @@ pub(crate) struct Desk {
     pub clock: ClockWatch,
     pub session: SessionWatch,
     pub fleet: Fleet,
+    pub standbys: Standbys,
     pub compaction: Compaction,
     pub wheel: Wheel,
     /// Entries of superseded versions that the wheel does not reach yet.
@@ -175,6 +177,7 @@ impl Desk {
                 .map_or_else(|| ClockWatch::new(now), |kept| ClockWatch::going_on(kept.clock, now)),
             session: SessionWatch::new(kept),
             fleet: Fleet::new(),
+            standbys: Standbys::default(),
             compaction: Compaction::default(),
             wheel: Wheel::new(now.wall.instant()),
             far: BTreeSet::new(),

@@ -50,6 +50,10 @@ pub enum Effect {
         range: RangeId,
         revision: Revision,
     },
+    /// The range's watch keeps silent: open it again behind what it has brought (W3).
+    Reopen {
+        range: RangeId,
+    },
     /// The copy of the range lacks something: list it again.
     Relist {
         range: RangeId,

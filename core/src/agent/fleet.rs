@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::Call;
-use crate::agent::effect::{Effect, Interest, ShareRequest, StoreOp};
+use crate::agent::effect::ShareRequest;
 use crate::agent::input::{Asked, Member, SharedNews};
 use crate::ids::{AgentName, Epoch, Revision, Session};
 use crate::ring::{Capacity, Ring};
@@ -122,25 +122,11 @@ impl Agent {
                 .collect();
             fleet.ring = Ring::new(self.desk.config.ranges, &members);
             fleet.changed_at = now;
-        }
-        let me = self.desk.session.session();
-        for range in self.ranges.values_mut() {
-            let rank = self.desk.fleet.ring.rank(range.id, &self.desk.config.agent);
-            let wanted = match rank {
-                _ if range.busy() || range.claimed_by(me) => Interest::Whole,
-                Some(0) => Interest::Whole,
-                Some(_) => Interest::Claim,
-                None => Interest::Nothing,
-            };
-            if wanted != range.interest {
-                if range.interest == Interest::Whole {
-                    self.desk.store(StoreOp::DropRange { range: range.id });
-                }
-                range.interest = wanted;
-                range.forget_copy();
-                self.desk.effect(Effect::Follow { range: range.id, interest: wanted });
+            for range in self.ranges.values_mut() {
+                range.rank = fleet.ring.rank(range.id, &self.desk.config.agent);
             }
         }
+        self.follow_ranges();
         self.beat_for_all();
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::hash::RangeCount;
-use crate::ids::{AgentName, Epoch, LeaseId, PoolName, RangeId, Session};
+use crate::ids::{AgentName, Epoch, LeaseId, PoolName, RangeId, Revision, Session};
 use crate::run::RunRecord;
 use crate::time::{Mono, Now, Wall};
 
@@ -42,6 +42,7 @@ mod series;
 mod session;
 mod settle;
 mod stalled;
+mod standby;
 mod take;
 mod triggers;
 mod waits;
@@ -96,6 +97,8 @@ pub struct Rules {
     pub doubt: bool,
     /// L5: marks do not pass what is undecided.
     pub undecided: bool,
+    /// W3: a range that another holds and that brings nothing for long is watched anew.
+    pub silence: bool,
 }
 
 impl Rules {
@@ -107,6 +110,7 @@ impl Rules {
         hand_on_waiting: true,
         doubt: true,
         undecided: true,
+        silence: true,
     };
 }
 
@@ -121,6 +125,11 @@ pub struct Wake {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     pub held: usize,
+    /// Ranges that others hold and of which there is a copy here, and the tasks of these.
+    pub standby: usize,
+    pub standby_tasks: usize,
+    /// Whole ranges that were listed to be held.
+    pub range_lists: u64,
     pub running: usize,
     pub queued: usize,
     /// Ranges whose list of open runs is full: new runs of them wait.
@@ -226,8 +235,12 @@ impl Agent {
             .filter_map(|range| range.writer.sent.front())
             .map(|(_, sent)| self.desk.now.mono.since(sent.mono))
             .max();
+        let standby = self.ranges.values().filter(|range| range.stands_by());
         Stats {
             held: held.count(),
+            standby: standby.clone().count(),
+            range_lists: self.desk.standbys.range_lists,
+            standby_tasks: standby.map(|range| range.copy.tasks).sum(),
             running: self.desk.running,
             queued: self.desk.ready.len() + asking,
             full: self.ranges.values().filter(|range| range.full).count(),
@@ -255,8 +268,7 @@ impl Agent {
     /// How a range stands with this agent, for people who look for a fault.
     pub fn explain(&self, range: RangeId) -> String {
         let Some(range) = self.ranges.get(&range) else { return "no such range".to_owned() };
-        let (copy, rank) =
-            (&range.copy, self.desk.fleet.ring.rank(range.id, &self.desk.config.agent));
+        let (copy, rank) = (&range.copy, range.rank);
         format!(
             "{:?} rank {rank:?} {:?} {:?} listed {} delivered {:?} claim {:?} vacant {:?} \
              scanned {} loaded {:?} decided {:?} parked {} open {} left {} fence taken {:?} \
@@ -282,6 +294,13 @@ impl Agent {
     /// The ranges that this agent holds.
     pub fn held(&self) -> impl Iterator<Item = RangeId> + '_ {
         self.ranges.values().filter(|range| range.fence().is_some()).map(|range| range.id)
+    }
+
+    /// The ranges of which there is a copy in the store, each with the revision that it has come
+    /// to.
+    pub fn copies(&self) -> impl Iterator<Item = (RangeId, Revision)> + '_ {
+        let whole = self.ranges.values().filter(|range| range.has_copy());
+        whole.map(|range| (range.id, range.copy.delivered))
     }
 
     fn oldest_due(&self) -> Option<Wall> {

@@ -25,6 +25,7 @@ impl Agent {
         if range.interest == Interest::Nothing {
             return;
         }
+        range.silence.broken(desk.now.mono);
         match news {
             RangeNews::ListBegan { sent } => range.list_began(desk, sent),
             RangeNews::ListEnded { revision } => range.list_ended(desk, revision),
@@ -61,6 +62,7 @@ impl Range {
     fn list_began(&mut self, desk: &mut Desk, sent: crate::time::Now) {
         let base = self.decided_base(desk.config.epoch);
         self.copy.listed = false;
+        self.copy.tasks = 0;
         self.copy.list_sent = sent;
         self.copy.stamp = desk.next_stamp();
         self.copy.triggers.clear();
@@ -84,6 +86,7 @@ impl Range {
     fn list_ended(&mut self, desk: &mut Desk, revision: Revision) {
         if self.interest == Interest::Whole {
             desk.store(StoreOp::Sweep { range: self.id, stamp: self.copy.stamp });
+            self.copied(desk);
         }
         for key in std::mem::take(&mut self.copy.unseen) {
             self.key_gone(desk, &key, revision);
@@ -156,8 +159,9 @@ impl Range {
         self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
         let silent = self.readable_again(&name);
         let number = desk.next_task_number();
-        let fresh_one_shot =
-            task.spec.one_shot_at().is_some() && task.incarnation.revision == task.revision;
+        let new = task.incarnation.revision == task.revision;
+        self.copy.tasks += usize::from(new || !self.copy.listed);
+        let fresh_one_shot = task.spec.one_shot_at().is_some() && new;
         desk.store(StoreOp::PutTask {
             range: self.id,
             number,
@@ -268,6 +272,7 @@ impl Range {
     /// The record cannot be read any more: as if the task were not there, until it can. The key is
     /// left alone, and so is a one-shot, whose run may still be wanted.
     fn task_unreadable(&mut self, desk: &mut Desk, name: TaskName) {
+        self.copy.tasks += usize::from(!self.copy.listed);
         self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
         let now = desk.now.wall.instant();
         let before = self.copy.was_unreadable.remove(&name);
@@ -311,6 +316,8 @@ impl Range {
     pub(super) fn key_gone(&mut self, desk: &mut Desk, key: &RunKeyName, revision: Revision) {
         match key {
             RunKeyName::Task(name) => {
+                let counted = usize::from(self.copy.listed);
+                self.copy.tasks = self.copy.tasks.saturating_sub(counted);
                 self.readable_again(name);
                 desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
                 self.note_fresh(name.clone(), revision);

@@ -62,8 +62,9 @@ impl Range {
         }
     }
 
-    /// Instants of an edited version that an earlier holder, who did not know it yet, has decided by
-    /// the schedule before: they were due by the marks then, and by this version they are due later.
+    /// Instants of an edited version that an earlier holder, who did not know it yet, has decided
+    /// by the schedule before: they were due by the marks then, and by this version they are due
+    /// later.
     pub(super) fn list_run_before(&mut self, desk: &Desk, timed: &Timed, through: Instant) {
         let (task, effective) = (&timed.task, timed.task.effective_from);
         let Some(prior) = task.prior.iter().find(|prior| prior.until == effective) else { return };

@@ -14,6 +14,7 @@ use crate::agent::near::DecidedNames;
 use crate::agent::open::OpenRun;
 use crate::agent::permits::Permits;
 use crate::agent::runs::settled_end;
+use crate::agent::standby::Silence;
 use crate::claim;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Epoch, Fence, Incarnation, LedgerNumber, RangeId, Revision, RunId, RunKey};
@@ -35,6 +36,8 @@ pub(crate) struct Copy {
     pub list_sent: Now,
     pub stamp: u64,
     pub delivered: Revision,
+    /// How many there are, as far as the watch tells creates from edits.
+    pub tasks: usize,
     pub claim: Option<ClaimSeen>,
     pub ledger: Option<LedgerSeen>,
     pub vacant_since: Option<Mono>,
@@ -228,7 +231,12 @@ pub(crate) struct HandedOn {
 #[derive(Debug)]
 pub(crate) struct Range {
     pub id: RangeId,
+    /// Where the ring has this agent in the range's ranking.
+    pub rank: Option<usize>,
     pub interest: Interest,
+    /// The store may have tasks of it.
+    pub stored: bool,
+    pub silence: Silence,
     pub copy: Copy,
     pub hold: Hold,
     /// The newest fence that was taken up: a process takes each up once, since its copy may show
@@ -273,7 +281,10 @@ impl Range {
     pub fn new(id: RangeId) -> Range {
         Range {
             id,
+            rank: None,
             interest: Interest::Nothing,
+            stored: true,
+            silence: Silence::default(),
             copy: Copy::default(),
             hold: Hold::No,
             fence_taken: Fence::default(),

@@ -20,6 +20,7 @@ use crate::due::wheel::NearEntry;
 use crate::ids::{Fence, RunId, RunKey, TaskNumber};
 use crate::ledger::takeover::{self, Verdict};
 use crate::ledger::{Entry, Ledger, Marks};
+use crate::limits;
 use crate::run::RunState;
 use crate::run::life::Stage;
 use crate::task::Task;
@@ -42,6 +43,8 @@ impl Agent {
     pub(super) fn take_ranges(&mut self) {
         let desk = &mut self.desk;
         let Some((lease, session)) = desk.session.live() else { return };
+        let scanning = self.ranges.values().filter(|range| range.window.scanning).count();
+        let mut scans = limits::SCANS_MAX.saturating_sub(scanning);
         for range in self.ranges.values_mut() {
             let claim = range.copy.claim.as_ref().filter(|_| range.copy.listed);
             match (range.hold, claim) {
@@ -64,7 +67,7 @@ impl Agent {
                 }
                 _ => {}
             }
-            range.scan(desk);
+            range.scan(desk, &mut scans);
             range.want_triggers(desk);
         }
     }
@@ -75,7 +78,7 @@ impl Range {
     fn vacant_for_me(&self, desk: &mut Desk) -> bool {
         let ready = self.copy.listed && desk.fleet.known() && desk.weight() > 0;
         let (true, Some(since)) = (ready, self.copy.vacant_since) else { return false };
-        let Some(rank) = desk.fleet.ring.rank(self.id, &desk.config.agent) else { return false };
+        let Some(rank) = self.rank else { return false };
         let seconds = match u64::try_from(rank).unwrap_or(u64::MAX) {
             0 => 0,
             rank => 1 + rank,
@@ -186,10 +189,11 @@ impl Range {
         })
     }
 
-    /// Asks for the next page of the range's tasks, as long as not all of them were seen.
-    fn scan(&mut self, desk: &mut Desk) {
+    /// Begins to read the range's tasks, if not all of them were seen and there is a place.
+    fn scan(&mut self, desk: &mut Desk, places: &mut usize) {
         let held = self.fence().is_some() && self.copy.listed;
-        if held && !self.window.scanned && !self.window.scanning {
+        if held && !self.window.scanned && !self.window.scanning && *places > 0 {
+            *places -= 1;
             self.window.scanning = true;
             self.scan_page(desk, None);
         }

@@ -230,14 +230,17 @@ fn a_process_that_had_left_leaves_nothing_to_go_on_from() {
 #[test]
 fn what_it_had_left_with_another_holder_is_said_to_be_over() {
     let mut world = World::new(8, 10);
-    let other = Session { epoch: EPOCH, revision: world.shared.next() };
-    world.shared.put_member("b", other, Capacity { weight: 100, duty: Duty::Full });
+    for agent in ["c", "b"] {
+        let other = Session { epoch: EPOCH, revision: world.shared.next() };
+        world.shared.put_member(agent, other, Capacity { weight: 100, duty: Duty::Full });
+    }
+    let other = world.shared.session("b");
     world.pass(1_000);
     let session = world.agent.session().expect("registered");
-    // One that the ring has with the other: only its claim is followed here.
+    // One that the ring has with the others: only its claim is followed here.
     let mut ranges = (0..8).map(RangeId);
-    let range = ranges.find(|range| world.agent.explain(*range).contains("rank Some(1) Claim"));
-    let range = range.expect("half of them are");
+    let range = ranges.find(|range| world.agent.explain(*range).contains("rank Some(2) Claim"));
+    let range = range.expect("a third of them are");
     let name = of_range(&world, range.0, "a/t", 1).remove(0);
     world.create(every(&name, 60));
     let run = RunId::scheduled(named(&name), world.task(&name).incarnation, world.at_second(0));

@@ -17,6 +17,7 @@ mod retake;
 mod rota;
 mod shared;
 mod stalled;
+mod standby;
 mod stopped;
 mod store;
 mod words;

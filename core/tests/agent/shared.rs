@@ -14,12 +14,13 @@ use tocktower_core::agent::input::{
 };
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
-    AgentName, Epoch, Fence, LeaseId, LedgerNumber, PoolName, RangeId, Revision, Session, TaskName,
+    AgentName, Epoch, Fence, Incarnation, LeaseId, LedgerNumber, PoolName, RangeId, Revision,
+    Session, TaskName,
 };
 use tocktower_core::ledger::{Ledger, Marks};
 use tocktower_core::ring::{Capacity, Duty};
 use tocktower_core::task::Task;
-use tocktower_core::time::Now;
+use tocktower_core::time::{Instant, Now};
 
 pub const EPOCH: Epoch = Epoch(1);
 pub const TTL: Duration = Duration::from_secs(3);
@@ -245,6 +246,31 @@ impl Shared {
         fence
     }
 
+    /// Another agent puts its claims again, as a holder does every two seconds.
+    pub fn beat_as(&mut self, agent: &str) {
+        self.next();
+        let revision = self.revision;
+        let ranges: Vec<RangeId> = self.keys.keys().copied().collect();
+        for range in ranges {
+            let claim = self.of(range).claim.as_mut();
+            if let Some(claim) = claim.filter(|claim| claim.agent.as_str() == agent) {
+                (claim.beat, claim.revision) = (claim.beat + 1, revision);
+                let claim = claim.clone();
+                self.tell(range, RangeNews::Claim(Some(claim)));
+            }
+        }
+    }
+
+    /// Another agent has behind it what is due by then, and has run all of it.
+    pub fn behind_as(&mut self, range: RangeId, through: Instant) {
+        let claim = self.of(range).claim.as_ref().expect("it holds the range");
+        let (fence, count) = (claim.fence, self.revision.0.unsigned_abs());
+        let incarnation = Incarnation { epoch: EPOCH, revision: self.next() };
+        let number = LedgerNumber { process: 3, count };
+        let marks = Marks { through, incarnation };
+        self.put_ledger(range, Ledger { fence, number, marks, open: Vec::new() });
+    }
+
     fn write(&mut self, write: &RangeWrite) -> WriteOutcome {
         let (range, revision) = (write.range, self.revision);
         let keys = self.of(range);
@@ -374,6 +400,14 @@ impl Shared {
             self.remove(delete.range, &delete.key);
         }
         there
+    }
+
+    /// What a list of a range's claim brings.
+    pub fn list_claim(&mut self, range: RangeId, sent: Now) {
+        let claim = RangeNews::Claim(self.keys[&range].claim.clone());
+        let ended = RangeNews::ListEnded { revision: self.revision };
+        let news = [RangeNews::ListBegan { sent }, claim, ended];
+        self.news.extend(news.map(|news| (range, news)));
     }
 
     /// What a list of a range brings, in the order of keys.

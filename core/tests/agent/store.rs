@@ -50,6 +50,12 @@ impl Store {
         self.written.get(&number).is_some_and(|batch| *batch <= self.synced)
     }
 
+    /// The tasks that it has of a range.
+    pub fn tasks_of(&self, range: RangeId) -> Vec<String> {
+        let names = self.names.keys().filter(|(at, _)| *at == range);
+        names.map(|(_, name)| name.to_string()).collect()
+    }
+
     /// What a process that comes after on the same boot goes on from.
     pub fn former(&self) -> Option<Former> {
         Some(Former { kept: self.session?, numbers: self.numbers.clone() })

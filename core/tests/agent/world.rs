@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tocktower_core::agent::effect::{
-    BatchNumber, CallId, Effect, ExitReason, LoadId, LoadRequest, Notice, RangeWrite, ShareRequest,
-    Start, Ticket, WriteKind,
+    BatchNumber, CallId, Effect, ExitReason, Interest, LoadId, LoadRequest, Notice, RangeWrite,
+    ShareRequest, Start, Ticket, WriteKind,
 };
 use tocktower_core::agent::input::{
-    Committed, Input, LoadAnswer, Offset, ShareAnswer, SharedNews, WriteOutcome,
+    Committed, Input, LoadAnswer, Offset, RangeNews, ShareAnswer, SharedNews, WriteOutcome,
 };
 use tocktower_core::agent::{Agent, Config, Former, Rules};
 use tocktower_core::hash::RangeCount;
@@ -120,6 +120,13 @@ pub struct World {
     pub executor_us: u64,
     /// The watches bring nothing while this is set.
     pub deaf: bool,
+    interests: BTreeMap<RangeId, Interest>,
+    /// Watches that keep silent until they are opened again, and what they have not said.
+    pub silent: BTreeSet<RangeId>,
+    unsaid: Vec<(RangeId, RangeNews)>,
+    /// Whole ranges that were listed, and watches that were opened again for their silence.
+    pub lists: Vec<(u64, RangeId)>,
+    pub reopened: Vec<(u64, RangeId)>,
     fate: Box<dyn FnMut(&ShareRequest) -> Fate>,
     pub held: Vec<(CallId, ShareRequest)>,
     /// Reads of the store that the story answers.
@@ -178,6 +185,11 @@ impl World {
             usual: Duration::from_millis(1),
             executor_us: 1,
             deaf: false,
+            interests: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            unsaid: Vec::new(),
+            lists: Vec::new(),
+            reopened: Vec::new(),
             fate: Box::new(|_| Fate::Served),
             held: Vec::new(),
             hold_loads: |_| false,
@@ -276,6 +288,8 @@ impl World {
         self.rules.marks.clear();
         self.rules.newest_batch = BatchNumber(0);
         self.shared.news.clear();
+        self.interests.clear();
+        self.unsaid.clear();
         self.shared.list_fleet();
     }
 
@@ -321,7 +335,7 @@ impl World {
             Event::News => {
                 let news = std::mem::take(&mut self.shared.fleet_news);
                 inputs.extend(news.into_iter().map(Input::Shared));
-                let news = std::mem::take(&mut self.shared.news);
+                let news = self.brought();
                 inputs.extend(news.into_iter().map(|(range, news)| Input::Range { range, news }));
             }
             Event::Over(ticket, end) if self.running.remove(&ticket).is_some() => {
@@ -330,6 +344,31 @@ impl World {
             }
             Event::Over(..) => {}
         }
+    }
+
+    /// What the ranges' watches bring: of one that follows the claim alone, no more than that.
+    fn brought(&mut self) -> Vec<(RangeId, RangeNews)> {
+        let of_claim = |news: &RangeNews| {
+            let ends = matches!(news, RangeNews::ListBegan { .. } | RangeNews::ListEnded { .. });
+            ends || matches!(news, RangeNews::Claim(_) | RangeNews::Delivered { .. })
+        };
+        let mut brought = Vec::new();
+        for (range, news) in std::mem::take(&mut self.shared.news) {
+            let interest = self.interests.get(&range).copied().unwrap_or(Interest::Nothing);
+            match interest {
+                Interest::Nothing => {}
+                Interest::Claim if !of_claim(&news) => {}
+                _ if self.silent.contains(&range) => self.unsaid.push((range, news)),
+                _ => brought.push((range, news)),
+            }
+        }
+        brought
+    }
+
+    fn list_whole(&mut self, range: RangeId) {
+        self.shared.news.retain(|(at, _)| *at != range);
+        self.lists.push((self.now_us, range));
+        self.shared.list(range, self.now());
     }
 
     /// The shared state answers what has come to it, whether or not the process stands still.
@@ -420,14 +459,25 @@ impl World {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Share { call, request } => self.send(call, request),
-            Effect::Follow { range, .. } => {
+            Effect::Follow { range, interest } => {
                 // What was under way for the watch before is nobody's any more.
                 self.shared.news.retain(|(at, _)| *at != range);
-                self.shared.list(range, self.now());
+                self.interests.insert(range, interest);
+                match interest {
+                    Interest::Nothing => {}
+                    Interest::Claim => self.shared.list_claim(range, self.now()),
+                    Interest::Whole => self.list_whole(range),
+                }
             }
-            Effect::Relist { range } => {
-                self.shared.news.retain(|(at, _)| *at != range);
-                self.shared.list(range, self.now());
+            Effect::Relist { range } => self.list_whole(range),
+            Effect::Reopen { range } => {
+                self.reopened.push((self.now_us, range));
+                self.silent.remove(&range);
+                let (kept, rest) = std::mem::take(&mut self.unsaid)
+                    .into_iter()
+                    .partition(|(at, _): &(RangeId, RangeNews)| *at == range);
+                self.unsaid = rest;
+                self.shared.news.splice(0..0, kept);
             }
             Effect::Commit(batch) => {
                 self.store.apply(&batch);

@@ -14,6 +14,8 @@ use super::{PATIENCE, until};
 
 pub struct Fleet {
     pub agents: Vec<Daemon>,
+    /// Where each agent serves its metrics.
+    agent_ports: Vec<u16>,
     pub coordinators: Vec<Coordinator>,
     pub etcd: EtcdCluster,
     pub folder: TempDir,
@@ -33,7 +35,13 @@ impl Fleet {
     /// As `start`, on this etcd.
     pub async fn start_on(etcd: EtcdCluster, agents: usize, coordinators: usize) -> Fleet {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut fleet = Fleet { agents: Vec::new(), coordinators: Vec::new(), etcd, folder };
+        let mut fleet = Fleet {
+            agents: Vec::new(),
+            agent_ports: Vec::new(),
+            coordinators: Vec::new(),
+            etcd,
+            folder,
+        };
         for number in 0..coordinators {
             fleet.add_coordinator(number);
         }
@@ -62,7 +70,10 @@ impl Fleet {
     /// Starts one more agent, without waiting: a0, a1, …
     pub fn add_agent(&mut self) {
         let name = format!("a{}", self.agents.len());
-        let arguments = self.agent_arguments(&name, &name);
+        let mut arguments = self.agent_arguments(&name, &name);
+        let port = free_port();
+        self.agent_ports.push(port);
+        arguments.extend(["--metrics-listen".to_owned(), format!("127.0.0.1:{port}")]);
         self.agents.push(Daemon::start(&name, self.folder.path(), arguments));
     }
 
@@ -72,6 +83,15 @@ impl Fleet {
         let data = self.folder.path().join(folder).display().to_string();
         let arguments = ["agent", "--name", name, "--etcd", &etcd, "--data-dir", &data];
         arguments.map(str::to_owned).to_vec()
+    }
+
+    /// One figure of an agent, without labels: `ranges_held`, …
+    pub async fn metric(&self, agent: usize, name: &str) -> u64 {
+        let api = Api::new(self.agent_ports[agent]);
+        let text = api.get("/metrics").await.text;
+        let start = format!("tocktower_agent_{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}: {text}"))
     }
 
     pub fn api(&self) -> &Api {
@@ -105,7 +125,7 @@ impl Fleet {
 }
 
 async fn held(api: &Api, agents: &[&str]) -> Result<(), String> {
-    let ranges = api.get("/v1/ranges").await.ok();
+    let ranges = api.get("/v1/ranges?limit=1000").await.ok();
     let ranges = ranges["items"].as_array().expect("items");
     let holders: Vec<&str> = ranges.iter().filter_map(|range| range["holder"].as_str()).collect();
     let count = |agent: &&str| holders.iter().filter(|holder| *holder == agent).count();

@@ -24,10 +24,12 @@ pub enum Break {
     MarksPastUndecided,
     /// L0.
     StartPastLicence,
+    /// W3, of a range that is held by another.
+    LeaveSilentWatch,
 }
 
 impl Break {
-    pub const ALL: [Break; 10] = [
+    pub const ALL: [Break; 11] = [
         Break::StartBeforeLedger,
         Break::StartUnpermitted,
         Break::StartOnPermissionTakenBack,
@@ -38,6 +40,7 @@ impl Break {
         Break::LedgerBeforeSync,
         Break::MarksPastUndecided,
         Break::StartPastLicence,
+        Break::LeaveSilentWatch,
     ];
 }
 

@@ -7,6 +7,7 @@
 mod breaks;
 mod check;
 mod client;
+mod copies;
 mod etcd;
 mod followers;
 mod rng;
@@ -25,6 +26,8 @@ const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
 const HEALED: u64 = 45 * SECOND;
 const END: u64 = 75 * SECOND;
+/// Watches that fall silent, in walks where anything may.
+const HUSHED: usize = 2;
 /// Tasks of a crowd: with 50 places and 8 ranges, some 200 runs of a range wait.
 const CROWD: usize = 2_000;
 /// The end of a walk in which nobody looks after etcd but the agents.
@@ -46,6 +49,8 @@ pub struct Report {
     pub adopted: usize,
     /// Faults by kind, those of hosts that were up.
     pub faults: BTreeMap<String, usize>,
+    /// Copies that stood by at the end.
+    pub standbys: usize,
     pub violations: Vec<String>,
     /// A hash of everything that happened: the same for the same seed.
     pub digest: u64,
@@ -139,6 +144,12 @@ fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
         let at = rng.between(5 * SECOND, BUSY);
         faults.push((at, fault(rng, class)));
     }
+    if matches!(class, Class::Cuts | Class::Everything) {
+        for _ in 0..HUSHED {
+            let host = usize::try_from(rng.between(0, 4)).expect("few");
+            faults.push((rng.between(5 * SECOND, HEALED), Fault::Hush { host }));
+        }
+    }
     // Whatever was down or away comes back.
     for host in 0..HOSTS {
         if class != Class::Calm {
@@ -194,6 +205,7 @@ fn fault(rng: &mut Rng, class: Class) -> Fault {
 
 impl World {
     fn report(&mut self, seed: u64, class: Class) -> Report {
+        let standbys = self.check_copies();
         let digest = self.digest();
         let violations = std::mem::take(&mut self.truth.violations);
         let trace = self.truth.trace.take().unwrap_or_default();
@@ -210,6 +222,7 @@ impl World {
             stopped_drained,
             adopted,
             faults: std::mem::take(&mut self.truth.faults),
+            standbys,
             violations,
             digest,
             trace,

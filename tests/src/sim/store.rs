@@ -8,7 +8,7 @@ use tocktower_core::agent::effect::{Batch, LoadRequest, StoreOp};
 use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer, OwnRun};
 use tocktower_core::agent::{Former, Kept};
 use tocktower_core::ids::{
-    Attempt, Fence, LedgerNumber, RangeId, RunId, RunKey, TaskName, TaskNumber,
+    Attempt, Fence, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
 };
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
@@ -82,6 +82,12 @@ pub struct Store {
 }
 
 impl Store {
+    /// The tasks that it has of a range, each with the revision of its version.
+    pub fn tasks_of(&self, range: RangeId) -> BTreeMap<TaskName, Revision> {
+        let rows = self.tables.tasks.iter().filter(|((at, _), _)| *at == range);
+        rows.map(|(_, row)| (row.name.clone(), row.task.revision)).collect()
+    }
+
     pub fn apply(&mut self, batch: &Batch) -> Committed {
         let mut duplicates = Vec::new();
         for op in &batch.ops {

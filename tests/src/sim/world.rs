@@ -88,6 +88,10 @@ pub enum Fault {
     EndWatches {
         host: usize,
     },
+    /// One of its watches brings nothing any more, without a word.
+    Hush {
+        host: usize,
+    },
     EtcdDown {
         for_us: u64,
     },
@@ -148,6 +152,7 @@ struct Watcher {
     range: KeyRange,
     next: Revision,
     opened: bool,
+    silent: bool,
 }
 
 pub struct Host {
@@ -416,6 +421,7 @@ impl World {
             hand_on_waiting: holds(Break::HandOnPermissions),
             doubt: holds(Break::StartWhatIsDoubtful),
             undecided: holds(Break::MarksPastUndecided),
+            silence: holds(Break::LeaveSilentWatch),
         };
         let at = &mut self.hosts[host];
         at.life += 1;
@@ -673,7 +679,7 @@ impl World {
         match command {
             // All members are one here.
             WatchCommand::Open { watcher, range, from, .. } => {
-                let watching = Watcher { range, next: from, opened: false };
+                let watching = Watcher { range, next: from, opened: false, silent: false };
                 self.hosts[host].watchers.insert(watcher, watching);
                 self.plan_push(host);
             }
@@ -700,6 +706,9 @@ impl World {
             if !watcher.opened {
                 watcher.opened = true;
                 messages.push(WatchMessage::Opened { watcher: *id });
+            }
+            if watcher.silent {
+                continue;
             }
             match self.etcd.events(&watcher.range, watcher.next) {
                 Ok(events) if events.is_empty() => {}
@@ -737,6 +746,28 @@ impl World {
                 *self.truth.faults.entry(kind.to_owned()).or_default() += 1;
             }
         }
+    }
+
+    fn end_watches(&mut self, host: usize) {
+        let ended = std::mem::take(&mut self.hosts[host].watchers);
+        for watcher in ended.into_keys() {
+            let reason = "the connection broke".to_owned();
+            let message = WatchMessage::Ended { watcher, reason };
+            self.hosts[host].inbox.push(DriverInput::Watch(message));
+        }
+        if self.hosts[host].driver.is_some() {
+            self.step(host);
+        } else {
+            self.hosts[host].inbox.clear();
+        }
+    }
+
+    fn hush(&mut self, host: usize) {
+        let watchers = &mut self.hosts[host].watchers;
+        let Some(last) = watchers.len().checked_sub(1) else { return };
+        let which = self.rng.between(0, u64::try_from(last).expect("few") + 1);
+        let watcher = watchers.values_mut().nth(usize::try_from(which).expect("few"));
+        watcher.expect("one of them").silent = true;
     }
 
     fn fault(&mut self, fault: Fault) {
@@ -799,19 +830,8 @@ impl World {
                 }
             }
             Fault::LeaderChange => self.etcd.renew_all(self.now),
-            Fault::EndWatches { host } => {
-                let ended = std::mem::take(&mut self.hosts[host].watchers);
-                for watcher in ended.into_keys() {
-                    let reason = "the connection broke".to_owned();
-                    let message = WatchMessage::Ended { watcher, reason };
-                    self.hosts[host].inbox.push(DriverInput::Watch(message));
-                }
-                if self.hosts[host].driver.is_some() {
-                    self.step(host);
-                } else {
-                    self.hosts[host].inbox.clear();
-                }
-            }
+            Fault::EndWatches { host } => self.end_watches(host),
+            Fault::Hush { host } => self.hush(host),
             Fault::EtcdDown { for_us } => {
                 for host in &mut self.hosts {
                     host.disturbed = true;

@@ -1,0 +1,81 @@
+//! What agents have copied into their stores, held against the shared state: the copy of a range
+//! must be what that held at the revision which the copy has come to, whoever holds the range. A
+//! standby that misses an edit takes over with the task as it was.
+
+use std::collections::BTreeMap;
+
+use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Request};
+use tocktower_cluster::records::{self, Record};
+use tocktower_core::ids::{PoolName, RangeId, Revision, TaskName};
+
+use super::world::World;
+
+/// What may be on its way: a holder writes every second or two, so more are from long ago.
+const OWED_MAX: usize = 8;
+
+impl World {
+    /// Looks at every copy there is, and gives the number of those that stand by.
+    pub fn check_copies(&mut self) -> usize {
+        let mut standbys = 0;
+        for host in 0..self.hosts.len() {
+            let at = &self.hosts[host];
+            let Some(driver) = at.driver.as_ref().filter(|_| at.paused_until <= self.now) else {
+                continue;
+            };
+            let (copies, held) = (driver.copies(), driver.held());
+            standbys += copies.iter().filter(|(range, _)| !held.contains(range)).count();
+            for (range, through) in copies {
+                match self.owed(range, through) {
+                    0 => {}
+                    1..=OWED_MAX => continue,
+                    owed => {
+                        let text = format!("h{host} lacks {owed} events of {range:?}, for long");
+                        self.truth.violation(self.now, text);
+                        continue;
+                    }
+                }
+                let (copied, there) =
+                    (self.hosts[host].store.tasks_of(range), self.tasks_of(range));
+                if copied != there {
+                    let text = format!("h{host} has {copied:?} of {range:?}: {there:?} are there");
+                    self.truth.violation(self.now, text);
+                }
+            }
+        }
+        standbys
+    }
+
+    fn whole(&self, range: RangeId) -> KeyRange {
+        self.keys.range(&PoolName::parse("default").expect("a good name"), range)
+    }
+
+    /// Events that a copy has not come to.
+    fn owed(&self, range: RangeId, through: Revision) -> usize {
+        let since = self.etcd.events(&self.whole(range), through.next());
+        since.map_or(0, |events| events.len())
+    }
+
+    fn tasks_of(&mut self, range: RangeId) -> BTreeMap<TaskName, Revision> {
+        let mut rest = self.whole(range);
+        let mut tasks = BTreeMap::new();
+        loop {
+            let list = ListRequest { range: rest, limit: 1_000, at: None, keys_only: false };
+            let list = Request::List(list);
+            let Ok(Answer::List { items, more, .. }) = self.etcd.call(&list, self.now) else {
+                panic!("a model that is up");
+            };
+            let Some(last) = items.last().map(|item| item.key.clone()) else { return tasks };
+            for item in &items {
+                if let Record::Task(task) = records::read(&self.keys, item) {
+                    tasks.insert(task.spec.name.clone(), task.revision);
+                }
+            }
+            if !more {
+                return tasks;
+            }
+            rest = self.whole(range);
+            rest.start = last;
+            rest.start.push(0);
+        }
+    }
+}
