@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::agent::effect::{CallId, Effect};
-    use crate::agent::input::Input;
+    use crate::agent::input::{Committed, Input};
     use crate::agent::{Config, Rules};
     use crate::hash::RangeCount;
     use crate::ids::{Epoch, LeaseId, PoolName, Session};
@@ -206,6 +206,7 @@ mod tests {
             compact,
             rules: Rules::ALL,
             former: None,
+            pins: None,
         };
         Agent::new(config, at(0))
     }
@@ -246,10 +247,15 @@ mod tests {
             if self.still[number] > self.second {
                 return;
             }
-            let mut effects = Vec::new();
+            let (mut effects, mut committed) = (Vec::new(), Vec::new());
             self.agents[number].handle(at(self.second), input, &mut effects);
             for effect in effects {
                 match effect {
+                    Effect::Commit(batch) => committed.push(Committed {
+                        batch: batch.number,
+                        synced: batch.sync,
+                        duplicates: Vec::new(),
+                    }),
                     Effect::Share { call, request } => {
                         let due = self.second + (self.delay)(self.second, &request);
                         self.under_way.push((due, number, call, request));
@@ -262,6 +268,9 @@ mod tests {
                     }
                     _ => {}
                 }
+            }
+            for committed in committed {
+                self.tell(number, Input::Committed(committed));
             }
         }
 
@@ -288,6 +297,7 @@ mod tests {
                     let session = Session { epoch: Epoch(1), revision: newest(self.second) };
                     ShareAnswer::Registered { session }
                 }
+                ShareRequest::PinsBeat { .. } => ShareAnswer::Done,
                 ShareRequest::ReadCompact => {
                     self.readings += 1;
                     let revision = newest(self.second);

@@ -75,6 +75,7 @@ pub(crate) enum Call {
         range: RangeId,
     },
     CommonBeat,
+    PinsBeat,
     ReadCompact,
     PutCompact {
         to: Revision,

@@ -124,7 +124,7 @@ impl Agent {
             fleet.changed_at = now;
         }
         let me = self.desk.session.session();
-        for range in self.ranges.values_mut() {
+        for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             let rank = self.desk.fleet.ring.rank(range.id, &self.desk.config.agent);
             let wanted = match rank {
                 _ if range.busy() || range.claimed_by(me) => Interest::Whole,

@@ -42,7 +42,7 @@ impl Agent {
     pub(super) fn take_ranges(&mut self) {
         let desk = &mut self.desk;
         let Some((lease, session)) = desk.session.live() else { return };
-        for range in self.ranges.values_mut() {
+        for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             let claim = range.copy.claim.as_ref().filter(|_| range.copy.listed);
             match (range.hold, claim) {
                 (Hold::No | Hold::Claiming, Some(claim))
@@ -122,7 +122,7 @@ impl Range {
         self.own = own;
     }
 
-    fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
+    pub(super) fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
         let sessions = desk.fleet.sessions();
         for entry in &ledger.open {
             let verdict = takeover::verdict(entry, &sessions);
@@ -185,7 +185,7 @@ impl Range {
     }
 
     /// Asks for the next page of the range's tasks, as long as not all of them were seen.
-    fn scan(&mut self, desk: &mut Desk) {
+    pub(super) fn scan(&mut self, desk: &mut Desk) {
         let held = self.fence().is_some() && self.copy.listed;
         if held && !self.window.scanned && !self.window.scanning {
             self.window.scanning = true;
@@ -211,7 +211,7 @@ impl Range {
         let last = tasks.last().map(|(number, _)| *number);
         for (number, task) in tasks {
             let newer = self.fresh.get(&task.spec.name).is_some_and(|at| *at > task.revision);
-            if !newer {
+            if !newer && self.is_known(&task) {
                 self.attach(desk, &task);
                 self.admit(desk, number, task);
             }
