@@ -13,7 +13,7 @@ use tocktower_cluster::agents::AgentOps;
 use tocktower_cluster::follow::{Follower, News, Output};
 use tocktower_cluster::keys::Key;
 use tocktower_cluster::port::{
-    Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
+    Answer, KeyRange, KeyValue, PortError, Request, WatchCommand, WatchMessage, WatcherId,
 };
 use tocktower_core::agent::effect::{
     Batch, CallId, Effect, ExitReason, Interest, LoadId, LoadRequest, Notice, ShareRequest, Start,
@@ -27,6 +27,9 @@ use tocktower_core::time::{Mono, Now};
 
 /// A watch stream that was not read for this long is thrown away unread (ledger.md, W4).
 const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// How long the watch of what is pinned here may owe the beat (W3): nothing that starts waits for
+/// it, and an agent at the end of a bad line is to lag rather than begin anew.
+const PINS_STALLED: Duration = Duration::from_secs(30);
 
 /// Everything that can wake the driver.
 #[derive(Debug)]
@@ -106,6 +109,8 @@ pub struct Driver {
     followers: BTreeMap<Target, Follower>,
     watchers: BTreeMap<WatcherId, Target>,
     next_watcher: u64,
+    /// The list of what is pinned here, until it is whole: with a part of it nothing could start.
+    pins_listed: Option<(Now, Vec<KeyValue>)>,
     /// Requests under way, with the highest revision seen when they were sent.
     calls: BTreeMap<CallId, (ShareRequest, Revision)>,
     lists: BTreeMap<Target, (u64, Option<Revision>)>,
@@ -125,6 +130,7 @@ impl Driver {
             followers: BTreeMap::new(),
             watchers: BTreeMap::new(),
             next_watcher: 0,
+            pins_listed: None,
             calls: BTreeMap::new(),
             lists: BTreeMap::new(),
             next_list: 0,
@@ -252,6 +258,11 @@ impl Driver {
                 && let Some(follower) = self.followers.get_mut(&Target::Shared)
             {
                 follower.expect(*revision, now.mono.plus(self.ttl));
+            }
+            if matches!(request, ShareRequest::PinsBeat { .. })
+                && let Some(follower) = self.followers.get_mut(&Target::Range(RangeId::PINS))
+            {
+                follower.expect(*revision, now.mono.plus(PINS_STALLED));
             }
         }
         let answer = self.ops.answer(&request, answer);
@@ -382,6 +393,7 @@ impl Driver {
                         self.tell_coordinators(&news, out);
                         self.shared_news(now, news);
                     }
+                    Target::Range(RangeId::PINS) => self.pins_news(now, news),
                     Target::Range(range) => self.range_news(now, range, news),
                 },
             }
@@ -426,6 +438,27 @@ impl Driver {
                 core.apply(now, Input::Shared(delivered));
             }
             News::Trouble { .. } => {}
+        }
+    }
+
+    /// As of a range, but that a list is told when it is whole.
+    fn pins_news(&mut self, now: Now, news: News) {
+        match news {
+            News::ListBegan { sent } => self.pins_listed = Some((sent, Vec::new())),
+            News::Listed(items) => {
+                if let Some((_, listed)) = &mut self.pins_listed {
+                    listed.extend(items);
+                }
+            }
+            News::ListEnded { revision } => {
+                let Some((sent, items)) = self.pins_listed.take() else { return };
+                for news in
+                    [News::ListBegan { sent }, News::Listed(items), News::ListEnded { revision }]
+                {
+                    self.range_news(now, RangeId::PINS, news);
+                }
+            }
+            news => self.range_news(now, RangeId::PINS, news),
         }
     }
 
@@ -485,7 +518,10 @@ impl Driver {
                         self.follow(now, target, KeyRange::one(&claim), out);
                     }
                     Interest::Whole => {
-                        let all = self.ops.keys.range(&pool, range);
+                        let all = match range {
+                            RangeId::PINS => self.ops.keys.pins(&self.ops.identity.agent),
+                            range => self.ops.keys.range(&pool, range),
+                        };
                         self.follow(now, target, all, out);
                     }
                 }

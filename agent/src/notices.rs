@@ -18,6 +18,7 @@ pub fn log(notice: &Notice) {
             session = holder.revision.0,
             "another session has this agent's name; waiting for it to end"
         ),
+        Notice::Pinned { restored } => tracing::info!(restored, "what is pinned here is kept"),
         Notice::Claimed { range, fence } => {
             tracing::debug!(range = range.0, fence = fence.revision.0, "claimed");
         }

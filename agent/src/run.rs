@@ -13,20 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tocktower_cluster::agents::{AgentOps, Identity};
-use tocktower_cluster::keys::{Key, Keys};
-use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Port, Request, WatchCommand};
+use tocktower_cluster::keys::Keys;
+use tocktower_cluster::port::{Port, Request, WatchCommand};
 use tocktower_core::agent::effect::{self, ExitReason, Start};
-use tocktower_core::agent::{Config, Former, Rules, Stats};
+use tocktower_core::agent::{Config, Former, PinsBefore, Rules, Stats};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey, Session};
 use tocktower_core::schedule::tz_database_version;
 use tocktower_core::steady::SteadyClock;
 use tocktower_core::time::{Mono, Now};
-use tocktower_proto::convert::decode_record;
-use tocktower_proto::store::ClusterRecord;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::cluster::{OtherCluster, join};
 use crate::disk::{Disk, watch_disk};
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
@@ -39,8 +38,8 @@ use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, Troubles};
 use crate::reports::{Reports, watch_history};
 use crate::store::{
-    OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest,
-    StoreThread, TrimBudget, TrimClock,
+    KnownCluster, OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle,
+    StoreRequest, StoreThread, TrimBudget, TrimClock,
 };
 use crate::waker::{self, Waker, now};
 use crate::watchdog::{Progress, Watchdog};
@@ -51,7 +50,6 @@ const INBOX_MAX: usize = 16_384;
 const WATCH_MAX: usize = 1_024;
 const STATS_EVERY: Duration = Duration::from_secs(1);
 const TRIM_EVERY: Duration = Duration::from_secs(5);
-const CLUSTER_RETRY: Duration = Duration::from_secs(1);
 /// What giving the session up may take when the store has failed.
 const GIVE_UP: Duration = Duration::from_secs(1);
 
@@ -94,6 +92,8 @@ pub enum Ended {
     Exit(ExitReason),
     /// The store failed; nothing more may be started on it.
     Store(String),
+    /// The cluster is another than the store knows: the next start finds it as it is.
+    Cluster(String),
 }
 
 /// Figures of the moment, each second.
@@ -138,12 +138,8 @@ impl RunningAgent {
 /// Starts an agent on the shared state: opens its store, waits for the cluster's record, begins to
 /// follow, claim and run.
 pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAgent, StartError> {
-    let dir = config.data_dir.clone();
-    let opening = move || Store::open(&dir, StoreConfig::default());
-    let opened = tokio::task::spawn_blocking(opening).await;
-    let opened = opened.map_err(|error| StartError::Cluster(error.to_string()))??;
-    tell_set_aside(&opened);
-    let (epoch, ranges) = cluster(&*port, &config.prefix).await?;
+    let opened = open(config.data_dir.clone()).await?;
+    let (KnownCluster { epoch, ranges }, other) = join(&opened, &port, &config.prefix).await?;
     let (store_thread, store, mut answers) = StoreThread::start(opened.store.clone())?;
     let (waker, wakes) = Waker::start()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
@@ -169,7 +165,9 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     // A new epoch makes every store a stranger's.
     let former = opened.former.filter(|former| former.kept.session.epoch == epoch);
     let process = (opened.process, first_number);
-    let driver = driver(&config, epoch, ranges, process, former, &mut effects);
+    let pins = opened.pins.filter(|pins| pins.ledger.fence.epoch == epoch);
+    let before = (former, pins);
+    let driver = driver(&config, epoch, ranges, process, before, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));
     let (link_stats, link_stats_seen) = watch::channel(LinkStats::default());
     let lateness = LatenessMeter::default();
@@ -213,43 +211,10 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
     let inlets = Inlets { inputs, store_answers, wakes, asked, leaving, disk: disk.clone() };
-    let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread, watchdog));
+    let guards = (watchdog, other);
+    let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread, guards));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
     Ok(RunningAgent { stats, store, links, disk, metrics, leave, ended })
-}
-
-/// The cluster's epoch and range count; an agent that finds none says so once and waits.
-async fn cluster(port: &dyn Port, prefix: &str) -> Result<(Epoch, RangeCount), StartError> {
-    let key = Keys::new(prefix, RangeCount::DEFAULT).build(&Key::Cluster);
-    let list = ListRequest { range: KeyRange::one(&key), limit: 1, at: None, keys_only: false };
-    let mut said = false;
-    loop {
-        match port.call(Request::List(list.clone())).await {
-            Ok(Answer::List { items, .. }) => {
-                if let Some(item) = items.first() {
-                    return read_cluster(&item.value);
-                }
-                if !said {
-                    tracing::warn!("there is no cluster yet: start a coordinator; waiting for it");
-                }
-            }
-            Ok(_) => {}
-            Err(error) if !said => {
-                tracing::warn!(%error, "the shared state cannot be reached yet; trying again");
-            }
-            Err(_) => {}
-        }
-        said = true;
-        tokio::time::sleep(CLUSTER_RETRY).await;
-    }
-}
-
-fn read_cluster(value: &[u8]) -> Result<(Epoch, RangeCount), StartError> {
-    let record: ClusterRecord =
-        decode_record(value).map_err(|error| StartError::Cluster(error.to_string()))?;
-    let ranges = RangeCount::new(record.range_count);
-    let ranges = ranges.ok_or(StartError::Cluster("its range count is no power of two".into()))?;
-    Ok((Epoch(record.epoch), ranges))
 }
 
 fn driver(
@@ -257,7 +222,7 @@ fn driver(
     epoch: Epoch,
     ranges: RangeCount,
     (process, first_number): (u64, u64),
-    former: Option<Former>,
+    (former, pins): (Option<Former>, Option<PinsBefore>),
     effects: &mut Vec<DriverEffect>,
 ) -> Driver {
     let core = Config {
@@ -273,6 +238,7 @@ fn driver(
         compact: config.compact,
         rules: Rules::ALL,
         former,
+        pins,
     };
     let identity = Identity {
         agent: config.name.clone(),
@@ -284,6 +250,14 @@ fn driver(
     };
     let ops = AgentOps::new(Keys::new(&config.prefix, ranges), identity, epoch);
     Driver::new(core, ops, now(), effects)
+}
+
+async fn open(dir: PathBuf) -> Result<Opened, StartError> {
+    let opening = move || Store::open(&dir, StoreConfig::default());
+    let opened = tokio::task::spawn_blocking(opening).await;
+    let opened = opened.map_err(|error| StartError::Cluster(error.to_string()))??;
+    tell_set_aside(&opened);
+    Ok(opened)
 }
 
 fn tell_set_aside(opened: &Opened) {
@@ -350,9 +324,12 @@ impl Shell {
         inlets: Inlets,
         first: Vec<DriverEffect>,
         store_thread: StoreThread,
-        watchdog: Watchdog,
+        (watchdog, other): (Watchdog, OtherCluster),
     ) -> Ended {
-        let ended = self.run(inlets, first).await;
+        let ended = tokio::select! {
+            ended = self.run(inlets, first) => ended,
+            ended = other.met() => ended,
+        };
         drop(watchdog);
         if matches!(ended, Ended::Store(_)) {
             self.give_up().await;

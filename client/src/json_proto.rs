@@ -29,7 +29,10 @@ pub(crate) fn task_proto(task: &Task) -> v1::Task {
             .map(|exclude| v1::Exclude { dates: exclude.dates.clone().unwrap_or_default() }),
         action: task.action.as_ref().map(action),
         placement: task.placement.as_ref().map(|placement| v1::Placement {
-            kind: placement.pool.clone().map(v1::placement::Kind::Pool),
+            kind: match (&placement.pool, &placement.agent) {
+                (_, Some(agent)) => Some(v1::placement::Kind::Agent(agent.clone())),
+                (pool, None) => pool.clone().map(v1::placement::Kind::Pool),
+            },
         }),
         catch_up: task.catch_up.as_ref().map(catch_up),
         delivery: enum_number(task.delivery.as_ref(), "DELIVERY", v1::Delivery::from_str_name),

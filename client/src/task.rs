@@ -128,6 +128,14 @@ impl Task {
         self
     }
 
+    /// This agent and no other, in place of a pool. The task goes on there while the agent is cut
+    /// off from all others, and its history can be read when it is back.
+    pub fn agent(mut self, agent: impl Into<String>) -> Task {
+        let kind = Some(v1::placement::Kind::Agent(agent.into()));
+        self.0.placement = Some(v1::Placement { kind });
+        self
+    }
+
     /// What becomes of instants that nobody could run in time; older ones than `window` are missed.
     pub fn catch_up(mut self, policy: CatchUpPolicy, window: Option<Duration>) -> Task {
         let mut catch_up = v1::CatchUp { policy: 0, window: window.map(span) };

@@ -24,6 +24,7 @@ use tocktower_core::ids::{
     TaskName,
 };
 use tocktower_core::ring::Capacity;
+use tocktower_core::task::Placement;
 use tocktower_core::time::Wall;
 use tocktower_proto::convert::{
     DecodeError, RunName, decode_record, encode_record, encode_task_row, session_from_record,
@@ -119,6 +120,17 @@ impl AgentOps {
                 let writer = self.identity.agent.to_string();
                 let value = encode_record(&BeatRecord { writer, count: 0 });
                 put_if_still(self.keys.build(&Key::Beat), *seen, value)
+            }
+            ShareRequest::PinsBeat { session } => {
+                let member = self.keys.build(&Key::Member(self.identity.agent.clone()));
+                let key = self.keys.build(&Key::PinsBeat(self.identity.agent.clone()));
+                let writer = self.identity.agent.to_string();
+                let value = encode_record(&BeatRecord { writer, count: 0 });
+                Request::Txn(Txn {
+                    when: vec![Compare::Created { key: member, at: session.revision }],
+                    then: vec![Op::Put { key, value, lease: None }],
+                    otherwise: Vec::new(),
+                })
             }
             ShareRequest::ReadCompact => {
                 let key = self.keys.build(&Key::Compact);
@@ -231,14 +243,17 @@ impl AgentOps {
     }
 
     fn delete(&self, delete: &KeyDelete) -> Txn {
-        let pool = self.identity.pool.clone();
+        let placed = match delete.range {
+            RangeId::PINS => Placement::Agent(self.identity.agent.clone()),
+            _ => Placement::Pool(self.identity.pool.clone()),
+        };
         let (key, elsewhere) = match &delete.key {
             RunKeyName::Task(task) => {
-                let elsewhere = (pool != *self.keys.directory())
+                let elsewhere = (placed != *self.keys.directory())
                     .then(|| self.keys.build(&Key::Elsewhere(task.clone())));
-                (Key::Task(pool, task.clone()), elsewhere)
+                (Key::Task(placed, task.clone()), elsewhere)
             }
-            RunKeyName::Trigger(task, ulid) => (Key::Trigger(pool, task.clone(), *ulid), None),
+            RunKeyName::Trigger(task, ulid) => (Key::Trigger(placed, task.clone(), *ulid), None),
         };
         let key = self.keys.build(&key);
         let mut then = vec![Op::Delete { key: key.clone() }];
@@ -370,7 +385,7 @@ impl AgentOps {
         match self.keys.parse(&item.key)? {
             Key::Claim(..) => Some(RangeNews::Claim(self.claim_seen(item))),
             Key::Ledger(..) => Some(RangeNews::Ledger(Some(ledger_seen(item)))),
-            Key::Task(pool, name) => Some(match records::read_task(pool, name.clone(), item) {
+            Key::Task(placed, name) => Some(match records::read_task(placed, name.clone(), item) {
                 Ok(task) => {
                     let raw = Arc::from(encode_task_row(&task));
                     RangeNews::TaskPut { task: Arc::new(task), raw }
@@ -578,7 +593,7 @@ mod tests {
         let ops = ops();
         let (pool, task) = (ops.identity.pool.clone(), TaskName::parse("default/job").unwrap());
         let attempt = Attempt { fence: Fence::default(), number: 1 };
-        let trigger = Key::Trigger(pool.clone(), task.clone(), 7);
+        let trigger = Key::Trigger(pool.clone().into(), task.clone(), 7);
         let settle = Key::Settle(pool, task, RunName::Manual(7), attempt);
         for key in [trigger, settle] {
             let item = item(&ops, &key, b"\xff\xff");

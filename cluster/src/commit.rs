@@ -248,7 +248,8 @@ async fn send(shared: &Shared, group: &[Waiting]) -> Result<Answer, PortError> {
 async fn read_back(shared: &Shared, group: &[Waiting]) -> Result<Vec<Option<KeyValue>>, PortError> {
     let get = |waiting: &Waiting| {
         let create = &waiting.wanted.create;
-        Op::Get { key: shared.keys.build(&Key::Task(create.pool.clone(), create.name.clone())) }
+        let key = Key::Task(create.placement.clone(), create.name.clone());
+        Op::Get { key: shared.keys.build(&key) }
     };
     let then = group.iter().map(get).collect();
     let txn = Txn { when: Vec::new(), then, otherwise: Vec::new() };
@@ -391,7 +392,7 @@ mod tests {
             jitter: Duration::ZERO,
             exclude: Default::default(),
             action: Action::Noop,
-            pool: PoolName::parse("default").unwrap(),
+            placement: PoolName::parse("default").unwrap().into(),
             catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(60) },
             overlap: Overlap::Skip,
             retry: Retry::default(),

@@ -589,7 +589,7 @@ mod tests {
             let pool = tocktower_core::ids::PoolName::parse(pool).unwrap();
             for number in 0..*tasks {
                 let name = tocktower_core::ids::TaskName::parse(&format!("a/t{number}")).unwrap();
-                held.push(keys.build(&crate::keys::Key::Task(pool.clone(), name)));
+                held.push(keys.build(&crate::keys::Key::Task(pool.clone().into(), name)));
             }
         }
         held.sort();

@@ -12,6 +12,7 @@ use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
     AgentName, Attempt, CoordinatorId, Fence, Name, Namespace, PoolName, RangeId, TaskName,
 };
+use tocktower_core::task::Placement;
 use tocktower_proto::convert::{RunName, format_epoched, parse_epoched};
 
 use crate::port::KeyRange;
@@ -36,11 +37,13 @@ pub enum Key {
     CoordinatorBeat(CoordinatorId),
     Claim(PoolName, RangeId),
     Ledger(PoolName, RangeId),
-    Task(PoolName, TaskName),
-    /// The directory entry of a task whose pool is not the directory's.
+    Task(Placement, TaskName),
+    /// The directory entry of a task that is not in the directory's pool.
     Elsewhere(TaskName),
-    Trigger(PoolName, TaskName, u128),
+    Trigger(Placement, TaskName, u128),
     Settle(PoolName, TaskName, RunName, Attempt),
+    /// By which an agent knows that its watch of what is pinned to it is whole.
+    PinsBeat(AgentName),
 }
 
 /// Builds and reads the keys of one cluster.
@@ -48,13 +51,13 @@ pub enum Key {
 pub struct Keys {
     prefix: String,
     ranges: RangeCount,
-    directory: PoolName,
+    directory: Placement,
 }
 
 impl Keys {
     pub fn new(prefix: &str, ranges: RangeCount) -> Keys {
         let slash = if prefix.ends_with('/') { "" } else { "/" };
-        let directory = PoolName::parse(DIRECTORY).expect("the name is well formed");
+        let directory = PoolName::parse(DIRECTORY).expect("the name is well formed").into();
         Keys { prefix: format!("{prefix}{slash}"), ranges, directory }
     }
 
@@ -63,7 +66,7 @@ impl Keys {
     }
 
     /// The pool whose ranges are also the directory of all names.
-    pub fn directory(&self) -> &PoolName {
+    pub fn directory(&self) -> &Placement {
         &self.directory
     }
 
@@ -87,6 +90,24 @@ impl Keys {
         KeyRange::prefix(format!("{}pools/", self.prefix).as_bytes())
     }
 
+    /// All that is pinned to an agent.
+    pub fn pins(&self, agent: &AgentName) -> KeyRange {
+        KeyRange::prefix(format!("{}pins/{agent}/", self.prefix).as_bytes())
+    }
+
+    /// All that is pinned to any agent.
+    pub fn all_pins(&self) -> KeyRange {
+        KeyRange::prefix(format!("{}pins/", self.prefix).as_bytes())
+    }
+
+    /// The range of its placement that a task lies in: an agent has one for all.
+    pub fn range_in(&self, placement: &Placement, task: &TaskName) -> RangeId {
+        match placement {
+            Placement::Pool(_) => self.ranges.range_of(task),
+            Placement::Agent(_) => RangeId(0),
+        }
+    }
+
     /// The border that lies `ahead` ranges behind the one of this key, or that of its pool if
     /// that comes first. `None`: the key lies in no range.
     pub fn border(&self, key: &[u8], ahead: u32) -> Option<Vec<u8>> {
@@ -102,14 +123,14 @@ impl Keys {
     }
 
     /// All tasks of a range, in the order of their names.
-    pub fn tasks(&self, pool: &PoolName, range: RangeId) -> KeyRange {
-        KeyRange::prefix(self.in_range(pool, range, "tasks/").as_bytes())
+    pub fn tasks(&self, placement: &Placement, range: RangeId) -> KeyRange {
+        KeyRange::prefix(self.placed(placement, range, "tasks/").as_bytes())
     }
 
     /// All triggers of a task.
-    pub fn triggers(&self, pool: &PoolName, task: &TaskName) -> KeyRange {
+    pub fn triggers(&self, placement: &Placement, task: &TaskName) -> KeyRange {
         let range = self.ranges.range_of(task);
-        KeyRange::prefix(self.in_range(pool, range, &format!("triggers/{task}/")).as_bytes())
+        KeyRange::prefix(self.placed(placement, range, &format!("triggers/{task}/")).as_bytes())
     }
 
     pub fn build(&self, key: &Key) -> Vec<u8> {
@@ -124,18 +145,21 @@ impl Keys {
             Key::CoordinatorBeat(id) => format!("{}beats/{id}", self.prefix),
             Key::Claim(pool, range) => self.in_range(pool, *range, "claim"),
             Key::Ledger(pool, range) => self.in_range(pool, *range, "ledger"),
-            Key::Task(pool, task) => self.in_range(pool, of(task), &format!("tasks/{task}")),
-            Key::Elsewhere(task) => {
-                self.in_range(&self.directory, of(task), &format!("elsewhere/{task}"))
+            Key::Task(placement, task) => {
+                self.placed(placement, of(task), &format!("tasks/{task}"))
             }
-            Key::Trigger(pool, task, ulid) => {
+            Key::Elsewhere(task) => {
+                self.placed(&self.directory, of(task), &format!("elsewhere/{task}"))
+            }
+            Key::Trigger(placement, task, ulid) => {
                 let name = RunName::Manual(*ulid);
-                self.in_range(pool, of(task), &format!("triggers/{task}/{name}"))
+                self.placed(placement, of(task), &format!("triggers/{task}/{name}"))
             }
             Key::Settle(pool, task, run, attempt) => {
                 let attempt = attempt_text(*attempt);
                 self.in_range(pool, of(task), &format!("settles/{task}/{run}/{attempt}"))
             }
+            Key::PinsBeat(agent) => format!("{}pins/{agent}/beat", self.prefix),
         };
         text.into_bytes()
     }
@@ -161,10 +185,18 @@ impl Keys {
                 }
                 parse_in_range(PoolName::parse(pool).ok()?, number, rest)?
             }
+            ["pins", agent, rest @ ..] => parse_pinned(AgentName::parse(agent).ok()?, rest)?,
             _ => return None,
         };
         // A key in another form, or in a range that is not its task's, would be found by nobody.
         (self.build(&key) == bytes).then_some(key)
+    }
+
+    fn placed(&self, placement: &Placement, range: RangeId, rest: &str) -> String {
+        match placement {
+            Placement::Pool(pool) => self.in_range(pool, range, rest),
+            Placement::Agent(agent) => format!("{}pins/{agent}/{rest}", self.prefix),
+        }
     }
 
     fn in_range(&self, pool: &PoolName, range: RangeId, rest: &str) -> String {
@@ -176,21 +208,36 @@ impl Keys {
     }
 }
 
+fn parse_pinned(agent: AgentName, rest: &[&str]) -> Option<Key> {
+    match rest {
+        ["beat"] => Some(Key::PinsBeat(agent)),
+        ["tasks" | "triggers", ..] => parse_placed(Placement::Agent(agent), rest),
+        _ => None,
+    }
+}
+
+/// What lies in every placement.
+fn parse_placed(placement: Placement, rest: &[&str]) -> Option<Key> {
+    Some(match rest {
+        ["tasks", namespace, name] => Key::Task(placement, task_name(namespace, name)?),
+        ["triggers", namespace, name, ulid] => match RunName::parse(ulid)? {
+            RunName::Manual(ulid) => Key::Trigger(placement, task_name(namespace, name)?, ulid),
+            RunName::Instant { .. } => return None,
+        },
+        _ => return None,
+    })
+}
+
 fn parse_in_range(pool: PoolName, range: RangeId, rest: &[&str]) -> Option<Key> {
     Some(match rest {
         ["claim"] => Key::Claim(pool, range),
         ["ledger"] => Key::Ledger(pool, range),
-        ["tasks", namespace, name] => Key::Task(pool, task_name(namespace, name)?),
         ["elsewhere", namespace, name] => Key::Elsewhere(task_name(namespace, name)?),
-        ["triggers", namespace, name, ulid] => match RunName::parse(ulid)? {
-            RunName::Manual(ulid) => Key::Trigger(pool, task_name(namespace, name)?, ulid),
-            RunName::Instant { .. } => return None,
-        },
         ["settles", namespace, name, run, attempt] => {
             let (run, attempt) = (RunName::parse(run)?, parse_attempt(attempt)?);
             Key::Settle(pool, task_name(namespace, name)?, run, attempt)
         }
-        _ => return None,
+        _ => parse_placed(Placement::Pool(pool), rest)?,
     })
 }
 
@@ -233,14 +280,17 @@ mod tests {
             Key::Compact,
             Key::Member(agent.clone()),
             Key::Coordinator(id.clone()),
-            Key::Agent(agent),
+            Key::Agent(agent.clone()),
             Key::Beat,
             Key::CoordinatorBeat(id),
             Key::Claim(pool.clone(), RangeId(0x1f)),
             Key::Ledger(pool.clone(), RangeId(0x1f)),
-            Key::Task(pool.clone(), task.clone()),
+            Key::Task(pool.clone().into(), task.clone()),
+            Key::Task(Placement::Agent(agent.clone()), task.clone()),
+            Key::Trigger(Placement::Agent(agent.clone()), task.clone(), 7),
+            Key::PinsBeat(agent.clone()),
             Key::Elsewhere(task.clone()),
-            Key::Trigger(pool.clone(), task.clone(), u128::MAX / 3),
+            Key::Trigger(pool.clone().into(), task.clone(), u128::MAX / 3),
             Key::Settle(pool.clone(), task.clone(), RunName::Manual(5), attempt),
             Key::Settle(pool, task, RunName::Instant { instant, incarnation }, attempt),
         ]
@@ -268,6 +318,7 @@ mod tests {
         let range = keys.range(&pool, keys.ranges().range_of(&task));
         assert!(range.contains(&keys.build(&Key::Elsewhere(task.clone()))));
         assert!(keys.pools().contains(&claim) && !keys.pools().contains(&keys.build(&Key::Beat)));
+        let pool = Placement::Pool(pool);
         let tasks = keys.tasks(&pool, keys.ranges().range_of(&task));
         assert!(tasks.contains(&keys.build(&Key::Task(pool, task.clone()))));
         assert!(!tasks.contains(&keys.build(&Key::Elsewhere(task))) && !tasks.contains(&claim));

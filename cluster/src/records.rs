@@ -7,10 +7,10 @@
 
 use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, RangeId};
 use tocktower_core::ids::{PoolName, TaskName};
-use tocktower_core::task::Task;
+use tocktower_core::task::{Placement, Task};
 use tocktower_core::time::Wall;
 use tocktower_proto::convert::{
-    DecodeError, RunName, StoredTask, decode_record, decode_task, request_from_bytes,
+    DecodeError, RunName, StoredTask, decode_record, decode_task, placement_of, request_from_bytes,
 };
 use tocktower_proto::store;
 
@@ -39,10 +39,11 @@ pub enum Record {
     Claim(PoolName, RangeId, store::ClaimRecord),
     Ledger(PoolName, RangeId, store::LedgerRecord),
     Task(Box<Task>),
-    /// The name is of a task in this pool.
-    Elsewhere(TaskName, PoolName),
-    Trigger(PoolName, TaskName, u128, Trigger),
+    /// The name is of a task that is placed there.
+    Elsewhere(TaskName, Placement),
+    Trigger(Placement, TaskName, u128, Trigger),
     Settle(PoolName, TaskName, RunName, Attempt, store::SettleRecord),
+    PinsBeat(AgentName, store::BeatRecord),
     /// The key is known, the value is not.
     Unreadable(Key, DecodeError),
     /// Nothing that this program knows.
@@ -67,9 +68,12 @@ fn read_known(key: Key, item: &KeyValue) -> Result<Record, DecodeError> {
         Key::CoordinatorBeat(id) => Record::CoordinatorBeat(id, decode_record(bytes)?),
         Key::Claim(pool, range) => Record::Claim(pool, range, decode_record(bytes)?),
         Key::Ledger(pool, range) => Record::Ledger(pool, range, decode_record(bytes)?),
-        Key::Task(pool, name) => Record::Task(Box::new(read_task(pool, name, item)?)),
+        Key::Task(placed, name) => Record::Task(Box::new(read_task(placed, name, item)?)),
         Key::Elsewhere(name) => Record::Elsewhere(name, read_elsewhere(bytes)?),
-        Key::Trigger(pool, name, ulid) => Record::Trigger(pool, name, ulid, read_trigger(bytes)?),
+        Key::Trigger(placed, name, ulid) => {
+            Record::Trigger(placed, name, ulid, read_trigger(bytes)?)
+        }
+        Key::PinsBeat(agent) => Record::PinsBeat(agent, decode_record(bytes)?),
         Key::Settle(pool, name, run, attempt) => {
             Record::Settle(pool, name, run, attempt, decode_record(bytes)?)
         }
@@ -77,20 +81,24 @@ fn read_known(key: Key, item: &KeyValue) -> Result<Record, DecodeError> {
 }
 
 /// The task in the value of its key.
-pub fn read_task(pool: PoolName, name: TaskName, item: &KeyValue) -> Result<Task, DecodeError> {
+pub fn read_task(
+    placement: Placement,
+    name: TaskName,
+    item: &KeyValue,
+) -> Result<Task, DecodeError> {
     let stored = StoredTask {
         name,
-        pool,
+        placement,
         create_revision: item.create_revision,
         mod_revision: item.mod_revision,
     };
     decode_task(&item.value, stored)
 }
 
-/// The pool in the value of a directory entry.
-pub fn read_elsewhere(bytes: &[u8]) -> Result<PoolName, DecodeError> {
+/// The placement in the value of a directory entry.
+pub fn read_elsewhere(bytes: &[u8]) -> Result<Placement, DecodeError> {
     let record: store::ElsewhereRecord = decode_record(bytes)?;
-    PoolName::parse(&record.pool).map_err(|error| DecodeError::invalid("pool", error))
+    placement_of(&record.pool, &record.agent)
 }
 
 /// The trigger in the value of its key.
@@ -139,6 +147,8 @@ mod tests {
     fn any_key() -> impl Strategy<Value = Key> {
         let pool = || NAME.prop_map(|name| PoolName::parse(&name).unwrap());
         let agent = || NAME.prop_map(|name| AgentName::parse(&name).unwrap());
+        let placed =
+            || prop_oneof![pool().prop_map(Placement::Pool), agent().prop_map(Placement::Agent)];
         let coordinator = || NAME.prop_map(|name| CoordinatorId::parse(&name).unwrap());
         let range = || (0_u16..256).prop_map(RangeId);
         let attempt =
@@ -156,10 +166,11 @@ mod tests {
             coordinator().prop_map(Key::CoordinatorBeat),
             (pool(), range()).prop_map(|(pool, range)| Key::Claim(pool, range)),
             (pool(), range()).prop_map(|(pool, range)| Key::Ledger(pool, range)),
-            (pool(), any_task()).prop_map(|(pool, task)| Key::Task(pool, task)),
+            (placed(), any_task()).prop_map(|(placed, task)| Key::Task(placed, task)),
+            agent().prop_map(Key::PinsBeat),
             any_task().prop_map(Key::Elsewhere),
-            (pool(), any_task(), any::<u128>())
-                .prop_map(|(pool, task, ulid)| Key::Trigger(pool, task, ulid)),
+            (placed(), any_task(), any::<u128>())
+                .prop_map(|(placed, task, ulid)| Key::Trigger(placed, task, ulid)),
             (pool(), any_task(), any_run(), attempt)
                 .prop_map(|(pool, task, run, attempt)| Key::Settle(pool, task, run, attempt)),
         ]
@@ -205,9 +216,9 @@ mod tests {
             let range = keys.range(&pool, keys.ranges().range_of(&task));
             let attempt = Attempt { fence: Fence::default(), number: 1 };
             for key in [
-                Key::Task(pool.clone(), task.clone()),
+                Key::Task(pool.clone().into(), task.clone()),
                 Key::Elsewhere(task.clone()),
-                Key::Trigger(pool.clone(), task.clone(), ulid),
+                Key::Trigger(pool.clone().into(), task.clone(), ulid),
                 Key::Settle(pool.clone(), task.clone(), run, attempt),
             ] {
                 prop_assert!(range.contains(&keys.build(&key)), "{:?}", key);

@@ -1,8 +1,8 @@
 //! Operations on tasks: the transactions to send, and what their answers mean.
 //!
 //! A name is unique in the cluster. Its range in the pool `default` is the directory: the task is
-//! there itself, or an `elsewhere` key says which pool has it. Both keys are written and deleted in
-//! the transaction of the task, so they are never at odds; every create compares both absent.
+//! there itself, or an `elsewhere` key says where it is placed. Both keys are written and deleted
+//! in the transaction of the task, so they are never at odds; every create compares both absent.
 //!
 //! Creates are committed in groups. Each is a nested transaction of its own, so that one name that
 //! is taken fails alone, and all that succeed share one revision. etcd refuses a transaction that
@@ -10,9 +10,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use tocktower_core::ids::{Epoch, Incarnation, PoolName, Revision, TaskName};
+use tocktower_core::ids::{Epoch, Incarnation, Revision, TaskName};
 use tocktower_core::limits;
-use tocktower_core::task::{NewVersion, Task};
+use tocktower_core::task::{NewVersion, Placement, Task};
 use tocktower_proto::convert::{DecodeError, encode_record, encode_task};
 use tocktower_proto::store;
 
@@ -33,7 +33,7 @@ pub enum AnswerError {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Create {
     pub name: TaskName,
-    pub pool: PoolName,
+    pub placement: Placement,
     pub value: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ pub struct TooLarge {
 pub enum Taken {
     Here(Box<Task>),
     /// Look it up there: it may be the same request.
-    Elsewhere(PoolName),
+    Elsewhere(Placement),
 }
 
 /// What came of one create.
@@ -64,7 +64,7 @@ pub enum Created {
 pub enum Lookup {
     Found(Box<Task>),
     /// Read it from there with [`get`].
-    Elsewhere(PoolName),
+    Elsewhere(Placement),
     Absent,
 }
 
@@ -81,7 +81,7 @@ impl Create {
     pub fn new(version: &NewVersion, epoch: Epoch) -> Result<Create, TooLarge> {
         Ok(Create {
             name: version.spec.name.clone(),
-            pool: version.spec.pool.clone(),
+            placement: version.spec.placement.clone(),
             value: encoded(version, epoch)?,
         })
     }
@@ -121,14 +121,14 @@ pub fn next_group(keys: &Keys, waiting: &mut VecDeque<Create>) -> Vec<Create> {
         waiting.push_front(create);
     }
     group.sort_by_cached_key(|create| {
-        keys.build(&Key::Task(create.pool.clone(), create.name.clone()))
+        keys.build(&Key::Task(create.placement.clone(), create.name.clone()))
     });
     group
 }
 
 /// About what a create takes in a transaction: its value, and its keys each time they stand there.
 fn create_bytes(keys: &Keys, create: &Create) -> usize {
-    let key = keys.build(&Key::Task(create.pool.clone(), create.name.clone()));
+    let key = keys.build(&Key::Task(create.placement.clone(), create.name.clone()));
     create.value.len() + 6 * (key.len() + 16)
 }
 
@@ -142,10 +142,10 @@ fn create_one(keys: &Keys, create: &Create) -> Txn {
     let directory = keys.build(&Key::Task(keys.directory().clone(), create.name.clone()));
     let elsewhere = keys.build(&Key::Elsewhere(create.name.clone()));
     let mut then = Vec::new();
-    if create.pool != *keys.directory() {
-        then.push(put(elsewhere.clone(), elsewhere_value(&create.pool)));
+    if create.placement != *keys.directory() {
+        then.push(put(elsewhere.clone(), elsewhere_value(&create.placement)));
     }
-    let key = keys.build(&Key::Task(create.pool.clone(), create.name.clone()));
+    let key = keys.build(&Key::Task(create.placement.clone(), create.name.clone()));
     then.push(put(key, create.value.clone()));
     Txn {
         when: vec![Compare::absent(directory.clone()), Compare::absent(elsewhere.clone())],
@@ -173,7 +173,7 @@ pub fn read_create(
         OpAnswer::Txn { succeeded: false, answers } => {
             match read_directory(keys, &create.name, answers)? {
                 Lookup::Found(task) => Ok(Created::Exists(Taken::Here(task))),
-                Lookup::Elsewhere(pool) => Ok(Created::Exists(Taken::Elsewhere(pool))),
+                Lookup::Elsewhere(placed) => Ok(Created::Exists(Taken::Elsewhere(placed))),
                 Lookup::Absent => Err(AnswerError::Mismatch),
             }
         }
@@ -216,21 +216,21 @@ fn read_directory(
     }
 }
 
-/// Reads a task from the pool that it is in.
-pub fn get(keys: &Keys, pool: &PoolName, name: &TaskName) -> Txn {
-    let key = keys.build(&Key::Task(pool.clone(), name.clone()));
+/// Reads a task from where it is placed.
+pub fn get(keys: &Keys, placement: &Placement, name: &TaskName) -> Txn {
+    let key = keys.build(&Key::Task(placement.clone(), name.clone()));
     Txn { when: Vec::new(), then: vec![Op::Get { key }], otherwise: Vec::new() }
 }
 
 /// The task that was read; `None`: it is not there (any more).
 pub fn read_get(
-    pool: &PoolName,
+    placement: &Placement,
     name: &TaskName,
     answer: &Answer,
 ) -> Result<Option<Task>, AnswerError> {
     match answer {
         Answer::Txn { answers, .. } => match answers.as_slice() {
-            [OpAnswer::Got(item)] => read_item(pool, name, item.as_ref()),
+            [OpAnswer::Got(item)] => read_item(placement, name, item.as_ref()),
             _ => Err(AnswerError::Mismatch),
         },
         _ => Err(AnswerError::Mismatch),
@@ -238,17 +238,17 @@ pub fn read_get(
 }
 
 fn read_item(
-    pool: &PoolName,
+    placement: &Placement,
     name: &TaskName,
     item: Option<&KeyValue>,
 ) -> Result<Option<Task>, AnswerError> {
-    let read = item.map(|item| read_task(pool.clone(), name.clone(), item));
+    let read = item.map(|item| read_task(placement.clone(), name.clone(), item));
     Ok(read.transpose()?)
 }
 
-/// Writes a version in the place of `current`, if that is still the newest; also to another pool,
-/// as a delete and a create in one. `epoch` is the cluster's. `triggers` are those of a moved task
-/// (they are deleted with it).
+/// Writes a version in the place of `current`, if that is still the newest; also to another
+/// placement, as a delete and a create in one. `epoch` is the cluster's. `triggers` are those of a
+/// moved task (they are deleted with it).
 pub fn replace(
     keys: &Keys,
     current: &Task,
@@ -256,7 +256,7 @@ pub fn replace(
     epoch: Epoch,
     triggers: &[u128],
 ) -> Result<Txn, TooLarge> {
-    let key = keys.build(&Key::Task(current.spec.pool.clone(), current.spec.name.clone()));
+    let key = keys.build(&Key::Task(current.spec.placement.clone(), current.spec.name.clone()));
     let mut txn = Txn {
         when: vec![Compare::Modified { key: key.clone(), at: current.revision }],
         then: Vec::new(),
@@ -266,15 +266,15 @@ pub fn replace(
         txn.then.push(put(key, encoded(version, current.incarnation.epoch)?));
         return Ok(txn);
     }
-    let new_pool = &version.spec.pool;
-    let new_key = keys.build(&Key::Task(new_pool.clone(), version.spec.name.clone()));
+    let new_place = &version.spec.placement;
+    let new_key = keys.build(&Key::Task(new_place.clone(), version.spec.name.clone()));
     txn.when.push(Compare::absent(new_key.clone()));
     txn.then.push(Op::Delete { key });
     txn.then.push(put(new_key, encoded(version, epoch)?));
     let elsewhere = keys.build(&Key::Elsewhere(current.spec.name.clone()));
-    txn.then.push(match *new_pool == *keys.directory() {
+    txn.then.push(match *new_place == *keys.directory() {
         true => Op::Delete { key: elsewhere },
-        false => put(elsewhere, elsewhere_value(new_pool)),
+        false => put(elsewhere, elsewhere_value(new_place)),
     });
     txn.then.extend(delete_triggers(keys, current, triggers));
     Ok(txn)
@@ -303,9 +303,9 @@ pub fn read_replace(
 /// Deletes a task if `current` is still the newest version, with its triggers as far as they are
 /// known; one that was made meanwhile has no task, and whoever holds the range ends it.
 pub fn delete(keys: &Keys, current: &Task, triggers: &[u128]) -> Txn {
-    let key = keys.build(&Key::Task(current.spec.pool.clone(), current.spec.name.clone()));
+    let key = keys.build(&Key::Task(current.spec.placement.clone(), current.spec.name.clone()));
     let mut then = vec![Op::Delete { key: key.clone() }];
-    if current.spec.pool != *keys.directory() {
+    if current.spec.placement != *keys.directory() {
         let elsewhere = keys.build(&Key::Elsewhere(current.spec.name.clone()));
         then.push(Op::Delete { key: elsewhere });
     }
@@ -331,7 +331,7 @@ pub fn read_delete(current: &Task, answer: &Answer) -> Result<Changed, AnswerErr
 fn read_conflict(current: &Task, answers: &[OpAnswer]) -> Result<Changed, AnswerError> {
     match answers {
         [OpAnswer::Got(item)] => {
-            let task = read_item(&current.spec.pool, &current.spec.name, item.as_ref())?;
+            let task = read_item(&current.spec.placement, &current.spec.name, item.as_ref())?;
             Ok(Changed::Conflict(task.map(Box::new)))
         }
         _ => Err(AnswerError::Mismatch),
@@ -344,13 +344,16 @@ fn delete_triggers<'a>(
     triggers: &'a [u128],
 ) -> impl Iterator<Item = Op> + 'a {
     triggers.iter().take(limits::DELETES_MAX).map(|ulid| {
-        let (pool, name) = (task.spec.pool.clone(), task.spec.name.clone());
-        Op::Delete { key: keys.build(&Key::Trigger(pool, name, *ulid)) }
+        let (placement, name) = (task.spec.placement.clone(), task.spec.name.clone());
+        Op::Delete { key: keys.build(&Key::Trigger(placement, name, *ulid)) }
     })
 }
 
-fn elsewhere_value(pool: &PoolName) -> Vec<u8> {
-    encode_record(&store::ElsewhereRecord { pool: pool.to_string() })
+fn elsewhere_value(placement: &Placement) -> Vec<u8> {
+    encode_record(&store::ElsewhereRecord {
+        pool: placement.pool().map_or_else(String::new, ToString::to_string),
+        agent: placement.agent().map_or_else(String::new, ToString::to_string),
+    })
 }
 
 fn put(key: Vec<u8>, value: Vec<u8>) -> Op {
@@ -364,6 +367,7 @@ mod tests {
     use crate::port::{Port, Request};
     use std::sync::Arc;
     use tocktower_core::hash::RangeCount;
+    use tocktower_core::ids::{AgentName, PoolName};
     use tocktower_core::ledger::Marks;
     use tocktower_core::task::{Spec, replace as edit};
     use tocktower_core::time::Wall;
@@ -398,10 +402,10 @@ mod tests {
             read_lookup(&self.keys, task, &answer).unwrap()
         }
 
-        async fn get(&self, pool: &str, task: &TaskName) -> Option<Task> {
-            let pool = PoolName::parse(pool).unwrap();
-            let answer = self.send(super::get(&self.keys, &pool, task)).await;
-            read_get(&pool, task, &answer).unwrap()
+        async fn get(&self, place: &str, task: &TaskName) -> Option<Task> {
+            let place = placed(place);
+            let answer = self.send(super::get(&self.keys, &place, task)).await;
+            read_get(&place, task, &answer).unwrap()
         }
 
         async fn made(&self, task: &str, pool: &str) -> Task {
@@ -415,6 +419,14 @@ mod tests {
         }
     }
 
+    /// A pool, or an agent behind an `@`.
+    fn placed(text: &str) -> Placement {
+        match text.strip_prefix('@') {
+            Some(agent) => Placement::Agent(AgentName::parse(agent).unwrap()),
+            None => Placement::Pool(PoolName::parse(text).unwrap()),
+        }
+    }
+
     fn name(text: &str) -> TaskName {
         TaskName::parse(text).unwrap()
     }
@@ -425,7 +437,6 @@ mod tests {
         let body = json::Task {
             schedules: Some(vec![every]),
             action: Some(json::Action { noop: Some(json::Noop {}), ..Default::default() }),
-            placement: Some(json::Placement { pool: Some(pool.into()) }),
             ..Default::default()
         };
         let given = Given {
@@ -434,7 +445,7 @@ mod tests {
             fresh_name: "fresh",
             purpose: Purpose::Edit,
         };
-        task_from_json(&body, given).unwrap()
+        Spec { placement: placed(pool), ..task_from_json(&body, given).unwrap() }
     }
 
     fn in_pool(task: &str, pool: &str) -> Create {
@@ -450,8 +461,8 @@ mod tests {
 
     fn pool_of(lookup: &Lookup) -> String {
         match lookup {
-            Lookup::Found(task) => format!("here: {}", task.spec.pool),
-            Lookup::Elsewhere(pool) => format!("elsewhere: {pool}"),
+            Lookup::Found(task) => format!("here: {}", task.spec.placement),
+            Lookup::Elsewhere(placed) => format!("elsewhere: {placed}"),
             Lookup::Absent => "absent".to_owned(),
         }
     }
@@ -465,7 +476,7 @@ mod tests {
         assert!(matches!(answers[0], Created::Done { .. }));
         assert!(matches!(answers[1], Created::Exists(Taken::Here(_))), "{answers:?}");
         assert!(matches!(answers[2], Created::Done { .. }));
-        assert_eq!(pool_of(&store.lookup(&name("a/c")).await), "elsewhere: edge");
+        assert_eq!(pool_of(&store.lookup(&name("a/c")).await), "elsewhere: pool edge");
         let task = store.get("edge", &name("a/c")).await.unwrap();
         let Created::Done { incarnation, revision } = answers[2] else { panic!() };
         assert_eq!((task.incarnation, task.revision), (incarnation, revision));
@@ -475,9 +486,9 @@ mod tests {
     async fn a_name_is_unique_over_all_pools() {
         let store = Store::new();
         store.create(&[in_pool("a/b", "edge")]).await;
-        for pool in ["default", "edge", "other"] {
+        for pool in ["default", "edge", "other", "@web-1"] {
             let answers = store.create(&[in_pool("a/b", pool)]).await;
-            let edge = PoolName::parse("edge").unwrap();
+            let edge = placed("edge");
             assert_eq!(answers, [Created::Exists(Taken::Elsewhere(edge))]);
         }
         assert_eq!(pool_of(&store.lookup(&name("a/z")).await), "absent");
@@ -503,15 +514,22 @@ mod tests {
     async fn a_move_goes_there_and_back_as_new_incarnations() {
         let store = Store::new();
         let mut task = store.made("a/b", "default").await;
-        for (pool, found) in
-            [("edge", "elsewhere: edge"), ("far", "elsewhere: far"), ("default", "here: default")]
-        {
+        for (pool, found) in [
+            ("edge", "elsewhere: pool edge"),
+            ("@web-1", "elsewhere: agent web-1"),
+            ("@web-2", "elsewhere: agent web-2"),
+            ("far", "elsewhere: pool far"),
+            ("@web-1", "elsewhere: agent web-1"),
+            ("default", "here: pool default"),
+        ] {
             let before = task.clone();
-            let version = edited(&before, |spec| spec.pool = PoolName::parse(pool).unwrap());
+            let version = edited(&before, |spec| spec.placement = placed(pool));
             let changed = store.replace(&before, &version).await;
             assert!(matches!(changed, Changed::Done { .. }), "{changed:?}");
             assert_eq!(pool_of(&store.lookup(&name("a/b")).await), found);
-            assert_eq!(store.get(before.spec.pool.as_str(), &name("a/b")).await, None);
+            let left = super::get(&store.keys, &before.spec.placement, &name("a/b"));
+            let left = store.send(left).await;
+            assert_eq!(read_get(&before.spec.placement, &name("a/b"), &left), Ok(None));
             task = store.get(pool, &name("a/b")).await.unwrap();
             assert!(task.incarnation > before.incarnation);
         }

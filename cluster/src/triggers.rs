@@ -50,9 +50,9 @@ pub fn create(
     if bytes > limits::PAYLOAD_BYTES_MAX {
         return Err(PayloadTooLarge { bytes });
     }
-    let (pool, name) = (task.spec.pool.clone(), task.spec.name.clone());
-    let task_key = keys.build(&Key::Task(pool.clone(), name.clone()));
-    let key = keys.build(&Key::Trigger(pool, name, ulid));
+    let (placement, name) = (task.spec.placement.clone(), task.spec.name.clone());
+    let task_key = keys.build(&Key::Task(placement.clone(), name.clone()));
+    let key = keys.build(&Key::Trigger(placement, name, ulid));
     let value = encode_record(&store::TriggerRecord {
         payload: trigger.payload.clone(),
         created_at_us: trigger.created_at.micros(),
@@ -116,8 +116,8 @@ mod tests {
         let version = tocktower_core::task::create(spec, Wall::MIN, None).unwrap();
         let create = tasks::Create::new(&version, Epoch(1)).unwrap();
         send(port, tasks::create(keys, std::slice::from_ref(&create))).await;
-        let answer = send(port, tasks::get(keys, &create.pool, &create.name)).await;
-        tasks::read_get(&create.pool, &create.name, &answer).unwrap().unwrap()
+        let answer = send(port, tasks::get(keys, &create.placement, &create.name)).await;
+        tasks::read_get(&create.placement, &create.name, &answer).unwrap().unwrap()
     }
 
     #[tokio::test]

@@ -119,6 +119,12 @@ impl fmt::Debug for TaskName {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RangeId(pub u16);
 
+impl RangeId {
+    /// What is pinned to this agent. No slice of the hash space, of which there are at most 32,768,
+    /// but a range in all that its agent does with it.
+    pub const PINS: RangeId = RangeId(u16::MAX);
+}
+
 /// A revision of the shared state, as etcd counts them. 0 is before everything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Revision(pub i64);

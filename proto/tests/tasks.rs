@@ -9,11 +9,11 @@ use jiff::civil::Date;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tocktower_core::hash::task_hash;
-use tocktower_core::ids::{Epoch, Incarnation, PoolName, Revision, TaskName};
+use tocktower_core::ids::{AgentName, Epoch, Incarnation, PoolName, Revision, TaskName};
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Command, Delivery, Http, NewVersion, Overlap, Prior, Program,
-    Retry, Spec, Task, check,
+    Action, CatchUp, CatchUpPolicy, Command, Delivery, Http, NewVersion, Overlap, Placement, Prior,
+    Program, Retry, Spec, Task, check,
 };
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::{
@@ -141,6 +141,10 @@ fn any_spec() -> impl Strategy<Value = Spec> {
             let ((jitter, timeout, priority, paused), window, max_runs, description) = rest;
             let (delivery, catch_up, overlap, retry) = policies;
             let start_at = window.map(|(start, _)| Wall::from_micros(start));
+            let placement = match paused {
+                true => Placement::Agent(AgentName::parse("web-12").unwrap()),
+                false => Placement::Pool(PoolName::parse("edge").unwrap()),
+            };
             Spec {
                 name: name(),
                 description,
@@ -154,7 +158,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                 jitter,
                 exclude,
                 action,
-                pool: PoolName::parse("edge").unwrap(),
+                placement,
                 delivery,
                 catch_up,
                 overlap,
@@ -216,7 +220,7 @@ fn version(task: &Task) -> NewVersion {
 fn stored(task: &Task) -> StoredTask {
     StoredTask {
         name: task.spec.name.clone(),
-        pool: task.spec.pool.clone(),
+        placement: task.spec.placement.clone(),
         create_revision: task.incarnation.revision,
         mod_revision: task.revision,
     }
@@ -262,7 +266,7 @@ proptest! {
     fn any_bytes_are_a_task_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let task = StoredTask {
             name: name(),
-            pool: PoolName::parse("default").unwrap(),
+            placement: PoolName::parse("default").unwrap().into(),
             create_revision: Revision(1),
             mod_revision: Revision(2),
         };
@@ -297,7 +301,7 @@ fn paths(body: Value) -> Vec<String> {
 fn what_is_left_out_takes_the_defaults_of_the_design() {
     let spec = task_from_value(minimal(), EDIT).unwrap();
     assert_eq!(spec.name.to_string(), "default/a");
-    assert_eq!(spec.pool.as_str(), "default");
+    assert_eq!(spec.placement.to_string(), "pool default");
     assert_eq!(spec.catch_up.policy, CatchUpPolicy::Latest);
     assert_eq!(spec.catch_up.window, Duration::from_secs(3_600));
     assert_eq!(spec.overlap, Overlap::Skip);
@@ -327,7 +331,7 @@ fn all_wrong_fields_are_reported_at_once() {
             {},
         ],
         "action": {"command": {"argv": [], "cwd": "x", "env": {"A": 5}}},
-        "placement": {"agent": "web-12"},
+        "placement": {"every_agent": "web"},
         "catch_up": {"policy": "some", "window": "1 hour"},
         "overlap": "maybe",
         "retry": {"max_attempts": 0, "factor": 0.5},
@@ -347,7 +351,7 @@ fn all_wrong_fields_are_reported_at_once() {
             "name",
             "notify",
             "overlap",
-            "placement.agent",
+            "placement.every_agent",
             "retry.factor",
             "retry.max_attempts",
             "schedules[0].cron",

@@ -87,6 +87,9 @@ fn said(ended: Ended) -> anyhow::Result<()> {
             seen.0
         )),
         Ended::Store(reason) => Err(anyhow!("the store failed: {reason}")),
+        Ended::Cluster(reason) => {
+            Err(anyhow!("the cluster is another than it was, start again: {reason}"))
+        }
     }
 }
 

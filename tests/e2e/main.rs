@@ -23,6 +23,7 @@ mod fleet;
 mod leader;
 mod once;
 mod outage;
+mod pinned;
 mod policies;
 mod refusals;
 mod restart;

@@ -25,7 +25,7 @@ use crate::store::keys::RunPlace;
 use crate::store::limits::INLINE_BYTES_MAX;
 use crate::store::query::{OutputStream, is_indexed};
 use crate::store::values::{self, DueRow, NameRow, TaskRecord};
-use crate::store::{Store, codec, keys, options};
+use crate::store::{Store, codec, keys, options, pins};
 
 /// A slice's newest run is written down again only when it has moved by this much.
 pub const SLICE_STEP_MS: u64 = 3_600_000;
@@ -218,7 +218,7 @@ struct Stage<'s, 'b> {
     late: HashSet<RangeId>,
     /// Numbers that come to lie beside their due entry, and that no longer do, in order.
     beside: Vec<(TaskNumber, bool)>,
-    duplicates: Vec<(TaskNumber, RunId)>,
+    duplicates: Vec<(RangeId, TaskNumber, RunId)>,
     now_ms: u64,
 }
 
@@ -262,6 +262,10 @@ impl<'s, 'b> Stage<'s, 'b> {
                 let value = values::kept_encode(kept, &self.store.boot);
                 self.put(options::META, [keys::META_SESSION], value);
             }
+            StoreOp::Pins(record) => {
+                let (key, value) = pins::row(record, &self.store.boot);
+                self.put(options::META, key, value);
+            }
             StoreOp::Session(None) => self.delete(options::META, [keys::META_SESSION]),
             StoreOp::LedgerNumber { range, number } => {
                 let value = values::ledger_number_encode(*number);
@@ -299,7 +303,7 @@ impl<'s, 'b> Stage<'s, 'b> {
             self.found.inline.insert(*number, record);
         }
         let ran = request.and_then(|request| self.found.requests.get(&request).cloned().flatten());
-        self.duplicates.extend(ran.map(|run| (*number, run)));
+        self.duplicates.extend(ran.map(|run| (*range, *number, run)));
     }
 
     fn delete_task(&mut self, range: RangeId, name: &'b TaskName) {

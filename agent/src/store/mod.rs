@@ -30,6 +30,7 @@ mod numbers;
 mod open;
 mod options;
 mod own;
+mod pins;
 mod query;
 mod space;
 mod stats;
@@ -47,6 +48,7 @@ use tocktower_core::ids::{LedgerNumber, RangeId};
 pub use error::{OpenError, StoreError};
 pub use load::{Loaded, Unreadable};
 pub use open::{Opened, SetAside, StoreConfig};
+pub use pins::KnownCluster;
 pub use query::{
     AllRuns, OutputStream, Query, QueryAnswer, RunCursor, RunPage, StateSet, TaskRuns,
 };

@@ -10,7 +10,8 @@
 //! What was due in the process before is dropped, since the core derives it again from the shared
 //! state and the tasks that are kept. What was open is kept if that process had a session on this
 //! very boot of the host: then nothing that it wrote is lost, and the session can be gone on with.
-//! After any other start it is unknown what else there was, and it is dropped. Each open counts a
+//! After any other start it is unknown what else there was, and it is dropped, but for what is
+//! pinned here. Each open counts a
 //! number up, so that task numbers and ledger numbers of two processes never meet.
 //!
 //! Data blocks are not verified at open: that would read the whole disk. A wrong checksum that a
@@ -28,7 +29,7 @@ use rocksdb::{
     Cache, DB, Direction, ErrorKind, IteratorMode, LruCacheOptions, Options, WriteBufferManager,
     WriteOptions,
 };
-use tocktower_core::agent::Former;
+use tocktower_core::agent::{Former, PinsBefore};
 use tocktower_core::ids::RangeId;
 use tocktower_core::time::Wall;
 
@@ -37,9 +38,10 @@ use crate::store::cutoffs::Cutoffs;
 use crate::store::error::OpenError;
 use crate::store::limits::{BUFFER_BYTES, MEMORY_BYTES, SET_ASIDE_MAX};
 use crate::store::numbers::NumberSet;
+use crate::store::pins::KnownCluster;
 use crate::store::stats::Counters;
 use crate::store::trim::TrimState;
-use crate::store::{Store, keys, options, values};
+use crate::store::{Store, keys, options, pins, values};
 
 const LOCK: &str = "lock";
 const DATABASE: &str = "db";
@@ -80,6 +82,10 @@ pub struct Opened {
     pub process: u64,
     /// What the process before left, if that can be gone on with.
     pub former: Option<Former>,
+    /// What it left of what is pinned here.
+    pub pins: Option<PinsBefore>,
+    /// The cluster that this store is of, if it ever met one.
+    pub cluster: Option<KnownCluster>,
     /// A store that was damaged, and where it is now. A person must be told.
     pub set_aside: Option<SetAside>,
 }
@@ -106,7 +112,8 @@ impl Store {
             }
             engine => engine?,
         };
-        let (process, former) = (engine.process, engine.former);
+        let (process, former, pins) = (engine.process, engine.former, engine.pins);
+        let cluster = engine.cluster;
         let store = Store {
             db: engine.db,
             _options: engine.kept,
@@ -123,7 +130,8 @@ impl Store {
             dir: dir.to_owned(),
             _lock: lock,
         };
-        Ok(Opened { store: Arc::new(store), process: u64::from(process), former, set_aside })
+        let (store, process) = (Arc::new(store), u64::from(process));
+        Ok(Opened { store, process, former, pins, cluster, set_aside })
     }
 }
 
@@ -136,6 +144,8 @@ struct Engine {
     buffers: WriteBufferManager,
     process: u32,
     former: Option<Former>,
+    pins: Option<PinsBefore>,
+    cluster: Option<KnownCluster>,
 }
 
 impl Engine {
@@ -159,18 +169,20 @@ impl Engine {
         // Dropping a family takes no time however much it holds; deleting its rows would.
         let mut kept = Vec::new();
         let former = former(&db, &config.boot).map_err(engine)?;
-        let left = match former {
-            Some(_) => &[options::DUE][..],
-            None => &[options::DUE, options::RUN],
-        };
-        for family in left {
-            db.drop_cf(family).map_err(engine)?;
-            let options = options::family(family, &cache, &buffers, &cutoffs);
-            db.create_cf(family, &options).map_err(engine)?;
-            kept.push(options);
+        let (pins, known) = pins::before(&db, &config.boot).map_err(engine)?;
+        db.drop_cf(options::DUE).map_err(engine)?;
+        let due = options::family(options::DUE, &cache, &buffers, &cutoffs);
+        db.create_cf(options::DUE, &due).map_err(engine)?;
+        kept.push(due);
+        if former.is_none() {
+            // What is pinned here is open whatever became of the session.
+            let family = db.cf_handle(options::RUN).expect("it was just opened");
+            let (from, _) = keys::range_all(RangeId(0));
+            let (pinned, _) = keys::range_all(RangeId::PINS);
+            db.delete_range_cf(family, from, pinned).map_err(engine)?;
         }
         let process = begin(&db, dir, &cutoffs, config.clock)?;
-        Ok(Engine { db, kept, cutoffs, cache, buffers, process, former })
+        Ok(Engine { db, kept, cutoffs, cache, buffers, process, former, pins, cluster: known })
     }
 }
 

@@ -4,6 +4,8 @@
 //! of history in the same batch: so of each run exactly one of the two is there, or it was never
 //! begun.
 
+use std::collections::BTreeSet;
+
 use rocksdb::{IteratorMode, ReadOptions};
 use tocktower_core::agent::input::{LoadAnswer, OwnRun};
 use tocktower_core::ids::{Attempt, Fence, RangeId, RunId, TaskName};
@@ -23,7 +25,7 @@ impl Store {
         runs: &[RunId],
         tasks: &[(TaskName, Instant)],
     ) -> Result<LoadAnswer, StoreError> {
-        let mut own = self.begun(range, fence)?;
+        let mut own = self.begun(range, fence, runs)?;
         for run in runs {
             // Its row is forgotten, if there was one: it may have been begun.
             if keys::RunPlace::of(run).ms < self.cutoffs.history() {
@@ -52,8 +54,15 @@ impl Store {
         Ok(LoadAnswer::Own(own))
     }
 
-    /// Runs that were begun under a fence, and whose end is not written down.
-    fn begun(&self, range: RangeId, fence: Fence) -> Result<Vec<OwnRun>, StoreError> {
+    /// Runs that were begun under a fence, or under an earlier one and are `listed` still, and
+    /// whose end is not written down.
+    fn begun(
+        &self,
+        range: RangeId,
+        fence: Fence,
+        listed: &[RunId],
+    ) -> Result<Vec<OwnRun>, StoreError> {
+        let listed: BTreeSet<&RunId> = listed.iter().collect();
         let (from, end) = keys::open_runs(range);
         let mut reading = ReadOptions::default();
         reading.set_iterate_lower_bound(from);
@@ -64,8 +73,8 @@ impl Store {
             let (key, value) = row.map_err(|error| self.failed(error))?;
             let Some((attempt, task)) = values::open_run_decode(&value) else { continue };
             let Some((incarnation, run)) = keys::open_run_of(&key) else { continue };
-            if attempt.fence == fence {
-                let run = RunId { task, incarnation, run };
+            let run = RunId { task, incarnation, run };
+            if attempt.fence == fence || listed.contains(&run) {
                 begun.push(OwnRun { run, attempt, ended: false, until: None });
             }
         }

@@ -43,22 +43,27 @@ const OUTPUT_PLAIN: u8 = 2;
 const OUTPUT_LEVEL: i32 = 3;
 
 /// Takes fields off the front of a value.
-struct Fields<'a>(&'a [u8]);
+pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     /// `None` unless the value begins with this format byte.
-    fn of(format: u8, bytes: &'a [u8]) -> Option<Fields<'a>> {
+    pub fn of(format: u8, bytes: &'a [u8]) -> Option<Fields<'a>> {
         let (first, rest) = bytes.split_first()?;
         (*first == format).then_some(Fields(rest))
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    /// All that is left.
+    pub fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
+    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (front, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(front)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 

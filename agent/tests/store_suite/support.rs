@@ -50,6 +50,14 @@ impl Disk {
         Ok(self.opened.as_ref().unwrap())
     }
 
+    /// On another boot of the host than the first; always the same one.
+    pub fn open_after_boot(&mut self) {
+        self.opened = None;
+        let boot = "another boot".to_owned();
+        let config = StoreConfig { clock, boot, ..StoreConfig::default() };
+        self.opened = Some(Store::open(self.dir.path(), config).unwrap());
+    }
+
     pub fn close(&mut self) {
         self.opened = None;
     }
@@ -123,6 +131,13 @@ pub fn named(name: &str) -> TaskName {
 
 pub fn recurring(name: &str, number: u64) -> StoreOp {
     put(name, number, 1, None, recurring_raw(name, number))
+}
+
+/// As `recurring`, in another range.
+pub fn recurring_in(range: RangeId, name: &str, number: u64) -> StoreOp {
+    let (name, raw) = (named(name), recurring_raw(name, number).into());
+    let (number, revision) = (TaskNumber(number), Revision(1));
+    StoreOp::PutTask { range, number, name, revision, stamp: 1, request: None, raw }
 }
 
 pub fn one_shot(name: &str, number: u64) -> StoreOp {
@@ -228,7 +243,7 @@ fn spec(name: &TaskName, schedules: Vec<Schedule>, action: Action) -> Spec {
         jitter: Default::default(),
         exclude: Default::default(),
         action,
-        pool: PoolName::parse("default").unwrap(),
+        placement: PoolName::parse("default").unwrap().into(),
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Default::default() },
         overlap: Overlap::Skip,
         retry: Retry::default(),

@@ -78,14 +78,14 @@ fn a_request_that_has_run_is_a_duplicate() {
     first.state = RunState::Succeeded;
     disk.apply([history(first.clone()), delete("a")]);
     let told = disk.apply([again("a", 3)]).duplicates;
-    assert_eq!(told, [(TaskNumber(3), first.id.clone())]);
+    assert_eq!(told, [(RANGE, TaskNumber(3), first.id.clone())]);
 
     let mut second = run("a", 9_000, RunState::Skipped);
     second.request = Some(77);
     disk.apply([history(second)]);
     disk.open().unwrap();
     let told = disk.apply([again("a", 4)]).duplicates;
-    assert_eq!(told, [(TaskNumber(4), first.id)], "the first run of a request counts");
+    assert_eq!(told, [(RANGE, TaskNumber(4), first.id)], "the first run of a request counts");
 }
 
 #[test]

@@ -48,4 +48,7 @@ pub struct Crontab {
     /// Pool whose agents run the tasks [default: default]
     #[arg(long, value_name = "POOL")]
     pub pool: Option<String>,
+    /// Agent that runs the tasks, and no other: as on the host that the crontab is from
+    #[arg(long, value_name = "NAME", conflicts_with = "pool")]
+    pub agent: Option<String>,
 }

@@ -205,6 +205,9 @@ pub struct Policy {
     /// Pool whose agents run it [default: default]
     #[arg(long, value_name = "POOL")]
     pub pool: Option<String>,
+    /// Agent that runs it, and no other: it goes on while that one is cut off
+    #[arg(long, value_name = "NAME", conflicts_with = "pool")]
+    pub agent: Option<String>,
     /// Attempts in all, until one succeeds [default: 1]
     #[arg(long, value_name = "N")]
     pub retry: Option<u32>,

@@ -144,6 +144,9 @@ fn policy(mut task: Task, policy: &Policy) -> Task {
     if let Some(pool) = &policy.pool {
         task = task.pool(pool);
     }
+    if let Some(agent) = &policy.agent {
+        task = task.agent(agent);
+    }
     if let Some(attempts) = policy.retry {
         let retry = Retry::attempts(attempts);
         task = task.retry(policy.backoff.map_or(retry, |wait| retry.backoff(wait)));

@@ -106,6 +106,9 @@ fn read_all(
             if let Some(pool) = &args.pool {
                 task = task.pool(pool);
             }
+            if let Some(agent) = &args.agent {
+                task = task.agent(agent);
+            }
             match json::check_new(&task, now).as_slice() {
                 [] => tasks.push(task),
                 errors => refused.extend(

@@ -196,8 +196,8 @@ impl Auditor {
                     return (copied, last);
                 }
                 let range = count.range_of_text(stored.key);
-                if numbers.contains(&range) {
-                    let key = (stored.pool.clone(), range);
+                if let Some(pool) = stored.placement.pool().filter(|_| numbers.contains(&range)) {
+                    let key = (pool.clone(), range);
                     if ranges.contains(&key) {
                         let through = state.through(&key.0, range);
                         copied.push((key, through, stored.copied()));

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::KeyValue;
 use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, Revision, TaskName};
-use tocktower_core::task::Task;
+use tocktower_core::task::{Placement, Task};
 use tocktower_core::time::{Instant, Mono};
 use tokio::sync::watch;
 
@@ -134,10 +134,10 @@ impl Catalog {
     }
 
     /// Puts a version in that a service has just written, unless the watch is past it already.
-    pub fn wrote(&self, pool: &PoolName, name: &TaskName, item: Written<'_>) {
+    pub fn wrote(&self, placement: &Placement, name: &TaskName, item: Written<'_>) {
         let keys = &self.inner.keys;
         let item = KeyValue {
-            key: keys.build(&Key::Task(pool.clone(), name.clone())),
+            key: keys.build(&Key::Task(placement.clone(), name.clone())),
             value: item.value.to_vec(),
             create_revision: item.create_revision,
             mod_revision: item.mod_revision,
@@ -151,8 +151,8 @@ impl Catalog {
     }
 
     /// Takes a task away that a service has just deleted, unless the watch is past it already.
-    pub fn deleted(&self, pool: &PoolName, name: &TaskName, at: Revision) {
-        self.gone(&Key::Task(pool.clone(), name.clone()), at);
+    pub fn deleted(&self, placement: &Placement, name: &TaskName, at: Revision) {
+        self.gone(&Key::Task(placement.clone(), name.clone()), at);
     }
 
     /// Takes an agent's record away that a service has just deleted.

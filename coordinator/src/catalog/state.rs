@@ -18,6 +18,7 @@ use tocktower_core::ids::{
     Session, TaskName,
 };
 use tocktower_core::ledger::Marks;
+use tocktower_core::task::Placement;
 use tocktower_core::time::{Instant, Mono};
 use tocktower_proto::convert::{DecodeError, StoredTask, decode_record};
 use tocktower_proto::store;
@@ -185,11 +186,11 @@ impl State {
                 self.ledgers.insert((pool, range), LedgerGist { marks, open });
                 self.ledger_bytes += u64::try_from(bytes.len()).unwrap_or(0);
             }
-            Key::Task(pool, name) => self.put_task(keys, pool, name, item, changes),
+            Key::Task(placement, name) => self.put_task(keys, placement, name, item, changes),
             Key::Trigger(_, task, ulid) => {
                 self.triggers.entry(task).or_default().insert(ulid);
             }
-            Key::Elsewhere(_) | Key::Settle(..) => {}
+            Key::Elsewhere(_) | Key::Settle(..) | Key::PinsBeat(_) => {}
         }
         Ok(())
     }
@@ -197,23 +198,23 @@ impl State {
     fn put_task(
         &mut self,
         keys: &Keys,
-        pool: PoolName,
+        placement: Placement,
         name: TaskName,
         item: &KeyValue,
         changes: &mut Vec<What>,
     ) {
-        let range = keys.ranges().range_of(&name);
+        let range = keys.range_in(&placement, &name);
         let stored = StoredTask {
             name: name.clone(),
-            pool,
+            placement,
             create_revision: item.create_revision,
             mod_revision: item.mod_revision,
         };
         let put = self.tasks.put(range, &stored, &item.value);
-        if let Put::Taken(Some(task)) = &put {
-            let through = self.through(&stored.pool, range);
+        if let (Put::Taken(Some(task)), Some(pool)) = (&put, stored.placement.pool()) {
+            let through = self.through(pool, range);
             let due = Timeline::new(task).first_due_after(through);
-            due.into_iter().for_each(|due| self.may_be_due(&stored.pool, range, due));
+            due.into_iter().for_each(|due| self.may_be_due(pool, range, due));
         }
         if !matches!(put, Put::Older) {
             let labels = decode_record::<Glance>(&item.value).unwrap_or_default().labels;
@@ -230,10 +231,10 @@ impl State {
         changes: &mut Vec<What>,
     ) {
         match keys.parse(key) {
-            Some(Key::Task(pool, name)) => {
+            Some(Key::Task(placement, name)) => {
                 let labels = self.tasks.get(&name).map(|stored| stored.glance().labels);
                 let labels = labels.unwrap_or_default();
-                self.tasks.remove(&pool, keys.ranges().range_of(&name), &name, at);
+                self.tasks.remove(&placement, keys.range_in(&placement, &name), &name, at);
                 self.departed.went(name.clone(), labels.clone(), now);
                 changes.push(What::Task { name, labels });
             }
@@ -268,7 +269,7 @@ impl State {
             }
             Some(Key::Beat) => self.shared_beat = None,
             Some(Key::Compact) => self.compact = None,
-            Some(Key::Cluster | Key::Elsewhere(_) | Key::Settle(..)) | None => {}
+            Some(Key::Cluster | Key::Elsewhere(_) | Key::Settle(..) | Key::PinsBeat(_)) | None => {}
         }
     }
 

@@ -1,10 +1,10 @@
 //! All tasks of the cluster in memory, at some 350 bytes each, so that a coordinator answers reads
 //! alone and a million tasks fit beside everything else.
 //!
-//! A task stays as it is stored: the encoded record, its two revisions and its pool. Decoding takes
-//! a microsecond and happens for what is shown; keeping decoded structs would take ten times the
-//! memory. The name is the key, in one piece, so that a namespace, a prefix and a cursor are all
-//! ranges of one ordered map. A record that cannot be decoded keeps its place with the reason
+//! A task stays as it is stored: the encoded record, its two revisions and its place. Decoding
+//! takes a microsecond and happens for what is shown; keeping decoded structs would take ten times
+//! the memory. The name is the key, in one piece, so that a namespace, a prefix and a cursor are
+//! all ranges of one ordered map. A record that cannot be decoded keeps its place with the reason
 //! beside it: quarantined, shown, never in the way.
 
 use std::collections::BTreeMap;
@@ -12,17 +12,17 @@ use std::ops::Bound;
 
 use prost::Message;
 use tocktower_core::ids::{PoolName, RangeId, Revision, TaskName};
-use tocktower_core::task::Task;
+use tocktower_core::task::{Placement, Task};
 use tocktower_proto::convert::{DecodeError, StoredTask, decode_record, decode_task};
 
-/// Where a pool's name stands in the table of names.
-type PoolNumber = u16;
+/// Where a placement stands in the table of placements.
+type PlaceNumber = u16;
 
 struct Entry {
     record: Box<[u8]>,
     create_revision: Revision,
     mod_revision: Revision,
-    pool: PoolNumber,
+    place: PlaceNumber,
 }
 
 /// One task as it is stored.
@@ -30,7 +30,7 @@ struct Entry {
 pub struct Stored<'a> {
     /// `<ns>/<name>`.
     pub key: &'a str,
-    pub pool: &'a PoolName,
+    pub placement: &'a Placement,
     pub record: &'a [u8],
     pub create_revision: Revision,
     pub mod_revision: Revision,
@@ -42,7 +42,7 @@ pub struct Stored<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unreadable {
     pub name: TaskName,
-    pub pool: PoolName,
+    pub placement: Placement,
     pub revision: Revision,
     pub error: String,
 }
@@ -64,7 +64,7 @@ impl Stored<'_> {
     fn stored(&self) -> StoredTask {
         StoredTask {
             name: self.name(),
-            pool: self.pool.clone(),
+            placement: self.placement.clone(),
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
         }
@@ -88,7 +88,7 @@ impl Copied {
     pub fn read(self) -> Result<Task, Unreadable> {
         decode_task(&self.record, self.stored.clone()).map_err(|error| Unreadable {
             name: self.stored.name,
-            pool: self.stored.pool,
+            placement: self.stored.placement,
             revision: self.stored.mod_revision,
             error: error.to_string(),
         })
@@ -122,8 +122,8 @@ pub enum Put {
 #[derive(Default)]
 pub struct Tasks {
     by_name: BTreeMap<Box<str>, Entry>,
-    pools: Vec<PoolName>,
-    per_range: BTreeMap<(PoolNumber, RangeId), u32>,
+    places: Vec<Placement>,
+    per_range: BTreeMap<(PlaceNumber, RangeId), u32>,
     unreadable: BTreeMap<Box<str>, String>,
 }
 
@@ -153,35 +153,35 @@ impl Tasks {
             return Put::Known;
         }
         let task = self.judge(&key, stored, record);
-        let pool = self.pool_number(&stored.pool);
+        let place = self.place_number(&stored.placement);
         let entry = Entry {
             record: Box::from(record),
             create_revision: stored.create_revision,
             mod_revision: stored.mod_revision,
-            pool,
+            place,
         };
         if let Some(before) = self.by_name.insert(key, entry) {
-            self.count(before.pool, range, -1);
+            self.count(before.place, range, -1);
         }
-        self.count(pool, range, 1);
+        self.count(place, range, 1);
         Put::Taken(task.map(Box::new))
     }
 
     fn is_that(&self, known: &Entry, stored: &StoredTask, record: &[u8]) -> bool {
         known.mod_revision == stored.mod_revision
             && *known.record == *record
-            && self.pools.get(usize::from(known.pool)) == Some(&stored.pool)
+            && self.places.get(usize::from(known.place)) == Some(&stored.placement)
     }
 
-    /// Takes a task away, if it is in that pool: a move puts it elsewhere at the same revision.
-    pub fn remove(&mut self, pool: &PoolName, range: RangeId, name: &TaskName, at: Revision) {
+    /// Takes a task away, if it is placed there: a move puts it elsewhere at the same revision.
+    pub fn remove(&mut self, from: &Placement, range: RangeId, name: &TaskName, at: Revision) {
         let key = name.to_string();
         let there = self.by_name.get(key.as_str()).is_some_and(|entry| {
-            self.pools.get(usize::from(entry.pool)) == Some(pool) && entry.mod_revision <= at
+            self.places.get(usize::from(entry.place)) == Some(from) && entry.mod_revision <= at
         });
         if there && let Some(entry) = self.by_name.remove(key.as_str()) {
             self.unreadable.remove(key.as_str());
-            self.count(entry.pool, range, -1);
+            self.count(entry.place, range, -1);
         }
     }
 
@@ -197,24 +197,26 @@ impl Tasks {
     }
 
     /// Tasks of one range.
-    pub fn in_range(&self, pool: &PoolName, range: RangeId) -> u32 {
-        let Some(number) = self.pools.iter().position(|known| known == pool) else { return 0 };
-        let number = PoolNumber::try_from(number).expect("pool numbers fit");
+    pub fn in_range(&self, placement: &Placement, range: RangeId) -> u32 {
+        let position = self.places.iter().position(|known| known == placement);
+        let Some(number) = position else { return 0 };
+        let number = PlaceNumber::try_from(number).expect("the numbers of places fit");
         self.per_range.get(&(number, range)).copied().unwrap_or(0)
     }
 
     /// Tasks of each range that has any.
-    pub fn per_range(&self) -> impl Iterator<Item = (&PoolName, RangeId, u32)> {
-        let pool = |number: PoolNumber| self.pools.get(usize::from(number));
-        let name = move |number| pool(number).expect("every number has its name");
-        self.per_range.iter().map(move |((number, range), count)| (name(*number), *range, *count))
+    pub fn per_range(&self) -> impl Iterator<Item = (&Placement, RangeId, u32)> {
+        let place = |number: PlaceNumber| self.places.get(usize::from(number));
+        let place = move |number| place(number).expect("every number has its place");
+        self.per_range.iter().map(move |((number, range), count)| (place(*number), *range, *count))
     }
 
     /// Tasks of each pool that has any.
     pub fn per_pool(&self) -> BTreeMap<PoolName, u64> {
         let mut counts = BTreeMap::new();
         for ((number, _), count) in &self.per_range {
-            if let Some(pool) = self.pools.get(usize::from(*number)) {
+            let place = self.places.get(usize::from(*number));
+            if let Some(pool) = place.and_then(Placement::pool) {
                 *counts.entry(pool.clone()).or_insert(0) += u64::from(*count);
             }
         }
@@ -224,7 +226,10 @@ impl Tasks {
     fn stored<'a>(&'a self, key: &'a str, entry: &'a Entry) -> Stored<'a> {
         Stored {
             key,
-            pool: self.pools.get(usize::from(entry.pool)).expect("every number has its name"),
+            placement: self
+                .places
+                .get(usize::from(entry.place))
+                .expect("every number has its place"),
             record: &entry.record,
             create_revision: entry.create_revision,
             mod_revision: entry.mod_revision,
@@ -250,20 +255,20 @@ impl Tasks {
         }
     }
 
-    fn pool_number(&mut self, pool: &PoolName) -> PoolNumber {
-        let known = self.pools.iter().position(|known| known == pool);
+    fn place_number(&mut self, placement: &Placement) -> PlaceNumber {
+        let known = self.places.iter().position(|known| known == placement);
         let number = known.unwrap_or_else(|| {
-            self.pools.push(pool.clone());
-            self.pools.len() - 1
+            self.places.push(placement.clone());
+            self.places.len() - 1
         });
-        PoolNumber::try_from(number).expect("a cluster has at most 65,536 pools")
+        PlaceNumber::try_from(number).expect("numbers of places fit")
     }
 
-    fn count(&mut self, pool: PoolNumber, range: RangeId, by: i32) {
-        let count = self.per_range.entry((pool, range)).or_insert(0);
+    fn count(&mut self, place: PlaceNumber, range: RangeId, by: i32) {
+        let count = self.per_range.entry((place, range)).or_insert(0);
         *count = count.saturating_add_signed(by);
         if *count == 0 {
-            self.per_range.remove(&(pool, range));
+            self.per_range.remove(&(place, range));
         }
     }
 }

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use tocktower_core::ring::Duty;
 use tocktower_core::run::RunRecord;
-use tocktower_proto::convert::{run_json, task_json};
+use tocktower_proto::convert::{placement_json, run_json, task_json};
 use tocktower_proto::json::{self, BatchItem, BatchStatus};
 use utoipa::ToSchema;
 
@@ -59,7 +59,7 @@ pub fn shown(shown: Shown, stale: bool) -> TaskShown {
             let task = json::Task {
                 namespace: Some(unreadable.name.namespace.to_string()),
                 name: Some(unreadable.name.name.to_string()),
-                placement: Some(json::Placement { pool: Some(unreadable.pool.to_string()) }),
+                placement: Some(placement_json(&unreadable.placement)),
                 revision: Some(unreadable.revision.0),
                 state: Some("unreadable".to_owned()),
                 ..json::Task::default()

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tocktower_core::ids::{AgentName, PoolName, RangeId};
+use tocktower_core::ids::{AgentName, RangeId};
 use tocktower_core::run::RunRecord;
+use tocktower_core::task::Placement;
 use tocktower_proto::v1;
 
 use super::error::RunError;
@@ -50,11 +51,13 @@ impl Told {
 }
 
 /// Whose runs are asked for.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Whose<'a> {
     pub range: Option<RangeId>,
-    /// Where their task is known to be: agents of other pools without a link are not missed.
-    pub pool: Option<&'a PoolName>,
+    /// Where their task is known to be: agents elsewhere without a link are not missed.
+    pub placement: Option<&'a Placement>,
+    /// Their task is pinned to this agent, which need not have any history of it yet.
+    pub pinned_to: Option<AgentName>,
 }
 
 /// Asks all who may know such runs, at once.
@@ -65,18 +68,24 @@ pub(super) async fn ask(
     kind: v1::query::Kind,
     within: Duration,
 ) -> Told {
-    let questions =
-        links.knowing(whose.range).into_iter().map(|agent| (agent, kind.clone())).collect();
-    let mut told = ask_each(links, questions, within).await;
     let linked: BTreeSet<AgentName> = links.all().into_iter().map(|info| info.agent).collect();
-    let in_pool = |pool: &str| whose.pool.is_none_or(|asked| asked.as_str() == pool);
+    let mut asked: BTreeSet<AgentName> = links.knowing(whose.range).into_iter().collect();
+    asked.extend(whose.pinned_to.clone().filter(|agent| linked.contains(agent)));
+    let questions = asked.into_iter().map(|agent| (agent, kind.clone())).collect();
+    let mut told = ask_each(links, questions, within).await;
+    let concerned = |agent: &AgentName, pool: &str| match whose.placement {
+        None => true,
+        Some(Placement::Pool(asked)) => asked.as_str() == pool,
+        Some(Placement::Agent(asked)) => asked == agent,
+    };
     let (silent, down) = catalog.look(|state| {
-        let members = state.members.iter().filter(|(_, member)| in_pool(&member.record.pool));
+        let members = state.members.iter();
+        let members = members.filter(|(agent, member)| concerned(agent, &member.record.pool));
         let silent = members.map(|(agent, _)| agent).filter(|agent| !linked.contains(*agent));
         let agents = state
             .agents
             .iter()
-            .filter(|(_, kept)| in_pool(&kept.record.pool))
+            .filter(|(agent, kept)| concerned(agent, &kept.record.pool))
             .filter(|(agent, _)| !state.members.contains_key(*agent));
         let down = agents.map(|(agent, _)| agent).filter(|agent| !linked.contains(*agent));
         (names(silent), names(down))

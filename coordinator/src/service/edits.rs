@@ -123,7 +123,9 @@ impl Tasks {
     /// How far the newest ledger that is known of the task's range covers its runs.
     fn marks(&self, task: &Task) -> Marks {
         let range = self.catalog.keys().ranges().range_of(&task.spec.name);
-        let key = (task.spec.pool.clone(), range);
+        // What is pinned has its ledger with its agent: nothing is known of it here.
+        let Some(pool) = task.spec.placement.pool() else { return Marks::NONE };
+        let key = (pool.clone(), range);
         self.catalog.look(|state| state.ledgers.get(&key).map_or(Marks::NONE, |gist| gist.marks))
     }
 
@@ -145,7 +147,7 @@ impl Tasks {
                     return Ok(self.replaced(current, version, incarnation, revision));
                 }
                 Changed::Conflict(Some(newer)) => current = *newer,
-                // Gone, or moved to another pool.
+                // Gone, or placed elsewhere.
                 Changed::Conflict(None) => {
                     let found = self.look_up(name).await?;
                     current = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
@@ -165,7 +167,7 @@ impl Tasks {
         let moved = version.moved;
         let task = version.clone().written(incarnation, revision);
         if moved {
-            self.catalog.deleted(&current.spec.pool, &current.spec.name, revision);
+            self.catalog.deleted(&current.spec.placement, &current.spec.name, revision);
         }
         self.show_version(&task, &version);
         self.written(task, false, moved)
@@ -185,8 +187,8 @@ impl Tasks {
     /// After an unknown outcome: what is there as it was sent was written; what is there as before
     /// may still change.
     async fn look_into(&self, current: &Task, version: &NewVersion) -> Result<Changed, TaskError> {
-        let (pool, name) = (&version.spec.pool, &version.spec.name);
-        let found = self.read(pool, name).await.map_err(|_| TaskError::OutcomeUnknown)?;
+        let (placement, name) = (&version.spec.placement, &version.spec.name);
+        let found = self.read(placement, name).await.map_err(|_| TaskError::OutcomeUnknown)?;
         match found {
             Some(task) if task.revision == current.revision => Err(TaskError::OutcomeUnknown),
             Some(task) => {
@@ -230,7 +232,7 @@ impl Tasks {
             };
             match tasks_ops::read_delete(&current, &answer)? {
                 Changed::Done { revision, .. } => {
-                    self.catalog.deleted(&current.spec.pool, name, revision);
+                    self.catalog.deleted(&current.spec.placement, name, revision);
                     return Ok(());
                 }
                 Changed::Conflict(Some(newer)) => current = *newer,
@@ -250,20 +252,21 @@ impl Tasks {
     ) -> Result<(), TaskError> {
         let keys = self.catalog.keys();
         let known = self.catalog.look(|state| {
-            state.tasks.get(name).map(|stored| (stored.pool.clone(), stored.mod_revision))
+            let stored = state.tasks.get(name);
+            stored.map(|stored| (stored.placement.clone(), stored.mod_revision))
         });
-        let (pool, revision) = known.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+        let (placement, revision) = known.ok_or_else(|| TaskError::NotFound(name.clone()))?;
         matches(if_revision, revision)?;
-        let key = keys.build(&Key::Task(pool.clone(), name.clone()));
+        let key = keys.build(&Key::Task(placement.clone(), name.clone()));
         let mut then = vec![Op::Delete { key: key.clone() }];
-        if pool != *keys.directory() {
+        if placement != *keys.directory() {
             then.push(Op::Delete { key: keys.build(&Key::Elsewhere(name.clone())) });
         }
         let when = vec![Compare::Modified { key: key.clone(), at: revision }];
         let txn = Txn { when, then, otherwise: vec![Op::Get { key }] };
         match self.send(txn).await? {
             Answer::Txn { revision, succeeded: true, .. } => {
-                self.catalog.deleted(&pool, name, revision);
+                self.catalog.deleted(&placement, name, revision);
                 Ok(())
             }
             Answer::Txn { answers, .. } if answers == [OpAnswer::Got(None)] => {

@@ -224,7 +224,7 @@ impl Fleet {
                     .map(|ledger| ledger.marks.through)
                     .filter(|t| *t > Instant::MIN),
                 open_entries: ledger.map_or(0, |ledger| ledger.open),
-                tasks: u64::from(state.tasks.in_range(pool, range)),
+                tasks: u64::from(state.tasks.in_range(&pool.clone().into(), range)),
                 oldest_undecided: found.as_ref().map(|found| found.behind.age(now)),
                 stalled: found.filter(|found| found.told).map(|found| found.behind.cause.as_str()),
             }

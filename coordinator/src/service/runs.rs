@@ -9,9 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tocktower_core::ids::{AgentName, Name, Namespace, PoolName, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::ids::{AgentName, Fence, Name, Namespace, RunId, RunKey, TaskName};
 use tocktower_core::run::{RunRecord, RunState};
-use tocktower_core::task::Task;
+use tocktower_core::task::{Placement, Task};
 use tocktower_core::time::Instant;
 use tocktower_proto::convert::{RunName, format_run_id, parse_run_id, run_state_proto};
 use tocktower_proto::v1;
@@ -127,9 +127,9 @@ impl Runs {
     ) -> Result<RunPage, RunError> {
         self.ready()?;
         let before = cursor.map(read_cursor).transpose()?;
-        let range = self.range_of(filter);
         let query = runs_query(filter, limit, before.as_ref());
-        let told = self.ask(range, v1::query::Kind::Runs(query), ANSWER_WITHIN).await;
+        let query = v1::query::Kind::Runs(query);
+        let told = self.ask(named(filter).as_ref(), query, ANSWER_WITHIN).await;
         let (full, mut silent) = (told.full(limit), told.missing());
         let known = told.accounts;
         let mut runs = merge::merged(known.values().flatten().cloned());
@@ -181,9 +181,8 @@ impl Runs {
     pub async fn one(&self, run_id: &str) -> Result<RunRecord, RunError> {
         self.ready()?;
         let (task, name) = parse(run_id)?;
-        let range = self.catalog.keys().ranges().range_of(&task);
         let query = v1::RunQuery { run_id: run_id.to_owned() };
-        let told = self.ask(Some(range), v1::query::Kind::Run(query), ANSWER_WITHIN).await;
+        let told = self.ask(Some(&task), v1::query::Kind::Run(query), ANSWER_WITHIN).await;
         let (silent, down) = (told.silent.clone(), told.down.clone());
         if let Some(run) = merge::merged(told.all()).into_iter().next() {
             return Ok(run);
@@ -202,9 +201,8 @@ impl Runs {
 
     /// The newest run of a task, as far as somebody tells of it within this time.
     pub async fn last_of(&self, task: &TaskName, within: Duration) -> Newest {
-        let range = self.catalog.keys().ranges().range_of(task);
         let query = v1::query::Kind::Runs(runs_query(&of_task(task), 1, None));
-        let told = self.ask(Some(range), query, within).await;
+        let told = self.ask(Some(task), query, within).await;
         let silent = told.silent.clone();
         let run = match merge::merged(told.all()).into_iter().next() {
             Some(run) => Some(self.first_of(run).await),
@@ -217,14 +215,13 @@ impl Runs {
     pub(super) async fn at(
         &self,
         task: &TaskName,
-        pool: Option<&PoolName>,
+        placement: Option<&Placement>,
         at: Instant,
     ) -> (Vec<RunRecord>, Vec<String>) {
         let (since, until) = (Some(at), Some(at.plus(Duration::from_millis(1))));
         let filter = RunFilter { since, until, ..of_task(task) };
         let query = v1::query::Kind::Runs(runs_query(&filter, AT_INSTANT_MAX, None));
-        let range = Some(self.catalog.keys().ranges().range_of(task));
-        let whose = Whose { range, pool };
+        let whose = Whose { placement, ..self.whose(Some(task)) };
         let told = asking::ask(&self.catalog, &self.links, whose, query, ANSWER_WITHIN).await;
         let missing = told.missing();
         (merge::merged(told.all()), missing)
@@ -235,8 +232,7 @@ impl Runs {
         let states = vec![RunState::Running, RunState::WaitingRetry];
         let filter = RunFilter { states, ..of_task(task) };
         let query = v1::query::Kind::Runs(runs_query(&filter, AT_INSTANT_MAX, None));
-        let range = Some(self.catalog.keys().ranges().range_of(task));
-        merge::merged(self.ask(range, query, ANSWER_WITHIN).await.all())
+        merge::merged(self.ask(Some(task), query, ANSWER_WITHIN).await.all())
     }
 
     /// A create that was sent again after its one-shot had run left a run that did nothing. It
@@ -259,14 +255,14 @@ impl Runs {
     ) -> Result<Option<RunId>, RunError> {
         let name = &task.spec.name;
         let filter = RunFilter { since: Some(since), ..of_task(name) };
-        let range = Some(self.catalog.keys().ranges().range_of(name));
-        let whose = Whose { range, pool: Some(&task.spec.pool) };
+        let whose = Whose { placement: Some(&task.spec.placement), ..self.whose(Some(name)) };
         let mut before = None;
         for _ in 0..REQUEST_PAGES_MAX {
             let query = v1::query::Kind::Runs(v1::RunsQuery {
                 ulid_end: requests::ulid_end(ulid).to_vec(),
                 ..runs_query(&filter, REQUEST_PAGE, before.as_ref())
             });
+            let whose = whose.clone();
             let told = asking::ask(&self.catalog, &self.links, whose, query, ANSWER_WITHIN).await;
             let (full, silent) = (told.full(REQUEST_PAGE), told.silent.clone());
             let mut runs = merge::merged(told.all());
@@ -346,14 +342,22 @@ impl Runs {
     fn waiting(&self, task: &TaskName, name: RunName) -> Option<Result<RunRecord, RunError>> {
         let RunName::Manual(ulid) = name else { return None };
         let range = self.catalog.keys().ranges().range_of(task);
-        let (incarnation, claim) = self.catalog.look(|state| {
+        let (incarnation, holder) = self.catalog.look(|state| {
             let waits = state.triggers.get(task).is_some_and(|ulids| ulids.contains(&ulid));
             let stored = state.tasks.get(task).filter(|_| waits)?;
-            let claim = state.claims.get(&(stored.pool.clone(), range)).cloned();
-            stored.task().ok().map(|task| (task.incarnation, claim))
+            let holder = match stored.placement {
+                Placement::Pool(pool) => state
+                    .claims
+                    .get(&(pool.clone(), range))
+                    .map(|claim| (claim.agent.clone(), claim.fence)),
+                Placement::Agent(agent) => Some((agent.clone(), Fence::default())),
+            };
+            stored.task().ok().map(|task| (task.incarnation, holder))
         })?;
         let id = RunId { task: task.clone(), incarnation, run: RunKey::Manual(ulid) };
-        let Some(claim) = claim else { return Some(Err(RunError::Waits(format_run_id(&id)))) };
+        let Some((agent, fence)) = holder else {
+            return Some(Err(RunError::Waits(format_run_id(&id))));
+        };
         let ms = i64::try_from(ulid >> ULID_TIME_SHIFT).unwrap_or(i64::MAX);
         let instant = Instant::from_millis(ms);
         Some(Ok(RunRecord {
@@ -362,8 +366,8 @@ impl Runs {
             reason: None,
             instant,
             due: instant.wall(),
-            agent: claim.agent,
-            fence: claim.fence,
+            agent,
+            fence,
             attempts: Vec::new(),
             lateness_micros: None,
             waited_by_policy: false,
@@ -373,14 +377,18 @@ impl Runs {
         }))
     }
 
-    async fn ask(&self, range: Option<RangeId>, kind: v1::query::Kind, within: Duration) -> Told {
-        let whose = Whose { range, pool: None };
-        asking::ask(&self.catalog, &self.links, whose, kind, within).await
+    async fn ask(&self, task: Option<&TaskName>, kind: v1::query::Kind, within: Duration) -> Told {
+        asking::ask(&self.catalog, &self.links, self.whose(task), kind, within).await
     }
 
-    fn range_of(&self, filter: &RunFilter) -> Option<RangeId> {
-        let (namespace, name) = (filter.namespace.clone()?, filter.task.clone()?);
-        Some(self.catalog.keys().ranges().range_of(&TaskName { namespace, name }))
+    /// Who may know runs of a task, or of all.
+    fn whose(&self, task: Option<&TaskName>) -> Whose<'static> {
+        let Some(task) = task else { return Whose::default() };
+        let pinned_to = self.catalog.look(|state| {
+            state.tasks.get(task).and_then(|stored| stored.placement.agent().cloned())
+        });
+        let range = Some(self.catalog.keys().ranges().range_of(task));
+        Whose { range, placement: None, pinned_to }
     }
 
     fn ready(&self) -> Result<(), RunError> {
@@ -389,6 +397,12 @@ impl Runs {
             false => Err(RunError::NotReady),
         }
     }
+}
+
+/// The task that a filter names.
+fn named(filter: &RunFilter) -> Option<TaskName> {
+    let (namespace, name) = (filter.namespace.clone()?, filter.task.clone()?);
+    Some(TaskName { namespace, name })
 }
 
 /// All runs of a task.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tocktower_cluster::commit::{Commit, Wanted};
 use tocktower_cluster::port::{Answer, Port, PortError, Request, Txn};
 use tocktower_cluster::tasks::{self as tasks_ops, Create, Created, Lookup, Taken};
-use tocktower_core::ids::{Epoch, PoolName, Revision, TaskName};
+use tocktower_core::ids::{Epoch, Revision, TaskName};
 use tocktower_core::limits;
-use tocktower_core::task::{NewVersion, Spec, Task, create};
+use tocktower_core::task::{NewVersion, Placement, Spec, Task, create};
 use tocktower_proto::convert::{TaskStatus, encode_task};
 use tokio::sync::Semaphore;
 
@@ -141,7 +141,10 @@ impl Tasks {
     ) -> Result<(NewVersion, Wanted), TaskError> {
         // If this coordinator's own writes do not come back either, it is the shared state that
         // fails, and the create itself will say so.
-        let pressed = self.links.pressed(&spec.pool, clock::mono(), PRESSED_FOR);
+        let pressed = spec
+            .placement
+            .pool()
+            .is_some_and(|pool| self.links.pressed(pool, clock::mono(), PRESSED_FOR));
         if pressed && self.catalog.fresh() {
             return Err(TaskError::Pressed);
         }
@@ -169,8 +172,8 @@ impl Tasks {
                 return Ok(self.written(task, true, false));
             }
             Created::Exists(Taken::Here(task)) => Some(*task),
-            Created::Exists(Taken::Elsewhere(pool)) if request.is_some() => {
-                self.read(&pool, &name).await?
+            Created::Exists(Taken::Elsewhere(placed)) if request.is_some() => {
+                self.read(&placed, &name).await?
             }
             Created::Exists(Taken::Elsewhere(_)) => None,
         };
@@ -187,7 +190,7 @@ impl Tasks {
     pub(super) fn show_early(&self, task: &Task, value: &[u8]) {
         let (create_revision, mod_revision) = (task.incarnation.revision, task.revision);
         let written = Written { value, create_revision, mod_revision };
-        self.catalog.wrote(&task.spec.pool, &task.spec.name, written);
+        self.catalog.wrote(&task.spec.placement, &task.spec.name, written);
     }
 
     pub(super) fn show_version(&self, task: &Task, version: &NewVersion) {
@@ -202,16 +205,30 @@ impl Tasks {
 
     /// What is accepted and worth a look.
     fn warnings(&self, spec: &Spec) -> Vec<Warning> {
-        let pool = &spec.pool;
-        let known = self.catalog.look(|state| {
-            let kept = |kept: &Kept| kept.record.pool == pool.as_str();
-            state.agents_in(pool) > 0 || state.agents.values().any(kept)
+        let known = self.catalog.look(|state| match &spec.placement {
+            Placement::Pool(pool) => {
+                let kept = |kept: &Kept| kept.record.pool == pool.as_str();
+                state.agents_in(pool) > 0 || state.agents.values().any(kept)
+            }
+            Placement::Agent(agent) => {
+                state.members.contains_key(agent) || state.agents.contains_key(agent)
+            }
         });
         if known {
             return Vec::new();
         }
-        let message = format!("no agent is in the pool {pool}: its tasks wait until one is");
-        vec![Warning { code: "unknown_pool".to_owned(), message }]
+        let (code, message) = match &spec.placement {
+            Placement::Pool(pool) => {
+                let message =
+                    format!("no agent is in the pool {pool}: its tasks wait until one is");
+                ("unknown_pool", message)
+            }
+            Placement::Agent(agent) => {
+                let message = format!("no agent is called {agent}: the task waits until one is");
+                ("unknown_agent", message)
+            }
+        };
+        vec![Warning { code: code.to_owned(), message }]
     }
 
     pub(super) fn ready(&self) -> Result<(), TaskError> {
@@ -229,16 +246,16 @@ impl Tasks {
         tokio::time::timeout(WRITE_WITHIN, answer).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Reads a task from the pool that it is in, past the catalog.
+    /// Reads a task from where it is placed, past the catalog.
     pub(super) async fn read(
         &self,
-        pool: &PoolName,
+        placement: &Placement,
         name: &TaskName,
     ) -> Result<Option<Task>, TaskError> {
-        let answer = self.send(tasks_ops::get(self.catalog.keys(), pool, name)).await;
+        let answer = self.send(tasks_ops::get(self.catalog.keys(), placement, name)).await;
         // A read that was not answered leaves nothing unknown.
         let answer = answer.map_err(TaskError::Store)?;
-        Ok(tasks_ops::read_get(pool, name, &answer)?)
+        Ok(tasks_ops::read_get(placement, name, &answer)?)
     }
 
     /// Finds a task by its name, past the catalog.
@@ -247,7 +264,7 @@ impl Tasks {
         let answer = self.send(tasks_ops::lookup(keys, name)).await.map_err(TaskError::Store)?;
         match tasks_ops::read_lookup(keys, name, &answer)? {
             Lookup::Found(task) => Ok(Some(*task)),
-            Lookup::Elsewhere(pool) => self.read(&pool, name).await,
+            Lookup::Elsewhere(placed) => self.read(&placed, name).await,
             Lookup::Absent => Ok(None),
         }
     }

@@ -24,7 +24,7 @@ const QUICK: Pace = Pace {
 fn key(name: &str) -> Vec<u8> {
     let name = TaskName::parse(&format!("default/{name}")).unwrap();
     let pool = PoolName::parse("default").unwrap();
-    Keys::new(PREFIX, RangeCount::DEFAULT).build(&Key::Task(pool, name))
+    Keys::new(PREFIX, RangeCount::DEFAULT).build(&Key::Task(pool.into(), name))
 }
 
 async fn coordinator(inner: Arc<dyn Port>, lost: Lost, compare: Pace) -> Api {

@@ -101,7 +101,7 @@ fn memory_and_time_of_a_million_tasks_in_the_catalog() {
         let value = encode_task(&version.unwrap(), Epoch(1));
         let task = TaskName::parse(&format!("default/{name}")).unwrap();
         let item = KeyValue {
-            key: keys.build(&Key::Task(pool.clone(), task)),
+            key: keys.build(&Key::Task(pool.clone().into(), task)),
             value,
             create_revision: Revision(5),
             mod_revision: Revision(5),

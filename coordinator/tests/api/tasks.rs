@@ -188,6 +188,53 @@ async fn a_move_to_another_pool_is_said_and_keeps_the_name() {
 }
 
 #[tokio::test]
+async fn a_task_is_pinned_to_an_agent_and_goes_from_place_to_place() {
+    let api = api().await;
+    let mut pinned = task("a");
+    pinned["placement"] = json!({"agent": "web-1"});
+    let made = api.create(&pinned).await.ok();
+    assert_eq!(made["placement"], json!({"agent": "web-1"}));
+    assert_eq!(made["warnings"][0]["code"], "unknown_agent");
+    assert!(made["warnings"][0]["message"].as_str().unwrap().contains("no agent is called web-1"));
+    api.create(&task("a")).await.problem(409, "already_exists");
+    let listed = api.get("/v1/namespaces/default/tasks").await.ok();
+    assert_eq!(listed["items"][0]["placement"], json!({"agent": "web-1"}));
+    // An edit keeps its place, a trigger lies beside it.
+    let edited = api.patch(&at("a"), &json!({"description": "x"})).await.ok();
+    assert_eq!((&edited["moved"], &edited["placement"]), (&json!(null), &made["placement"]));
+    api.post(&format!("{}/trigger", at("a")), &json!({})).await.ok();
+    for (placement, shown) in [
+        (json!({"agent": "web-2"}), json!({"agent": "web-2"})),
+        (json!({"pool": "blue"}), json!({"pool": "blue"})),
+        (json!({"agent": "web-1"}), json!({"agent": "web-1"})),
+        (json!({"pool": "default"}), json!({"pool": "default"})),
+    ] {
+        let moved = api.patch(&at("a"), &json!({"placement": placement})).await.ok();
+        assert_eq!((&moved["moved"], &moved["placement"]), (&json!(true), &shown));
+        assert_eq!(api.get(&at("a")).await.ok()["placement"], shown);
+        api.create(&pinned).await.problem(409, "already_exists");
+    }
+    assert_eq!(api.delete(&at("a")).await.status.as_u16(), 204);
+    api.create(&pinned).await.ok();
+    assert_eq!(api.delete(&at("a")).await.status.as_u16(), 204);
+    api.get(&at("a")).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_placement_that_cannot_be_names_its_field() {
+    let api = api().await;
+    for (placement, path) in [
+        (json!({"agent": "Web 1"}), "placement.agent"),
+        (json!({"agent": "web-1", "pool": "default"}), "placement"),
+        (json!({"agents": ["web-1"]}), "placement.agents"),
+    ] {
+        let mut wrong = task("a");
+        wrong["placement"] = placement;
+        assert_eq!(paths(&api.create(&wrong).await.problem(400, "invalid_task")), [path]);
+    }
+}
+
+#[tokio::test]
 async fn what_one_coordinator_writes_another_shows() {
     let cluster = Cluster::new();
     let (one, other) = (cluster.coordinator("c1").await, cluster.coordinator("c2").await);
@@ -220,7 +267,7 @@ async fn a_record_that_cannot_be_read_is_shown_and_can_be_deleted() {
     api.create(&task("good")).await.ok();
     let (pool, name) =
         (PoolName::parse("default").unwrap(), TaskName::parse("default/bad").unwrap());
-    cluster.put(cluster.keys().build(&Key::Task(pool, name)), vec![9, 9, 9]).await;
+    cluster.put(cluster.keys().build(&Key::Task(pool.into(), name)), vec![9, 9, 9]).await;
     let bad = until("it is in the catalog", async || {
         let reply = api.get(&at("bad")).await;
         reply.status.is_success().then_some(reply.body)

@@ -103,7 +103,7 @@ async fn has_run(api: &Api, agent: &Agent, ulid: u128) {
     let app = api.running.app();
     let pool = tocktower_core::ids::PoolName::parse("default").unwrap();
     let name = TaskName::parse("default/a").unwrap();
-    let key = tocktower_cluster::keys::Key::Trigger(pool, name, ulid);
+    let key = tocktower_cluster::keys::Key::Trigger(pool.into(), name, ulid);
     let key = app.catalog.keys().build(&key);
     crate::harness::delete(api, key).await;
     until("it is settled", async || waiting(api, "a").is_empty().then_some(())).await;

@@ -166,7 +166,7 @@ async fn who_follows_by_label_sees_the_end_of_a_one_shot_whose_key_has_gone() {
     let mut socket = open(&api, "?label=team=db&kinds=run").await;
     socket.snapshot().await;
     let (pool, name) = ("default", "default/once");
-    let key = Key::Task(PoolName::parse(pool).unwrap(), TaskName::parse(name).unwrap());
+    let key = Key::Task(PoolName::parse(pool).unwrap().into(), TaskName::parse(name).unwrap());
     crate::harness::delete(&api, api.running.app().catalog.keys().build(&key)).await;
     until("the key has gone", async || {
         (api.get(&at("once")).await.status.as_u16() == 404).then_some(())

@@ -58,12 +58,28 @@ pub(crate) struct Own {
     listed: Vec<RunId>,
     /// Tasks with instants that may have come to something, and the moment before the first.
     tasks: BTreeMap<TaskName, (Instant, Arc<Task>)>,
+    /// Something may be lost of what was written after the ledger: what that permitted may have
+    /// been begun.
+    unsure: bool,
+    /// All the rest is known already.
+    triggers_only: bool,
 }
 
 impl Own {
     pub fn of(ledger: &Ledger) -> Own {
         let listed = ledger.open.iter().map(|entry| entry.run.clone()).collect();
         Own { fence: ledger.fence, listed, ..Own::default() }
+    }
+
+    /// Of what is pinned here, whose ledger is in the store.
+    pub fn kept_here(ledger: &Ledger, intact: bool) -> Own {
+        let listed = ledger.open.iter().map(|entry| entry.run.clone()).collect();
+        Own { fence: ledger.fence, listed, unsure: !intact, ..Own::default() }
+    }
+
+    /// Of runs that were asked for by hand, whose keys were not known at first.
+    pub fn of_triggers(ledger: &Ledger, intact: bool) -> Own {
+        Own { triggers_only: true, ..Own::kept_here(ledger, intact) }
     }
 
     pub fn begin_again(&mut self) {
@@ -176,7 +192,7 @@ impl Agent {
                 self.desk.session.told = CapacityTold::known(capacity);
                 self.desk.session.stage = SessionStage::Live { lease, session };
                 self.desk.notice(Notice::Adopted { session });
-                for range in self.ranges.values_mut() {
+                for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
                     range.left_before = LeftBefore::Unknown { at: self.desk.now.mono };
                 }
             }
@@ -275,7 +291,8 @@ impl Range {
         instant: Instant,
         due: Instant,
     ) {
-        let Some(own) = self.own.as_mut().filter(|_| due <= desk.now.wall.instant()) else {
+        let past = due <= desk.now.wall.instant();
+        let Some(own) = self.own.as_mut().filter(|own| past && !own.triggers_only) else {
             return;
         };
         let before = instant.minus(MILLISECOND);
@@ -305,6 +322,9 @@ impl Range {
         let mut room = self.room();
         let mut known = BTreeSet::new();
         for mut row in rows {
+            if own.triggers_only && matches!(row.run.run, RunKey::Instant(_)) {
+                continue;
+            }
             known.insert(row.run.clone());
             let key = SettleKey { run: row.run.clone(), attempt: row.attempt };
             // It has ended since the store was asked.
@@ -320,7 +340,10 @@ impl Range {
         let unknown: Vec<RunId> =
             self.open.keys().filter(|id| !known.contains(*id)).cloned().collect();
         for id in unknown {
-            self.own_not_started(&id);
+            match own.unsure {
+                true => self.may_have_started(desk, &id),
+                false => self.own_not_started(&id),
+            }
         }
         desk.sync_wanted = true;
         self.writer.dirty = true;
@@ -364,7 +387,10 @@ impl Range {
         }
         match stage {
             // Begun, and nobody knows its end.
-            Stage::Doubtful => self.lose_run(desk, id),
+            Stage::Doubtful if row.attempt.number == 0 || row.attempt >= run.attempt => {
+                self.lose_run(desk, id);
+            }
+            Stage::Doubtful => self.own_not_started(id),
             // Its time may have come meanwhile.
             _ if newer => {
                 run.attempt = row.attempt;
@@ -458,6 +484,13 @@ impl Range {
             desk.done.push_back((batch, self.id, id.clone()));
         }
         self.open.insert(id, run);
+    }
+
+    /// A run that was permitted, and the store has nothing of it.
+    fn may_have_started(&mut self, desk: &mut Desk, id: &RunId) {
+        if self.open.get(id).is_some_and(|run| run.stage == Stage::Doubtful) {
+            self.lose_run(desk, id);
+        }
     }
 
     /// A run that is listed and that the process before did not begin.

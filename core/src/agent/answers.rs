@@ -30,7 +30,7 @@ impl Agent {
             Call::Register { .. } => self.registered(answer),
             Call::Reweigh { capacity, .. } => self.reweighed(capacity, &answer),
             Call::Adopt { capacity, .. } => self.adopted(capacity, &answer),
-            Call::CommonBeat | Call::Drop => {}
+            Call::CommonBeat | Call::PinsBeat | Call::Drop => {}
             Call::Settle => self.settles_put(&answer),
             Call::Revoke => self.gone(),
             Call::Claim { range } => self.claim_answered(range, &answer),
@@ -111,7 +111,7 @@ fn name_of(call: &Call) -> &'static str {
         Call::ReadBack { .. } | Call::Look { .. } => "read back",
         Call::Delete(_) => "delete",
         Call::Settle | Call::ReadSettle { .. } => "settle",
-        Call::CommonBeat => "beat",
+        Call::CommonBeat | Call::PinsBeat => "beat",
         Call::ReadCompact | Call::PutCompact { .. } | Call::Compact { .. } => "compaction",
     }
 }

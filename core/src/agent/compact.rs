@@ -206,6 +206,7 @@ mod tests {
             compact,
             rules: Rules::ALL,
             former: None,
+            pins: None,
         };
         Agent::new(config, at(0))
     }
@@ -296,6 +297,7 @@ mod tests {
                     let session = Session { epoch: Epoch(1), revision: newest(self.second) };
                     ShareAnswer::Registered { session }
                 }
+                ShareRequest::PinsBeat { .. } => ShareAnswer::Done,
                 ShareRequest::ReadCompact => {
                     self.readings += 1;
                     let revision = newest(self.second);

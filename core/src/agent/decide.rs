@@ -12,6 +12,7 @@ use crate::agent::idle;
 use crate::agent::input::DueLoaded;
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::pins::BEFORE_STORE;
 use crate::agent::range::Range;
 use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::run_id;
@@ -238,6 +239,11 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), at, due);
         let name = RunKeyName::Task(task.spec.name.clone());
         run.key = Some(OwnKey { name, revision: task.revision });
+        if self.is_forgotten(task, due.wall()) {
+            self.open.insert(id.clone(), run);
+            self.end_run(desk, &id, RunState::Lost, Some(BEFORE_STORE));
+            return;
+        }
         if outside_window(task, late) {
             self.open.insert(id.clone(), run);
             self.end_run(desk, &id, RunState::Missed, Some(OUTSIDE_WINDOW));
@@ -263,6 +269,9 @@ impl Range {
         (instant, due): (Instant, Instant),
         until: Option<Instant>,
     ) -> Option<Instant> {
+        if self.is_forgotten(task, due.wall()) {
+            return self.forget_instants(desk, timed, instant, until);
+        }
         let now = desk.now.wall;
         if due.wall().plus(limits::ON_TIME) >= now {
             let run = OpenRun::new(task.clone(), instant, due);

@@ -76,6 +76,7 @@ pub(crate) enum Call {
         range: RangeId,
     },
     CommonBeat,
+    PinsBeat,
     ReadCompact,
     PutCompact {
         to: Revision,

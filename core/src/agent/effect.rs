@@ -146,6 +146,10 @@ pub enum ShareRequest {
     CommonBeat {
         seen: Revision,
     },
+    /// Puts the key by which the watch of what is pinned here is proved.
+    PinsBeat {
+        session: Session,
+    },
     /// Reads the record of the last compaction, and how far the shared state is.
     ReadCompact,
     /// Puts the record of the last compaction if it is still at `seen`; 0: there is none.
@@ -286,9 +290,19 @@ pub enum StoreOp {
         range: RangeId,
         number: LedgerNumber,
     },
+    /// What a process that comes after has to know of what is pinned here.
+    Pins(PinsRecord),
     /// The session that this agent has, or that it has none: a process that comes after goes on
     /// from it.
     Session(Option<Kept>),
+}
+
+/// See `PinsBefore`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PinsRecord {
+    Born(Wall),
+    Delivered(Revision),
+    Ledger(Ledger),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -354,6 +368,10 @@ pub enum Notice {
     /// Another session has the name; it is waited for.
     NameTaken {
         holder: Session,
+    },
+    /// What is pinned here is taken up; `restored`: as the process before left it.
+    Pinned {
+        restored: bool,
     },
     Claimed {
         range: RangeId,

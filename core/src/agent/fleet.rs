@@ -122,7 +122,7 @@ impl Agent {
                 .collect();
             fleet.ring = Ring::new(self.desk.config.ranges, &members);
             fleet.changed_at = now;
-            for range in self.ranges.values_mut() {
+            for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
                 range.rank = fleet.ring.rank(range.id, &self.desk.config.agent);
             }
         }

@@ -38,7 +38,7 @@ impl Agent {
         let under_way =
             self.ranges.values().filter(|r| matches!(r.hold, Hold::Leaving { .. })).count();
         let mut places = AT_ONCE.saturating_sub(under_way);
-        for range in self.ranges.values_mut() {
+        for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             if places == 0 {
                 break;
             }
@@ -78,7 +78,7 @@ impl Agent {
 
     /// It holds no range, and those that it held know the end of all that it ran.
     fn has_nothing(&self) -> bool {
-        let mut ranges = self.ranges.values();
+        let mut ranges = self.pooled();
         ranges.all(|range| {
             range.hold == Hold::No && range.left_tickets().next().is_none() && !range.owes_settles()
         })
@@ -89,7 +89,8 @@ impl Agent {
         let Some(deadline) = self.desk.leaving else { return };
         if self.desk.session.live().is_none() {
             // Nothing is held without a session; only what runs is waited for.
-            let idle = self.desk.running == 0 || self.desk.now.mono > deadline;
+            let idle = self.desk.running == 0 && self.pins_are_left();
+            let idle = idle || self.desk.now.mono > deadline;
             let asked = matches!(
                 self.desk.session.stage,
                 crate::agent::session::Stage::Revoking | crate::agent::session::Stage::Gone
@@ -106,9 +107,10 @@ impl Agent {
             for ticket in running {
                 self.desk.effect(Effect::Cancel { ticket });
             }
+            self.cancel_pins();
         }
         let over = self.desk.now.mono > deadline.plus(Duration::from_secs(2));
-        if self.has_nothing() || over {
+        if self.has_nothing() && self.pins_are_left() || over {
             self.revoke();
         }
     }

@@ -246,7 +246,7 @@ pub struct Committed {
     pub batch: BatchNumber,
     pub synced: bool,
     /// Tasks of the batch whose `request` has already run, and the run that it made.
-    pub duplicates: Vec<(TaskNumber, RunId)>,
+    pub duplicates: Vec<(RangeId, TaskNumber, RunId)>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

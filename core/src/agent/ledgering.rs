@@ -47,11 +47,12 @@ const KEY_BYTES: usize = 200;
 impl Agent {
     /// Prepares the ledgers and beats whose time has come, and sends what is on disk.
     pub(super) fn write_ledgers(&mut self) {
+        self.write_pins();
         let Some(proof) = self.desk.session.proof else { return };
         let mut beats = Vec::new();
         // Permissions that are asked for while others are under way go together in the next one.
         let asking = self.ranges.values().any(Range::asking_under_way);
-        for range in self.ranges.values_mut() {
+        for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             let Some(fence) = range.fence() else { continue };
             range.read_back(&mut self.desk);
             if range.writer.phase != Phase::Idle {
@@ -75,6 +76,10 @@ impl Agent {
             let Some(fence) = range.fence() else { continue };
             let Phase::Syncing { batch, prepared } = &range.writer.phase else { continue };
             if *batch > synced {
+                continue;
+            }
+            if range.is_local() {
+                range.pins_synced(&mut self.desk);
                 continue;
             }
             let prepared = prepared.clone();
@@ -280,7 +285,7 @@ impl Range {
     }
 
     /// Takes the snapshot and has it synced together with its number; `ledgers_synced` sends it.
-    fn prepare(&mut self, desk: &mut Desk, fence: Fence, last: bool) {
+    pub(super) fn prepare(&mut self, desk: &mut Desk, fence: Fence, last: bool) {
         self.take_settles(desk);
         let marks = self.marks(desk);
         let number = desk.next_ledger_number();
@@ -297,6 +302,7 @@ impl Range {
                 Listing::NotYet => {}
             }
         }
+        open.extend(self.carried().iter().cloned());
         for entry in &open {
             if let Some(run) = self.open.get_mut(&entry.run) {
                 run.listed = true;
@@ -311,18 +317,18 @@ impl Range {
         self.writer.dirty = false;
         self.writer.urgent = false;
         let ledger = Ledger { fence, number, marks, open };
-        let (seen, taken) = (self.writer.seen, self.taken(&ledger));
-        let kind = match last {
-            false => WriteKind::Ledger { seen, ledger, taken },
-            true => WriteKind::Final { seen, ledger, taken },
-        };
-        desk.store(StoreOp::LedgerNumber { range: self.id, number });
+        desk.store(self.row_of(&ledger));
         // What is behind the marks but was not read yet is still wanted: one-shots are not covered.
         let through = marks.through.min(self.window.loaded_to);
         if through > Instant::MIN {
             desk.store(StoreOp::Watermark { range: self.id, through });
         }
         desk.sync_wanted = true;
+        let (seen, taken) = (self.writer.seen, self.taken(&ledger));
+        let kind = match last {
+            false => WriteKind::Ledger { seen, ledger, taken },
+            true => WriteKind::Final { seen, ledger, taken },
+        };
         let prepared = Prepared { kind, dropped };
         self.writer.phase = Phase::Syncing { batch: desk.batch(), prepared };
     }
@@ -335,14 +341,16 @@ impl Range {
         // had decided before, as far as the coordinators' time allows.
         let believed = desk.clock.verified()
             || desk.clock.off_since().is_some() && matches!(self.hold, Hold::Leaving { .. });
-        let (true, true, Some(proof)) = (ready, believed, self.writer.proof) else {
+        // Nobody else decides what is pinned here, and what was not delivered is not covered.
+        let proof = if self.is_local() { Some(desk.now) } else { self.writer.proof };
+        let (true, true, Some(proof)) = (ready, believed, proof) else {
             return before;
         };
         let mut through = self.window.decided_to.min(proof.wall.instant());
         if !desk.config.rules.undecided {
             through = desk.now.wall.instant();
         }
-        if let Some(theirs) = latest_by_others(desk) {
+        if let Some(theirs) = latest_by_others(desk).filter(|_| !self.is_local()) {
             through = through.min(theirs);
         }
         let through = before.through.max(through);
@@ -418,8 +426,10 @@ impl Range {
     }
 
     /// A write of mine is answered: it happened at `revision`.
-    fn written(&mut self, desk: &mut Desk, prepared: Prepared, revision: Revision) {
-        desk.effect(Effect::ExpectWatch { range: self.id, revision });
+    pub(super) fn written(&mut self, desk: &mut Desk, prepared: Prepared, revision: Revision) {
+        if !self.is_local() {
+            desk.effect(Effect::ExpectWatch { range: self.id, revision });
+        }
         match prepared.kind {
             WriteKind::Beat { .. } => {}
             WriteKind::Ledger { ledger, .. } => {

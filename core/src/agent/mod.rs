@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::hash::RangeCount;
-use crate::ids::{AgentName, Epoch, LeaseId, PoolName, RangeId, Revision, Session};
+use crate::ids::{AgentName, Epoch, LeaseId, PoolName, RangeId, Revision, RunId, Session};
 use crate::run::RunRecord;
 use crate::time::{Mono, Now, Wall};
 
@@ -33,6 +33,7 @@ mod near;
 mod news;
 mod open;
 mod permits;
+mod pins;
 mod priors;
 mod provisional;
 mod range;
@@ -52,6 +53,7 @@ pub use adopt::{Former, Kept};
 use desk::Desk;
 use effect::Effect;
 use input::Input;
+pub use pins::PinsBefore;
 pub use provisional::Settled;
 use range::Range;
 
@@ -77,6 +79,8 @@ pub struct Config {
     pub rules: Rules,
     /// What the process before left in the same store, if that can be gone on from.
     pub former: Option<Former>,
+    /// What is in this store of tasks that are pinned here; `None`: nothing was ever.
+    pub pins: Option<PinsBefore>,
 }
 
 /// The rules of the ledger that this crate keeps. All hold, always, but where the simulator breaks
@@ -156,7 +160,8 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(config: Config, now: Now) -> Agent {
-        let ranges = config.ranges.all().map(|id| (id, Range::new(id))).collect();
+        let ranges = config.ranges.all().map(Range::new).chain([Range::pinned()]);
+        let ranges = ranges.map(|range| (range.id, range)).collect();
         Agent { desk: Desk::new(config, now), ranges }
     }
 
@@ -191,6 +196,7 @@ impl Agent {
         self.keep_weight();
         self.follow_ring();
         self.take_ranges();
+        self.keep_pins();
         self.decide_due();
         self.wake_waiting();
         self.open_ready();
@@ -228,7 +234,7 @@ impl Agent {
     }
 
     pub fn stats(&self) -> Stats {
-        let held = self.ranges.values().filter(|range| range.fence().is_some());
+        let held = self.pooled().filter(|range| range.fence().is_some());
         let asking: usize = self.ranges.values().map(|range| range.permits.asking()).sum();
         let proof_lag = held
             .clone()
@@ -293,13 +299,27 @@ impl Agent {
 
     /// The ranges that this agent holds.
     pub fn held(&self) -> impl Iterator<Item = RangeId> + '_ {
-        self.ranges.values().filter(|range| range.fence().is_some()).map(|range| range.id)
+        self.pooled().filter(|range| range.fence().is_some()).map(|range| range.id)
+    }
+
+    /// The ranges of the pool, without what is pinned here.
+    fn pooled(&self) -> impl Iterator<Item = &Range> + Clone {
+        self.ranges.values().filter(|range| !range.is_local())
+    }
+
+    /// Where a run of this name is open, or else its task's slice of the hash space.
+    fn range_of(&self, id: &RunId) -> RangeId {
+        let pinned = self.ranges.get(&RangeId::PINS);
+        match pinned.is_some_and(|pins| pins.open.contains_key(id)) {
+            true => RangeId::PINS,
+            false => self.desk.config.ranges.range_of(&id.task),
+        }
     }
 
     /// The ranges of which there is a copy in the store, each with the revision that it has come
     /// to.
     pub fn copies(&self) -> impl Iterator<Item = (RangeId, Revision)> + '_ {
-        let whole = self.ranges.values().filter(|range| range.has_copy());
+        let whole = self.pooled().filter(|range| range.has_copy());
         whole.map(|range| (range.id, range.copy.delivered))
     }
 

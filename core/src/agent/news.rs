@@ -31,6 +31,9 @@ impl Agent {
             RangeNews::ListEnded { revision } => range.list_ended(desk, revision),
             RangeNews::Delivered { revision } => {
                 range.copy.delivered = range.copy.delivered.max(revision);
+                if range.is_local() {
+                    range.pins_delivered(desk, revision);
+                }
             }
             RangeNews::Claim(claim) => range.claim_seen(desk, claim),
             RangeNews::Ledger(ledger) => range.ledger_seen(desk, ledger),
@@ -94,6 +97,10 @@ impl Range {
         self.copy.was_unreadable.clear();
         self.copy.listed = true;
         self.copy.delivered = revision;
+        if self.is_local() {
+            self.pins_listed(desk);
+            return;
+        }
         match self.copy.claim.clone() {
             Some(claim) => {
                 self.claim_seen(desk, Some(claim.clone()));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::range::{HandedOn, Range};
-use crate::ids::{RunId, RunKey, Session};
+use crate::ids::{RangeId, RunId, RunKey, Session};
 use crate::ledger::Marks;
 use crate::run::{RunRecord, RunState};
 use crate::time::Wall;
@@ -38,7 +38,9 @@ impl Agent {
     }
 
     pub fn settled(&self, record: &RunRecord) -> Settled {
-        let range = self.desk.config.ranges.range_of(&record.id.task);
+        let pins = self.ranges.get(&RangeId::PINS);
+        let pinned = pins.is_some_and(|pins| pins.fence() == Some(record.fence));
+        let range = if pinned { RangeId::PINS } else { self.range_of(&record.id) };
         let Some(range) = self.ranges.get(&range) else { return Settled::Elsewhere };
         if range.unsettled(record, self.desk.now.wall) {
             Settled::NotYet

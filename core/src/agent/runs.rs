@@ -14,7 +14,7 @@ use crate::agent::open::{OpenRun, OwnKey, Rest};
 use crate::agent::range::{LeftRun, Range};
 use crate::agent::ready::Rank;
 use crate::agent::take::run_id;
-use crate::ids::{Attempt, RangeId, RunId, RunKey, TaskNumber};
+use crate::ids::{Attempt, RangeId, RunId, RunKey, Session, TaskNumber};
 use crate::limits;
 use crate::run::life::{self, Event, Stage};
 use crate::run::{AttemptEnd, AttemptRecord, Finished, RunState, retry};
@@ -66,8 +66,8 @@ impl Agent {
         if committed.synced {
             self.desk.synced = self.desk.synced.max(committed.batch);
         }
-        for (number, earlier) in &committed.duplicates {
-            self.end_duplicate(*number, earlier);
+        for (range, number, earlier) in &committed.duplicates {
+            self.end_duplicate(*range, *number, earlier);
         }
         let opened = self.desk.opening.remove(&committed.batch).unwrap_or_default();
         for (id, run) in opened {
@@ -79,8 +79,7 @@ impl Agent {
     }
 
     /// The same create was sent before, and its one-shot has run: this one ends at once.
-    fn end_duplicate(&mut self, number: TaskNumber, earlier: &RunId) {
-        let id = self.desk.config.ranges.range_of(&earlier.task);
+    fn end_duplicate(&mut self, id: RangeId, number: TaskNumber, earlier: &RunId) {
         let Some(range) = self.ranges.get_mut(&id) else { return };
         let open = range
             .runs_of(&earlier.task)
@@ -131,7 +130,7 @@ impl Agent {
     }
 
     pub(super) fn cancel_run(&mut self, id: &RunId) {
-        let range = self.desk.config.ranges.range_of(&id.task);
+        let range = self.range_of(id);
         let Some(range) = self.ranges.get_mut(&range) else { return };
         if range.open.contains_key(id) {
             range.cancel(&mut self.desk, id, "cancelled on request");
@@ -233,7 +232,8 @@ impl Range {
     fn start_run(&mut self, desk: &mut Desk, id: &RunId) {
         let due = self.open.get(id).is_some_and(|run| run.due.wall() <= desk.now.wall);
         let may = due && self.may_start(desk) && self.permitted(desk, id);
-        let (Some(fence), Some(session)) = (self.fence(), desk.session.session()) else { return };
+        let session = desk.session.session().or(self.is_local().then(Session::default));
+        let (Some(fence), Some(session)) = (self.fence(), session) else { return };
         let Some(run) = self.open.get(id) else { return };
         if !matches!(run.stage, Stage::Opening { .. }) {
             return;
@@ -528,7 +528,7 @@ impl Desk {
         };
         self.catch_up_left = (left.saturating_sub(1), since);
         if left > 0 {
-            self.catch_up_next = RangeId(range.0.saturating_add(1));
+            self.catch_up_next = RangeId(range.0.wrapping_add(1));
         }
         left > 0
     }

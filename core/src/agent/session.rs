@@ -251,7 +251,7 @@ impl Agent {
         self.desk.session.keeping_alive = false;
         self.desk.session.told = CapacityTold::default();
         self.desk.session.stage = Stage::None { at: self.desk.now.mono };
-        for range in self.ranges.values_mut() {
+        for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             range.left_before = LeftBefore::Nothing;
             range.lose(&mut self.desk);
         }

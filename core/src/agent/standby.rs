@@ -68,8 +68,9 @@ impl Agent {
         let desk = &mut self.desk;
         let me = desk.session.session();
         let mut free = desk.standbys.next_list <= desk.now.mono;
-        free &= self.ranges.values().all(|range| range.leaves_room(me));
-        for range in self.ranges.values_mut() {
+        let mut pooled = self.ranges.values().filter(|range| !range.is_local());
+        free &= pooled.all(|range| range.leaves_room(me));
+        for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             let wanted = match range.rank {
                 Some(0) => Interest::Whole,
                 _ if range.is_mine(me) => Interest::Whole,

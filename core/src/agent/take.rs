@@ -45,7 +45,7 @@ impl Agent {
         let Some((lease, session)) = desk.session.live() else { return };
         let scanning = self.ranges.values().filter(|range| range.window.scanning).count();
         let mut scans = limits::SCANS_MAX.saturating_sub(scanning);
-        for range in self.ranges.values_mut() {
+        for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             let claim = range.copy.claim.as_ref().filter(|_| range.copy.listed);
             match (range.hold, claim) {
                 (Hold::No | Hold::Claiming, Some(claim))
@@ -127,7 +127,7 @@ impl Range {
         self.own = own;
     }
 
-    fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
+    pub(super) fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
         let sessions = desk.fleet.sessions();
         for entry in &ledger.open {
             let verdict = takeover::verdict(entry, &sessions);
@@ -190,7 +190,7 @@ impl Range {
     }
 
     /// Begins to read the range's tasks, if not all of them were seen and there is a place.
-    fn scan(&mut self, desk: &mut Desk, places: &mut usize) {
+    pub(super) fn scan(&mut self, desk: &mut Desk, places: &mut usize) {
         let held = self.fence().is_some() && self.copy.listed;
         if held && !self.window.scanned && !self.window.scanning && *places > 0 {
             *places -= 1;
@@ -217,7 +217,7 @@ impl Range {
         let last = tasks.last().map(|(number, _)| *number);
         for (number, task) in tasks {
             let newer = self.fresh.get(&task.spec.name).is_some_and(|at| *at > task.revision);
-            if !newer {
+            if !newer && self.is_known(&task) {
                 self.attach(desk, &task);
                 self.admit(desk, number, task);
             }

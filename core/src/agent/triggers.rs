@@ -13,6 +13,7 @@ use crate::agent::effect::{LoadRequest, RunKeyName};
 use crate::agent::input::Trigger;
 use crate::agent::news::DELETED;
 use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::pins::BEFORE_STORE;
 use crate::agent::range::Range;
 use crate::ids::{Revision, RunId, RunKey, TaskName, TaskNumber};
 use crate::run::RunState;
@@ -92,10 +93,14 @@ impl Range {
             }
             return;
         }
-        let mut run = OpenRun::new(task, trigger.asked_at, trigger.asked_at);
+        let mut run = OpenRun::new(task.clone(), trigger.asked_at, trigger.asked_at);
         run.key = Some(own_trigger(&trigger));
         run.payload = trigger.payload.clone();
         match self.asked_before(&trigger) {
+            None if self.is_forgotten(&task, trigger.asked_at.wall()) => {
+                self.open.insert(id.clone(), run);
+                self.end_run(desk, &id, RunState::Lost, Some(BEFORE_STORE));
+            }
             None => self.meet_others(desk, id, run),
             Some(earlier) => {
                 self.open.insert(id.clone(), run);

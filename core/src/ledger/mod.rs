@@ -69,6 +69,12 @@ pub enum EntryState {
 }
 
 impl Ledger {
+    /// What there is before the first one.
+    pub fn empty() -> Ledger {
+        let (fence, number) = (Fence::default(), LedgerNumber::default());
+        Ledger { fence, number, marks: Marks::NONE, open: Vec::new() }
+    }
+
     /// Whether a run is open by this ledger: listed itself, or in a series that is.
     pub fn lists(&self, run: &RunId) -> bool {
         self.open.iter().any(|entry| entry.speaks_of(run))

@@ -6,7 +6,7 @@
 //! - a version has `effective_from`: instants up to it belong to the version before. It never goes
 //!   back, and stays where it is while an edit leaves the instants alone;
 //! - a one-shot is frozen from its instant on: only delete it, or resume it if it was paused;
-//! - a change of pool is a delete and a create: the version says `moved`, and lives a new life.
+//! - a change of placement is a delete and a create: the version says `moved`, with a new life.
 //!
 //! `max_runs` counts instants over the whole incarnation. Counting at each start would need shared
 //! state, so the last instant allowed is found here, once, when a version is written.
@@ -111,7 +111,7 @@ pub fn replace(
     if !errors.is_empty() {
         return Err(EditError::Invalid(errors));
     }
-    if current.spec.pool != spec.pool {
+    if current.spec.placement != spec.placement {
         future_of_edit(&spec, now, None)?;
         return Ok(Some(NewVersion { moved: true, ..first_version(spec, now, None) }));
     }
@@ -292,7 +292,7 @@ mod tests {
             jitter: Duration::ZERO,
             exclude: BTreeSet::new(),
             action: Action::Noop,
-            pool: PoolName::parse("default").unwrap(),
+            placement: PoolName::parse("default").unwrap().into(),
             catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) },
             overlap: Overlap::Skip,
             retry: Retry::default(),
@@ -527,8 +527,8 @@ mod tests {
     #[test]
     fn another_pool_is_another_life() {
         let first = task(Spec { max_runs: Some(5), ..recurring(10) }, second(100));
-        let pool = PoolName::parse("edge").unwrap();
-        let moved = Spec { pool, max_runs: Some(5), ..recurring(10) };
+        let placement = PoolName::parse("edge").unwrap().into();
+        let moved = Spec { placement, max_runs: Some(5), ..recurring(10) };
         let edited = replace(&first, moved, second(140), Marks::NONE).unwrap().unwrap();
         assert!(edited.moved);
         assert_eq!(edited.created_at, second(140));

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use crate::ids::{Incarnation, PoolName, Revision, TaskName};
+use crate::ids::{Incarnation, Revision, TaskName};
 use crate::schedule::Schedule;
-use crate::task::Prior;
+use crate::task::{Placement, Prior};
 use crate::time::{Instant, Wall};
 
 /// What a client asks for.
@@ -27,7 +27,7 @@ pub struct Spec {
     pub jitter: Duration,
     pub exclude: BTreeSet<Date>,
     pub action: Action,
-    pub pool: PoolName,
+    pub placement: Placement,
     /// No edit changes it.
     pub delivery: Delivery,
     pub catch_up: CatchUp,

@@ -10,6 +10,7 @@ mod handoff;
 mod late;
 mod once;
 mod order;
+mod pins;
 mod priors;
 mod quarantine;
 mod refused;

@@ -261,7 +261,7 @@ fn a_read_of_the_store_that_was_under_way_starts_nothing() {
     // When the index is read for the second time.
     let mut world = World::new(1, 10);
     world.pass(1_000);
-    world.hold_loads = |request| matches!(request, LoadRequest::Due { .. });
+    world.hold_loads = |request| matches!(request, LoadRequest::Due { range: RangeId(0), .. });
     while world.held_loads.is_empty() {
         world.pass(1);
     }
@@ -270,7 +270,7 @@ fn a_read_of_the_store_that_was_under_way_starts_nothing() {
     // changed since the task was put.
     let mut world = World::new(1, 10);
     world.pass(reads_ms - 4);
-    world.hold_loads = |request| matches!(request, LoadRequest::Due { .. });
+    world.hold_loads = |request| matches!(request, LoadRequest::Due { range: RangeId(0), .. });
     world.create(every_after("a/task", 30, 25_000));
     world.pass(3);
     assert_eq!(world.task("a/task").revision, world.shared.revision, "nothing came after it");

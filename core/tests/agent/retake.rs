@@ -69,3 +69,28 @@ fn what_another_has_held_meanwhile_is_decided_by_the_ledger_alone() {
     let all: BTreeSet<(i64, u32)> = starts.iter().copied().collect();
     assert_eq!(starts.len(), all.len() + 1, "the other may have started it: {starts:?}");
 }
+
+#[test]
+fn what_was_begun_under_an_earlier_claim_still_is_no_matter_how_often_the_range_comes_back() {
+    for killed in [false, true] {
+        let mut world = World::new(1, 10);
+        world.create(at_most_once(Spec { overlap: Overlap::Skip, ..every("a/task", 60) }));
+        world.runs_long("a/task");
+        world.pass(62_000);
+        for _ in 0..3 {
+            world.shared.end_lease();
+            world.pass(3_000);
+        }
+        if killed {
+            world.restart();
+            world.pass(5_000);
+        } else {
+            world.end("a/task", AttemptEnd::Succeeded);
+            world.pass(2_000);
+        }
+        assert_eq!(world.started("a/task"), [(60, 1)], "killed: {killed}");
+        let end = if killed { "60 lost" } else { "60 succeeded" };
+        let rows = world.history("a/task");
+        assert!(rows.len() == 1 && rows[0].starts_with(end), "{rows:?}");
+    }
+}

@@ -19,7 +19,7 @@ use tocktower_core::ids::{
 };
 use tocktower_core::ledger::{Ledger, Marks};
 use tocktower_core::ring::{Capacity, Duty};
-use tocktower_core::task::Task;
+use tocktower_core::task::{Placement, Task};
 use tocktower_core::time::{Instant, Now};
 
 pub const EPOCH: Epoch = Epoch(1);
@@ -60,7 +60,7 @@ impl Shared {
         Shared {
             ranges,
             revision: Revision(100),
-            keys: ranges.all().map(|range| (range, Keys::default())).collect(),
+            keys: ranges.all().chain([RangeId::PINS]).map(|id| (id, Keys::default())).collect(),
             lease_until_us: None,
             spared: false,
             lease: LeaseId(0),
@@ -68,6 +68,14 @@ impl Shared {
             asked: Asked::default(),
             news: Vec::new(),
             fleet_news: Vec::new(),
+        }
+    }
+
+    /// Where the key of a task lies.
+    pub fn range_of(&self, name: &TaskName) -> RangeId {
+        match self.keys[&RangeId::PINS].tasks.contains_key(name) {
+            true => RangeId::PINS,
+            false => self.ranges.range_of(name),
         }
     }
 
@@ -134,6 +142,11 @@ impl Shared {
             ShareRequest::ReadSettle { range, run, attempt } => {
                 let key = SettleKey { run: run.clone(), attempt: *attempt };
                 ShareAnswer::Settle(self.of(*range).settles.get(&key).map(|(_, end)| *end))
+            }
+            ShareRequest::PinsBeat { .. } => {
+                let revision = self.next();
+                self.news.push((RangeId::PINS, RangeNews::Delivered { revision }));
+                ShareAnswer::Done
             }
             ShareRequest::CommonBeat { .. } => {
                 let revision = self.next();
@@ -355,7 +368,11 @@ impl Shared {
     }
 
     pub fn put_task(&mut self, task: Arc<Task>) {
-        let (name, range) = (task.spec.name.clone(), self.ranges.range_of(&task.spec.name));
+        let name = task.spec.name.clone();
+        let range = match task.spec.placement {
+            Placement::Pool(_) => self.ranges.range_of(&name),
+            Placement::Agent(_) => RangeId::PINS,
+        };
         let record = Record { task: task.clone(), readable: true };
         self.of(range).tasks.insert(name, record);
         let raw = raw_of(&task);
@@ -364,14 +381,14 @@ impl Shared {
 
     /// Somebody has put what this agent cannot read in the place of a task's record.
     pub fn garble(&mut self, name: &TaskName) {
-        let range = self.ranges.range_of(name);
+        let range = self.range_of(name);
         self.next();
         self.of(range).tasks.get_mut(name).expect("a task").readable = false;
         self.tell(range, unreadable(name));
     }
 
     pub fn put_trigger(&mut self, trigger: Trigger) {
-        let range = self.ranges.range_of(&trigger.task);
+        let range = self.range_of(&trigger.task);
         self.of(range).triggers.insert((trigger.task.clone(), trigger.ulid), trigger.clone());
         self.tell(range, RangeNews::TriggerPut(Box::new(trigger)));
     }

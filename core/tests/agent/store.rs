@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
+use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, PinsRecord, StoreOp};
 use tocktower_core::agent::input::{DueLoaded, LoadAnswer, OwnRun};
-use tocktower_core::agent::{Former, Kept};
+use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
     Attempt, Fence, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
 };
+use tocktower_core::ledger::Ledger;
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
-use tocktower_core::time::Instant;
+use tocktower_core::time::{Instant, Wall};
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Store {
     /// Every version that ever was: what a row stands for.
     pub versions: BTreeMap<Revision, Arc<Task>>,
@@ -27,10 +28,19 @@ pub struct Store {
     numbers: BTreeMap<RangeId, LedgerNumber>,
     written: BTreeMap<LedgerNumber, BatchNumber>,
     synced: BatchNumber,
+    born: Option<Wall>,
+    delivered: Revision,
+    pinned: Option<Ledger>,
+    /// What is on disk, and the batches that are not yet.
+    disk: Option<Box<Store>>,
+    unsynced: Vec<Batch>,
 }
 
 impl Store {
     pub fn apply(&mut self, batch: &Batch) {
+        if self.disk.is_some() {
+            self.unsynced.push(batch.clone());
+        }
         for op in &batch.ops {
             self.one(op);
         }
@@ -44,6 +54,33 @@ impl Store {
     /// A batch and all before it are on disk.
     pub fn sync(&mut self, batch: BatchNumber) {
         self.synced = self.synced.max(batch);
+        let Some(disk) = &mut self.disk else { return };
+        disk.versions.clone_from(&self.versions);
+        for batch in self.unsynced.extract_if(.., |unsynced| unsynced.number <= batch) {
+            disk.apply(&batch);
+        }
+    }
+
+    /// From now on what is on disk is known apart.
+    pub fn keep_disk(&mut self) {
+        self.disk = Some(Box::new(self.clone()));
+    }
+
+    pub fn lose_all(&mut self) {
+        let versions = std::mem::take(&mut self.versions);
+        *self = Store { versions, ..Store::default() };
+    }
+
+    pub fn lose_unsynced(&mut self) {
+        let disk = self.disk.take().expect("it was kept apart");
+        *self = *disk;
+        self.keep_disk();
+    }
+
+    /// What a process that comes after has of what is pinned here. `intact`: on the same boot.
+    pub fn pins_before(&self, intact: bool) -> Option<PinsBefore> {
+        let (born, ledger) = (self.born?, self.pinned.clone()?);
+        Some(PinsBefore { born, delivered: self.delivered, ledger, intact })
     }
 
     pub fn knows(&self, number: LedgerNumber) -> bool {
@@ -77,7 +114,8 @@ impl Store {
     }
 
     fn own(&self, fence: Fence, runs: &[RunId], tasks: &[(TaskName, Instant)]) -> Vec<OwnRun> {
-        let open = self.open.iter().filter(|(_, attempt)| attempt.fence == fence);
+        let open = self.open.iter();
+        let open = open.filter(|(run, attempt)| attempt.fence == fence || runs.contains(run));
         let open = open.map(|(run, attempt)| OwnRun {
             run: run.clone(),
             attempt: *attempt,
@@ -140,6 +178,9 @@ impl Store {
                 self.open.remove(run);
             }
             StoreOp::Session(session) => self.session = *session,
+            StoreOp::Pins(PinsRecord::Born(born)) => self.born = Some(*born),
+            StoreOp::Pins(PinsRecord::Delivered(at)) => self.delivered = *at,
+            StoreOp::Pins(PinsRecord::Ledger(ledger)) => self.pinned = Some(ledger.clone()),
             StoreOp::Output { .. } => {}
         }
     }

@@ -7,14 +7,15 @@ use std::time::Duration;
 use tocktower_core::agent::effect::{Notice, RunKeyName, ShareRequest, WriteKind};
 use tocktower_core::agent::input::Trigger;
 use tocktower_core::ids::{
-    Attempt, Fence, Incarnation, LedgerNumber, PoolName, RangeId, RunId, RunKey, Session, TaskName,
+    AgentName, Attempt, Fence, Incarnation, LedgerNumber, PoolName, RangeId, RunId, RunKey,
+    Session, TaskName,
 };
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::schedule::{Every, Schedule};
 use tocktower_core::task::{
-    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task,
-    timetable,
+    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Placement, Retry, Spec,
+    Task, timetable,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -51,7 +52,7 @@ fn spec(name: &str, schedule: Schedule) -> Spec {
         jitter: Duration::ZERO,
         exclude: Default::default(),
         action: Action::Noop,
-        pool: PoolName::parse("default").expect("a good name"),
+        placement: PoolName::parse("default").expect("a good name").into(),
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) },
         overlap: Overlap::Skip,
         retry: Retry::default(),
@@ -61,6 +62,12 @@ fn spec(name: &str, schedule: Schedule) -> Spec {
         priority: 0,
         paused: false,
     }
+}
+
+/// As given, and for this agent alone.
+pub fn pinned(spec: Spec) -> Spec {
+    let placement = Placement::Agent(AgentName::parse("a").expect("a good name"));
+    Spec { placement, ..spec }
 }
 
 /// As given, and no attempt of it may start twice.
@@ -117,7 +124,7 @@ impl World {
     }
 
     pub fn task(&self, name: &str) -> Arc<Task> {
-        let range = self.shared.ranges.range_of(&named(name));
+        let range = self.range_of(name);
         self.shared.keys[&range].tasks[&named(name)].task.clone()
     }
 
@@ -218,7 +225,7 @@ impl World {
     }
 
     pub fn range_of(&self, name: &str) -> RangeId {
-        self.shared.ranges.range_of(&named(name))
+        self.shared.range_of(&named(name))
     }
 
     pub fn starts_of(&self, name: &str) -> Vec<&Started> {

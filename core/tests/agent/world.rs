@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tocktower_core::agent::effect::{
-    BatchNumber, CallId, Effect, ExitReason, Interest, LoadId, LoadRequest, Notice, RangeWrite,
-    ShareRequest, Start, Ticket, WriteKind,
+    Batch, BatchNumber, CallId, Effect, ExitReason, Interest, LoadId, LoadRequest, Notice,
+    PinsRecord, RangeWrite, ShareRequest, Start, StoreOp, Ticket, WriteKind,
 };
 use tocktower_core::agent::input::{
     Committed, Input, LoadAnswer, Offset, RangeNews, ShareAnswer, SharedNews, WriteOutcome,
 };
-use tocktower_core::agent::{Agent, Config, Former, Rules};
+use tocktower_core::agent::{Agent, Config, Former, PinsBefore, Rules};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, Fence, PoolName, RangeId, RunId};
 use tocktower_core::ledger::{EntryState, Ledger, Marks};
@@ -157,6 +157,30 @@ struct Held {
     permitted: BTreeMap<RangeId, BTreeSet<(RunId, Attempt)>>,
     started: BTreeSet<(RunId, Attempt)>,
     newest_batch: BatchNumber,
+    /// Ledgers of what is pinned here that are on their way to the disk.
+    pins: Vec<(BatchNumber, Ledger)>,
+}
+
+impl Held {
+    fn pins_written(&mut self, batch: &Batch) {
+        for op in &batch.ops {
+            if let StoreOp::Pins(PinsRecord::Ledger(ledger)) = op {
+                let listed = permissions(ledger);
+                let permitted = self.permitted.entry(RangeId::PINS).or_default();
+                permitted.retain(|run| listed.contains(run));
+                self.pins.push((batch.number, ledger.clone()));
+            }
+        }
+    }
+
+    fn pins_synced(&mut self, batch: BatchNumber) {
+        let (synced, rest): (Vec<_>, _) = self.pins.drain(..).partition(|(at, _)| *at <= batch);
+        self.pins = rest;
+        for (_, ledger) in synced {
+            self.permitted.insert(RangeId::PINS, permissions(&ledger));
+            self.answered.insert((RangeId::PINS, ledger.fence));
+        }
+    }
 }
 
 impl World {
@@ -170,7 +194,7 @@ impl World {
             now_us: 0,
             ahead_ms: 0,
             listed_us: None,
-            agent: Agent::new(config(ranges, places, 7, None), now_at(0)),
+            agent: Agent::new(config(ranges, places, 7, None, None), now_at(0)),
             places,
             process: 7,
             shared,
@@ -273,9 +297,27 @@ impl World {
     /// the shared state may still arrive; what was told to the process before is lost, and what it
     /// ran has ended with it.
     pub fn restart(&mut self) {
+        let (former, pins) = (self.store.former(), self.store.pins_before(true));
+        self.begin_process(former, pins);
+    }
+
+    /// The host loses its power and boots again: what was not synced is lost.
+    pub fn power_cut(&mut self) {
+        self.store.lose_unsynced();
+        let pins = self.store.pins_before(false);
+        self.begin_process(None, pins);
+    }
+
+    /// The data directory is lost, and another agent of this name begins with an empty one.
+    pub fn lose_store(&mut self) {
+        self.store.lose_all();
+        self.begin_process(None, None);
+    }
+
+    fn begin_process(&mut self, former: Option<Former>, pins: Option<PinsBefore>) {
         self.process += 1;
         self.store.open_again();
-        let config = config(self.shared.ranges, self.places, self.process, self.store.former());
+        let config = config(self.shared.ranges, self.places, self.process, former, pins);
         self.agent = Agent::new(config, self.now());
         self.events.clear();
         self.running.clear();
@@ -287,6 +329,7 @@ impl World {
         self.rules.permitted.clear();
         self.rules.marks.clear();
         self.rules.newest_batch = BatchNumber(0);
+        self.rules.pins.clear();
         self.shared.news.clear();
         self.interests.clear();
         self.unsaid.clear();
@@ -328,6 +371,7 @@ impl World {
             Event::Told(input) => {
                 if let Input::Committed(Committed { batch, synced: true, .. }) = &*input {
                     self.store.sync(*batch);
+                    self.rules.pins_synced(*batch);
                 }
                 inputs.push(*input);
             }
@@ -481,6 +525,7 @@ impl World {
             }
             Effect::Commit(batch) => {
                 self.store.apply(&batch);
+                self.rules.pins_written(&batch);
                 assert!(batch.number > self.rules.newest_batch, "batches are counted");
                 self.rules.newest_batch = batch.number;
                 let (batch, synced) = (batch.number, batch.sync);
@@ -593,6 +638,15 @@ impl World {
         }
     }
 
+    /// Where the task of a run lies, or lay.
+    fn range_of_run(&self, run: &RunId) -> RangeId {
+        let mut versions = self.store.versions.values();
+        let pinned = |task: &std::sync::Arc<Task>| {
+            task.spec.name == run.task && task.spec.placement.agent().is_some()
+        };
+        if versions.any(pinned) { RangeId::PINS } else { self.shared.ranges.range_of(&run.task) }
+    }
+
     /// L2, from outside.
     fn check_permission(&self, start: &Start) {
         let mut versions = self.store.versions.values();
@@ -600,7 +654,7 @@ impl World {
         if !versions.find(of).is_some_and(|task| task.spec.at_most_once()) {
             return;
         }
-        let range = self.shared.ranges.range_of(&start.run.task);
+        let range = self.range_of_run(&start.run);
         let permitted = self.rules.permitted.get(&range);
         let key = (start.run.clone(), start.attempt);
         let may = permitted.is_some_and(|permitted| permitted.contains(&key));
@@ -630,13 +684,15 @@ impl World {
             self.tell(1, Input::Unstarted { ticket: start.ticket });
             return;
         }
-        let range = self.shared.ranges.range_of(&start.run.task);
+        let range = self.range_of_run(&start.run);
         let fence = start.attempt.fence;
         let run = &start.run;
         assert!(start.due <= now.wall, "{run} started early");
         assert!(self.rules.answered.contains(&(range, fence)), "{run} before a ledger (L1)");
         assert!(!self.rules.left.contains(&(range, fence)), "{run} after a final ledger");
-        self.check_licence(range, fence);
+        if range != RangeId::PINS {
+            self.check_licence(range, fence);
+        }
         let first = self.rules.started.insert((run.clone(), start.attempt));
         assert!(first, "{run} started twice as attempt {:?}", start.attempt);
         self.starts.push(Started {
@@ -660,7 +716,13 @@ impl World {
     }
 }
 
-fn config(ranges: RangeCount, places: usize, process: u64, former: Option<Former>) -> Config {
+fn config(
+    ranges: RangeCount,
+    places: usize,
+    process: u64,
+    former: Option<Former>,
+    pins: Option<PinsBefore>,
+) -> Config {
     Config {
         agent: AgentName::parse("a").expect("a good name"),
         pool: PoolName::parse("default").expect("a good name"),
@@ -674,6 +736,7 @@ fn config(ranges: RangeCount, places: usize, process: u64, former: Option<Former
         compact: false,
         rules: Rules::ALL,
         former,
+        pins,
     }
 }
 

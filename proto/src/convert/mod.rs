@@ -34,8 +34,10 @@ pub use run_row::{decode_run, encode_run};
 pub use task_json::{
     Given, Purpose, patch_task, schedules_from_json, task_from_json, task_from_value,
 };
-pub use task_out::{TaskState, TaskStatus, spec_json, task_json, task_proto};
+pub use task_out::{TaskState, TaskStatus, placement_json, spec_json, task_json, task_proto};
 pub use task_proto::{
     apply_mask, schedule_json_of_proto, task_from_proto, task_json_of_proto, without_payload,
 };
-pub use task_record::{StoredTask, decode_task, decode_task_row, encode_task, encode_task_row};
+pub use task_record::{
+    StoredTask, decode_task, decode_task_row, encode_task, encode_task_row, placement_of,
+};

@@ -16,11 +16,11 @@ use std::time::Duration;
 use jiff::civil::Date;
 use serde_json::Value;
 use tocktower_core::hash::task_hash;
-use tocktower_core::ids::{Name, NameError, Namespace, PoolName, TaskName};
+use tocktower_core::ids::{AgentName, Name, NameError, Namespace, PoolName, TaskName};
 use tocktower_core::schedule::{Cron, Every, EveryError, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Command, Delivery, FieldError, Http, Overlap, Program, Retry,
-    Spec, Task, check, check_future,
+    Action, CatchUp, CatchUpPolicy, Command, Delivery, FieldError, Http, Overlap, Placement,
+    Program, Retry, Spec, Task, check, check_future,
 };
 use tocktower_core::time::Wall;
 
@@ -80,6 +80,7 @@ pub fn patch_task(current: &Task, patch: &Value) -> Result<Spec, Vec<FieldError>
     let mut body = serde_json::to_value(spec_json(&current.spec))
         .map_err(|error| vec![FieldError::new("", error.to_string())])?;
     json::merge_patch(&mut body, patch);
+    one_placement(&mut body, patch);
     let mut mistakes = Mistakes::default();
     mistakes.add_news(server_fields(|name| patch.get(name).is_some()));
     let name = &current.spec.name;
@@ -95,6 +96,18 @@ pub fn patch_task(current: &Task, patch: &Value) -> Result<Spec, Vec<FieldError>
         Err(found) => {
             mistakes.join(Mistakes::from(found));
             Err(mistakes.into_errors())
+        }
+    }
+}
+
+/// Who names a pool or an agent means that in place of the other.
+fn one_placement(body: &mut Value, patch: &Value) {
+    let named = |kind: &str| patch["placement"].get(kind).is_some_and(|name| !name.is_null());
+    if let Some(placement) = body.get_mut("placement").and_then(Value::as_object_mut) {
+        for (kind, other) in [("pool", "agent"), ("agent", "pool")] {
+            if named(kind) && patch["placement"].get(other).is_none() {
+                placement.remove(other);
+            }
         }
     }
 }
@@ -177,13 +190,31 @@ impl Reader {
         read.map_err(|error| self.error(path, error)).ok()
     }
 
+    fn placement(&mut self, placement: Option<&json::Placement>) -> Placement {
+        let given = placement.map(|given| (given.pool.as_deref(), given.agent.as_deref()));
+        let placement = match given.unwrap_or_default() {
+            (None, None) => None,
+            (Some(pool), None) => {
+                self.keep("placement.pool", PoolName::parse(pool)).map(Placement::Pool)
+            }
+            (None, Some(agent)) => {
+                self.keep("placement.agent", AgentName::parse(agent)).map(Placement::Agent)
+            }
+            (Some(_), Some(_)) => {
+                let message = "give `pool` or `agent`, not both: any agent of a pool runs the \
+                               task, or this one alone";
+                self.error("placement", message);
+                None
+            }
+        };
+        placement.unwrap_or_else(|| Placement::Pool(usual_pool()))
+    }
+
     fn spec(&mut self, task: &json::Task, given: Given<'_>) -> Spec {
         let name = self.name(task, given);
         let schedules =
             self.schedules(task.schedules.as_deref().unwrap_or_default(), task_hash(&name));
         let one_shot = matches!(schedules.as_slice(), [Schedule::At(_)]);
-        let pool = task.placement.as_ref().and_then(|placement| placement.pool.as_deref());
-        let pool = PoolName::parse(pool.unwrap_or("default"));
         let start_at = task.start_at.as_deref().map(json::parse_wall_up);
         let end_at = task.end_at.as_deref().map(json::parse_wall_down);
         Spec {
@@ -196,7 +227,7 @@ impl Reader {
             jitter: self.span("jitter", task.jitter.as_deref()).unwrap_or_default(),
             exclude: self.exclude(task.exclude.as_ref()),
             action: self.action(task.action.as_ref()),
-            pool: self.keep("placement.pool", pool).unwrap_or_else(stand_in_pool),
+            placement: self.placement(task.placement.as_ref()),
             catch_up: self.catch_up(task.catch_up.as_ref(), one_shot),
             delivery: self.word(
                 "delivery",
@@ -481,7 +512,7 @@ fn stand_in() -> TaskName {
     named("default/unnamed", TaskName::parse)
 }
 
-fn stand_in_pool() -> PoolName {
+fn usual_pool() -> PoolName {
     named("default", PoolName::parse)
 }
 

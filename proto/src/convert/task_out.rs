@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tocktower_core::run::RunRecord;
 use tocktower_core::schedule::Schedule;
-use tocktower_core::task::{Action, Command, Http, Program, Retry, Spec, Task, timetable};
+use tocktower_core::task::{
+    Action, Command, Http, Placement, Program, Retry, Spec, Task, timetable,
+};
 use tocktower_core::time::{Instant, Wall};
 
 use super::run::{run_json, run_proto};
@@ -98,7 +100,7 @@ pub fn spec_json(spec: &Spec) -> json::Task {
         jitter: Some(json::format_duration(spec.jitter)),
         exclude: Some(json::Exclude { dates: Some(dates) }),
         action: Some(action_json(&spec.action)),
-        placement: Some(json::Placement { pool: Some(spec.pool.to_string()) }),
+        placement: Some(placement_json(&spec.placement)),
         catch_up: Some(json::CatchUp {
             policy: Some(word_of(POLICIES, spec.catch_up.policy).text.to_owned()),
             window: Some(json::format_duration(spec.catch_up.window)),
@@ -132,6 +134,13 @@ fn schedule_json(schedule: &Schedule) -> json::Schedule {
             phase: Some(json::format_duration(every.phase())),
             ..Default::default()
         },
+    }
+}
+
+pub fn placement_json(placement: &Placement) -> json::Placement {
+    json::Placement {
+        pool: placement.pool().map(ToString::to_string),
+        agent: placement.agent().map(ToString::to_string),
     }
 }
 
@@ -203,7 +212,10 @@ pub fn task_proto(task: &Task, status: &TaskStatus) -> v1::Task {
         }),
         action: Some(action_proto(&spec.action)),
         placement: Some(v1::Placement {
-            kind: Some(v1::placement::Kind::Pool(spec.pool.to_string())),
+            kind: Some(match &spec.placement {
+                Placement::Pool(pool) => v1::placement::Kind::Pool(pool.to_string()),
+                Placement::Agent(agent) => v1::placement::Kind::Agent(agent.to_string()),
+            }),
         }),
         catch_up: Some(v1::CatchUp {
             policy: word_of(POLICIES, spec.catch_up.policy).proto.into(),

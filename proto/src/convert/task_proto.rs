@@ -187,8 +187,13 @@ fn action(action: &v1::Action) -> json::Action {
 }
 
 fn placement(placement: &v1::Placement) -> json::Placement {
-    let pool = placement.kind.as_ref().map(|v1::placement::Kind::Pool(pool)| pool.clone());
-    json::Placement { pool }
+    let mut read = json::Placement::default();
+    match &placement.kind {
+        None => {}
+        Some(v1::placement::Kind::Pool(pool)) => read.pool = Some(pool.clone()),
+        Some(v1::placement::Kind::Agent(agent)) => read.agent = Some(agent.clone()),
+    }
+    read
 }
 
 fn retry(retry: &v1::Retry) -> json::Retry {

@@ -1,5 +1,5 @@
-//! Tasks as they are stored. The key tells name, pool and revisions, the record the rest; in an
-//! agent's store, where keys are numbers, a row holds both.
+//! Tasks as they are stored. The key tells name, placement and revisions, the record the rest; in
+//! an agent's store, where keys are numbers, a row holds both.
 //!
 //! A record was checked when it was written, so reading asks only for what the types of core need:
 //! an expression that parses, a zone that this program's database has. What fails is an error that
@@ -12,11 +12,11 @@ use jiff::Span;
 use jiff::civil::Date;
 use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{
-    Epoch, Incarnation, Name, NameError, Namespace, PoolName, Revision, TaskName,
+    AgentName, Epoch, Incarnation, Name, NameError, Namespace, PoolName, Revision, TaskName,
 };
 use tocktower_core::schedule::{Cron, Every, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, Command, Http, NewVersion, Prior, Program, Retry, Spec, Task,
+    Action, CatchUp, Command, Http, NewVersion, Placement, Prior, Program, Retry, Spec, Task,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -31,7 +31,7 @@ use crate::store::schedule_record::Kind as ScheduleKind;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredTask {
     pub name: TaskName,
-    pub pool: PoolName,
+    pub placement: Placement,
     pub create_revision: Revision,
     pub mod_revision: Revision,
 }
@@ -60,7 +60,8 @@ pub fn encode_task_row(task: &Task) -> Vec<u8> {
     encode_record(&store::TaskRow {
         namespace: task.spec.name.namespace.to_string(),
         name: task.spec.name.name.to_string(),
-        pool: task.spec.pool.to_string(),
+        pool: task.spec.placement.pool().map_or_else(String::new, ToString::to_string),
+        agent: task.spec.placement.agent().map_or_else(String::new, ToString::to_string),
         create_revision: task.incarnation.revision.0,
         mod_revision: task.revision.0,
         record: Some(store::TaskRecord {
@@ -86,11 +87,23 @@ pub fn decode_task_row(bytes: &[u8]) -> Result<Task, DecodeError> {
     };
     let stored = StoredTask {
         name,
-        pool: PoolName::parse(&row.pool).map_err(bad)?,
+        placement: placement_of(&row.pool, &row.agent)?,
         create_revision: Revision(row.create_revision),
         mod_revision: Revision(row.mod_revision),
     };
     task(row.record.ok_or_else(|| DecodeError::missing("record"))?, stored)
+}
+
+/// The placement in a row or a directory entry: one of the two names is empty.
+pub fn placement_of(pool: &str, agent: &str) -> Result<Placement, DecodeError> {
+    match agent {
+        "" => PoolName::parse(pool)
+            .map(Placement::Pool)
+            .map_err(|error| DecodeError::invalid("pool", error)),
+        agent => AgentName::parse(agent)
+            .map(Placement::Agent)
+            .map_err(|error| DecodeError::invalid("agent", error)),
+    }
 }
 
 fn spec_record(spec: &Spec) -> store::TaskRecord {
@@ -219,7 +232,7 @@ fn task(record: store::TaskRecord, stored: StoredTask) -> Result<Task, DecodeErr
         jitter: Duration::from_millis(record.jitter_ms),
         exclude: record.exclude_days.into_iter().map(date).collect::<Result<BTreeSet<_>, _>>()?,
         action: action_of(action.ok_or_else(|| DecodeError::missing("action"))?)?,
-        pool: stored.pool,
+        placement: stored.placement,
         catch_up: CatchUp {
             policy: value_of(POLICIES, record.catch_up_policy, "catch_up_policy")?,
             window: Duration::from_millis(record.catch_up_window_ms),

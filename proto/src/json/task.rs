@@ -204,6 +204,9 @@ pub struct Placement {
     #[schema(default = "default")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// This agent and no other, in place of a pool: it goes on while it is cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 /// What becomes of instants that nobody could run in time.

@@ -132,6 +132,8 @@ pub enum WhyVerdict {
     HolderSilent,
     /// It is due, and the holder of its range does not answer this coordinator.
     HolderUnreachable,
+    /// It is due, and the agent that it is pinned to has no link to this coordinator.
+    AgentAway,
     /// It is due, and this coordinator cannot reach the shared state.
     StoreUnavailable,
     /// It ended; who may know how did not answer.

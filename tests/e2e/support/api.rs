@@ -70,6 +70,10 @@ impl Api {
         send(self.request(Method::PUT, path).json(body)).await.expect("an answer")
     }
 
+    pub async fn delete(&self, path: &str) -> Answer {
+        send(self.request(Method::DELETE, path)).await.expect("an answer")
+    }
+
     /// Every run of a namespace, all pages.
     pub async fn runs(&self, namespace: &str) -> Result<Vec<Value>, Answer> {
         let mut all = Vec::new();

@@ -149,6 +149,11 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::EtcdDown,
+        text: "the shared state is out of reach: only what is pinned here goes on",
+        why: "an agent that is started meanwhile begins from its store",
+    },
+    Allowed {
+        trouble: Trouble::EtcdDown,
         text: "the lease is lost: coming again as a new session",
         why: "etcd was away for longer than the lease lives",
     },

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod leases;
 pub mod load;
 pub mod logs;
+pub mod relay;
 pub mod witness;
 
 use std::fmt::Debug;

@@ -81,7 +81,7 @@ impl World {
             jitter: self.jitter(),
             exclude: Default::default(),
             action: Action::Noop,
-            pool: PoolName::parse("default").expect("a good name"),
+            placement: PoolName::parse("default").expect("a good name").into(),
             delivery: match self.rng.chance(400) {
                 true => Delivery::AtMostOnce,
                 false => Delivery::AtLeastOnce,

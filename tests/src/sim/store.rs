@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::effect::{Batch, LoadRequest, StoreOp};
+use tocktower_core::agent::effect::{Batch, LoadRequest, PinsRecord, StoreOp};
 use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer, OwnRun};
-use tocktower_core::agent::{Former, Kept};
+use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
     Attempt, Fence, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
 };
+use tocktower_core::ledger::Ledger;
 use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
-use tocktower_core::time::Instant;
+use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::decode_task_row;
 
 #[derive(Clone, Debug)]
@@ -33,6 +34,9 @@ struct Tables {
     open: BTreeMap<(RangeId, RunId), Attempt>,
     session: Option<Kept>,
     numbers: BTreeMap<RangeId, LedgerNumber>,
+    pins_born: Option<Wall>,
+    pins_delivered: Revision,
+    pins_ledger: Option<Ledger>,
 }
 
 impl Tables {
@@ -43,8 +47,9 @@ impl Tables {
         runs: &[RunId],
         tasks: &[(TaskName, Instant)],
     ) -> Vec<OwnRun> {
-        let open =
-            self.open.iter().filter(|((at, _), attempt)| *at == range && attempt.fence == fence);
+        let open = self.open.iter().filter(|((at, run), attempt)| {
+            *at == range && (attempt.fence == fence || runs.contains(run))
+        });
         let mut own: Vec<OwnRun> = open
             .map(|((_, run), attempt)| OwnRun {
                 run: run.clone(),
@@ -78,7 +83,7 @@ pub struct Store {
     synced_rows: usize,
     pub process: u64,
     /// Duplicates of batches whose answer has not been given.
-    pub pending: Vec<(TaskNumber, RunId)>,
+    pub pending: Vec<(RangeId, TaskNumber, RunId)>,
 }
 
 impl Store {
@@ -122,16 +127,27 @@ impl Store {
         let numbers = || tables.numbers.clone();
         let former = tables.session.map(|kept| Former { kept, numbers: numbers() });
         if former.is_none() {
-            tables.open.clear();
+            tables.open.retain(|(range, _), _| *range == RangeId::PINS);
         }
         former
+    }
+
+    /// What a process that comes after has of what is pinned here.
+    pub fn pins_before(&self) -> Option<PinsBefore> {
+        let tables = &self.tables;
+        Some(PinsBefore {
+            born: tables.pins_born?,
+            delivered: tables.pins_delivered,
+            ledger: tables.pins_ledger.clone()?,
+            intact: true,
+        })
     }
 
     pub fn history(&self) -> &[RunRecord] {
         &self.tables.history
     }
 
-    fn one(&mut self, op: &StoreOp, duplicates: &mut Vec<(TaskNumber, RunId)>) {
+    fn one(&mut self, op: &StoreOp, duplicates: &mut Vec<(RangeId, TaskNumber, RunId)>) {
         let tables = &mut self.tables;
         match op {
             StoreOp::PutTask { range, number, name, stamp, request, raw, .. } => {
@@ -143,7 +159,7 @@ impl Store {
                 let row = Row { name: name.clone(), stamp: *stamp, task: Arc::new(task) };
                 tables.tasks.insert((*range, *number), row);
                 if let Some(run) = request.and_then(|request| tables.requests.get(&request)) {
-                    duplicates.push((*number, run.clone()));
+                    duplicates.push((*range, *number, run.clone()));
                 }
             }
             StoreOp::DeleteTask { range, name } => {
@@ -192,6 +208,11 @@ impl Store {
                 tables.open.remove(&(*range, run.clone()));
             }
             StoreOp::Session(session) => tables.session = *session,
+            StoreOp::Pins(PinsRecord::Born(born)) => tables.pins_born = Some(*born),
+            StoreOp::Pins(PinsRecord::Delivered(at)) => tables.pins_delivered = *at,
+            StoreOp::Pins(PinsRecord::Ledger(ledger)) => {
+                tables.pins_ledger = Some(ledger.clone());
+            }
             StoreOp::LedgerNumber { range, number } => {
                 tables.numbers.insert(*range, *number);
             }

@@ -425,7 +425,7 @@ impl World {
         };
         let at = &mut self.hosts[host];
         at.life += 1;
-        let former = at.store.open();
+        let (former, pins) = (at.store.open(), at.store.pins_before());
         let pool = PoolName::parse("default").expect("a good name");
         let config = Config {
             agent: at.name.clone(),
@@ -440,6 +440,7 @@ impl World {
             compact: true,
             rules,
             former,
+            pins,
         };
         let identity = Identity {
             agent: at.name.clone(),

@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{PoolName, Revision, TaskName};
+use tocktower_core::ids::{Revision, TaskName};
+use tocktower_core::task::Placement;
 
 use super::plan::{Held, Page, Place};
 use crate::catalog::Tasks;
@@ -23,13 +24,13 @@ use crate::catalog::Tasks;
 /// The key of a task, by what it is made of.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct TaskKey {
-    pub pool: PoolName,
+    pub placement: Placement,
     pub name: TaskName,
 }
 
 /// The version that the copy has under that very key: a task that was moved has another.
 pub fn copied(tasks: &Tasks, key: &TaskKey) -> Option<Revision> {
-    let stored = tasks.get(&key.name).filter(|stored| *stored.pool == key.pool);
+    let stored = tasks.get(&key.name).filter(|stored| *stored.placement == key.placement);
     stored.map(|stored| stored.mod_revision)
 }
 
@@ -92,12 +93,14 @@ impl Sieve {
             if seen == most {
                 return (ghosts, Next::Name(stored.key.to_owned()));
             }
-            if *stored.pool != self.place.pool || stored.mod_revision > self.at {
+            if *stored.placement != self.place.placement || stored.mod_revision > self.at {
                 continue;
             }
             let name = stored.name();
-            if self.ranges.range_of(&name) == self.place.range && !self.held.contains(&name) {
-                ghosts.push(TaskKey { pool: self.place.pool.clone(), name });
+            let pinned = self.place.placement.agent().is_some();
+            let here = pinned || self.ranges.range_of(&name) == self.place.range;
+            if here && !self.held.contains(&name) {
+                ghosts.push(TaskKey { placement: self.place.placement.clone(), name });
             }
         }
         (ghosts, Next::Nothing)
@@ -107,16 +110,17 @@ impl Sieve {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tocktower_core::ids::PoolName;
     use tocktower_proto::convert::StoredTask;
 
     const ONE: RangeCount = RangeCount::DEFAULT;
 
-    fn pool() -> PoolName {
-        PoolName::parse("default").unwrap()
+    fn pool() -> Placement {
+        PoolName::parse("default").unwrap().into()
     }
 
     fn key(name: &str) -> TaskKey {
-        TaskKey { pool: pool(), name: TaskName::parse(name).unwrap() }
+        TaskKey { placement: pool(), name: TaskName::parse(name).unwrap() }
     }
 
     fn copy(tasks: &[(&str, i64)]) -> Tasks {
@@ -125,7 +129,7 @@ mod tests {
             let name = TaskName::parse(name).unwrap();
             let range = ONE.range_of(&name);
             let (create_revision, mod_revision) = (Revision(1), Revision(*revision));
-            let stored = StoredTask { name, pool: pool(), create_revision, mod_revision };
+            let stored = StoredTask { name, placement: pool(), create_revision, mod_revision };
             copy.put(range, &stored, b"");
         }
         copy
@@ -162,8 +166,8 @@ mod tests {
         let copy = copy(&[("a/same", 3), ("a/old", 3), ("a/newer", 11)]);
         let page = page(10, &[("a/gone", 2), ("a/newer", 5), ("a/old", 4), ("a/same", 3)], None);
         assert_eq!(suspects(&copy, &page), [key("a/old"), key("a/gone")]);
-        let elsewhere = PoolName::parse("blue").unwrap();
-        assert_eq!(copied(&copy, &TaskKey { pool: elsewhere, ..key("a/same") }), None);
+        let elsewhere = PoolName::parse("blue").unwrap().into();
+        assert_eq!(copied(&copy, &TaskKey { placement: elsewhere, ..key("a/same") }), None);
     }
 
     /// Names that share a range of the cluster with this one, in their order.
@@ -171,7 +175,7 @@ mod tests {
         let range = ONE.range_of(&key("a/t000000").name);
         let names = (0..).map(|number| format!("a/t{number:06}"));
         let near = names.filter(|name| ONE.range_of(&key(name).name) == range);
-        (Place { pool: pool(), range }, near.take(count).collect())
+        (Place { placement: pool(), range }, near.take(count).collect())
     }
 
     #[test]

@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use tocktower_cluster::keys::Key;
 use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Port, Request};
-use tocktower_core::ids::{PoolName, Revision};
+use tocktower_core::ids::Revision;
+use tocktower_core::task::Placement;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -159,8 +160,8 @@ impl Comparer {
     fn parts(&self) -> Vec<Part> {
         let counts = self.catalog.look(|state| {
             let ranges = state.tasks.per_range();
-            let owned = |(pool, range, count): (&PoolName, _, _)| {
-                (Place { pool: pool.clone(), range }, count)
+            let owned = |(placement, range, count): (&Placement, _, _)| {
+                (Place { placement: placement.clone(), range }, count)
             };
             ranges.map(owned).collect()
         });
@@ -170,7 +171,7 @@ impl Comparer {
     /// Looks for tasks of a range that only the copy has.
     async fn search(&self, place: &Place) -> Result<(), Wrong> {
         let keys = self.catalog.keys();
-        let range = keys.tasks(&place.pool, place.range);
+        let range = keys.tasks(&place.placement, place.range);
         let before_name = range.start.len();
         let (mut pages, mut from) = (Pages::of(range), String::new());
         loop {
@@ -234,7 +235,7 @@ impl Comparer {
 
     /// The version of one key, and the revision at which it was read.
     async fn stored(&self, key: &TaskKey) -> Option<(Option<Revision>, Revision)> {
-        let key = Key::Task(key.pool.clone(), key.name.clone());
+        let key = Key::Task(key.placement.clone(), key.name.clone());
         let range = KeyRange::one(&self.catalog.keys().build(&key));
         let page = self.list(ListRequest { range, limit: 1, at: None, keys_only: true }).await?;
         Some((page.tasks.first().map(|held| held.revision), page.at))
@@ -270,10 +271,10 @@ impl Comparer {
 
     /// Has everything listed again, and returns when that is done.
     async fn mend(&self, wrong: &Wrong) {
-        let Wrong { key: TaskKey { pool, name }, stored, copied } = wrong;
+        let Wrong { key: TaskKey { placement, name }, stored, copied } = wrong;
         let revision = |at: &Option<Revision>| at.map_or("none".to_owned(), |at| at.0.to_string());
         tracing::error!(
-            %pool,
+            %placement,
             task = %name,
             stored = revision(stored),
             copied = revision(copied),

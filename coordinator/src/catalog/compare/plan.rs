@@ -5,14 +5,15 @@
 //! keys by one open range would cost it the square of their number. So a round is cut, by what the
 //! copy knows, into parts of about a page each, or of one range where that holds more.
 //!
-//! The parts share borders, and together they are all keys of all pools: one that lies in a range
-//! of which the copy knows nothing is in one of them as well.
+//! The parts share borders, and together they are all keys of all pools, and all pinned ones: one
+//! that lies in a range of which the copy knows nothing is in one of them as well.
 
 use std::collections::BTreeMap;
 
 use tocktower_cluster::keys::{Key, Keys};
 use tocktower_cluster::port::{KeyRange, KeyValue, ListRequest};
-use tocktower_core::ids::{PoolName, RangeId, Revision};
+use tocktower_core::ids::{RangeId, Revision};
+use tocktower_core::task::Placement;
 
 use super::judge::TaskKey;
 use crate::catalog::Tasks;
@@ -20,10 +21,10 @@ use crate::catalog::Tasks;
 /// Besides its tasks a range has its claim and its ledger.
 const KEYS_BESIDES: usize = 2;
 
-/// A range of a pool.
+/// A range of a pool, or all that is pinned to an agent.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
-    pub pool: PoolName,
+    pub placement: Placement,
     pub range: RangeId,
 }
 
@@ -46,8 +47,8 @@ pub struct Page {
 impl Page {
     pub fn read(keys: &Keys, at: Revision, items: &[KeyValue], more: bool) -> Page {
         let held = |item: &KeyValue| match keys.parse(&item.key)? {
-            Key::Task(pool, name) => {
-                Some(Held { key: TaskKey { pool, name }, revision: item.mod_revision })
+            Key::Task(placement, name) => {
+                Some(Held { key: TaskKey { placement, name }, revision: item.mod_revision })
             }
             _ => None,
         };
@@ -92,22 +93,39 @@ pub struct Part {
 impl Part {
     /// The parts of a round, by the number of tasks that the copy has in each range.
     pub fn all(keys: &Keys, counts: Vec<(Place, u32)>, page_keys: usize) -> Vec<Part> {
-        let range = |place: &Place| keys.range(&place.pool, place.range);
+        let range = |place: &Place| match &place.placement {
+            Placement::Pool(pool) => keys.range(pool, place.range),
+            Placement::Agent(agent) => keys.pins(agent),
+        };
         // In the order of keys, which is not that of pools: `a-b/` comes before `a/`.
         let mut counts: Vec<(KeyRange, Place, u32)> =
             counts.into_iter().map(|(place, count)| (range(&place), place, count)).collect();
         counts.sort();
-        let KeyRange { mut start, end } = keys.pools();
+        let mut parts = Vec::new();
+        for all in [keys.all_pins(), keys.pools()] {
+            let within = counts.iter().filter(|(range, ..)| all.contains(&range.start));
+            parts.extend(Part::of(&all, within, page_keys));
+        }
+        parts
+    }
+
+    /// The parts of one stretch of keys.
+    fn of<'a>(
+        all: &KeyRange,
+        counts: impl Iterator<Item = &'a (KeyRange, Place, u32)>,
+        page_keys: usize,
+    ) -> Vec<Part> {
+        let KeyRange { mut start, end } = all.clone();
         let (mut parts, mut places, mut sum) = (Vec::new(), Vec::new(), 0);
         for (range, place, count) in counts {
-            let more = usize::try_from(count).unwrap_or(usize::MAX).saturating_add(KEYS_BESIDES);
+            let more = usize::try_from(*count).unwrap_or(usize::MAX).saturating_add(KEYS_BESIDES);
             if !places.is_empty() && more.saturating_add(sum) > page_keys {
-                let border = range.start;
+                let border = range.start.clone();
                 let span = KeyRange { start, end: border.clone() };
                 parts.push(Part::new(span, std::mem::take(&mut places)));
                 (start, sum) = (border, 0);
             }
-            places.push(place);
+            places.push(place.clone());
             sum = sum.saturating_add(more);
         }
         parts.push(Part::new(KeyRange { start, end }, places));
@@ -121,8 +139,8 @@ impl Part {
     /// Counts a page in, and goes on behind it. `false`: the part has gone by.
     pub fn pass(&mut self, keys: &Keys, page: &Page) -> bool {
         for Held { key, .. } in &page.tasks {
-            let range = keys.ranges().range_of(&key.name);
-            let place = Place { pool: key.pool.clone(), range };
+            let range = keys.range_in(&key.placement, &key.name);
+            let place = Place { placement: key.placement.clone(), range };
             *self.passed.entry(place).or_insert(0) += 1;
         }
         self.pages.pass(page)
@@ -131,7 +149,7 @@ impl Part {
     /// The ranges of which the copy has more tasks than have gone by.
     pub fn in_excess(&self, tasks: &Tasks) -> Vec<Place> {
         let passed = |place: &Place| self.passed.get(place).copied().unwrap_or(0);
-        let excess = |place: &&Place| tasks.in_range(&place.pool, place.range) > passed(place);
+        let excess = |place: &&Place| tasks.in_range(&place.placement, place.range) > passed(place);
         self.places.iter().filter(excess).cloned().collect()
     }
 }
@@ -141,13 +159,18 @@ mod tests {
     use super::*;
     use tocktower_cluster::keys::PREFIX;
     use tocktower_core::hash::RangeCount;
+    use tocktower_core::ids::{AgentName, PoolName};
 
     fn keys() -> Keys {
         Keys::new(PREFIX, RangeCount::new(4).unwrap())
     }
 
     fn place(pool: &str, range: u16) -> Place {
-        Place { pool: PoolName::parse(pool).unwrap(), range: RangeId(range) }
+        let placement = match pool.strip_prefix('@') {
+            Some(agent) => Placement::Agent(AgentName::parse(agent).unwrap()),
+            None => Placement::Pool(PoolName::parse(pool).unwrap()),
+        };
+        Place { placement, range: RangeId(range) }
     }
 
     fn parts(counts: &[(&str, u16, u32)]) -> Vec<Part> {
@@ -160,38 +183,42 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_all_keys_of_all_pools_and_hold_a_page_or_one_range() {
-        let counts = [("a", 0, 50), ("a", 1, 40), ("a", 3, 5_000), ("b", 0, 1), ("b", 2, 90)];
+    fn parts_are_all_keys_of_all_placements_and_hold_a_page_or_one_range() {
+        let counts =
+            [("@w", 0, 9), ("a", 0, 50), ("a", 1, 40), ("a", 3, 5_000), ("b", 0, 1), ("b", 2, 90)];
         let parts = parts(&counts);
         let expected = vec![
+            vec![place("@w", 0)],
             vec![place("a", 0), place("a", 1)],
             vec![place("a", 3)],
             vec![place("b", 0), place("b", 2)],
         ];
         assert_eq!(places(&parts), expected);
         let borders: Vec<&KeyRange> = parts.iter().map(|part| &part.pages.left).collect();
-        assert_eq!(borders[0].start, keys().pools().start);
-        assert!(borders.windows(2).all(|two| two[0].end == two[1].start));
-        assert_eq!(borders[2].end, keys().pools().end);
+        assert_eq!(*borders[0], keys().all_pins());
+        assert_eq!(borders[1].start, keys().pools().start);
+        assert!(borders[1..].windows(2).all(|two| two[0].end == two[1].start));
+        assert_eq!(borders[3].end, keys().pools().end);
         for part in &parts {
-            for Place { pool, range } in &part.places {
-                let range = keys().range(pool, *range);
+            for Place { placement, range } in &part.places {
+                let range = keys().tasks(placement, *range);
                 assert!(part.pages.left.start <= range.start && range.end <= part.pages.left.end);
             }
         }
     }
 
     #[test]
-    fn a_cluster_without_tasks_is_one_part() {
+    fn a_cluster_without_tasks_is_two_parts() {
         let parts = parts(&[]);
-        assert_eq!(parts.len(), 1);
-        assert_eq!(parts[0].pages.left, keys().pools());
+        let left: Vec<KeyRange> = parts.iter().map(|part| part.pages.left.clone()).collect();
+        assert_eq!(left, [keys().all_pins(), keys().pools()]);
     }
 
     #[test]
     fn pools_come_in_the_order_of_their_keys() {
         let parts = parts(&[("a", 0, 99), ("a-b", 0, 99), ("b", 0, 99)]);
-        let expected = vec![vec![place("a-b", 0)], vec![place("a", 0)], vec![place("b", 0)]];
+        let expected =
+            vec![vec![], vec![place("a-b", 0)], vec![place("a", 0)], vec![place("b", 0)]];
         assert_eq!(places(&parts), expected);
     }
 

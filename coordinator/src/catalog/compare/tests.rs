@@ -11,7 +11,7 @@ use tocktower_cluster::embedded::Embedded;
 use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{Event, Op, PortError, Txn, WatchMessage, WatchStream};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{CoordinatorId, TaskName};
+use tocktower_core::ids::{AgentName, CoordinatorId, PoolName, TaskName};
 use tokio::sync::watch;
 
 use super::*;
@@ -23,8 +23,11 @@ use crate::stop::{Stopper, stop};
 const QUICK: Pace =
     Pace { page_keys: 10, page: Duration::ZERO, look: Duration::ZERO, rest: Duration::ZERO };
 
-fn pool(name: &str) -> PoolName {
-    PoolName::parse(name).unwrap()
+fn pool(name: &str) -> Placement {
+    match name.strip_prefix('@') {
+        Some(agent) => Placement::Agent(AgentName::parse(agent).unwrap()),
+        None => Placement::Pool(PoolName::parse(name).unwrap()),
+    }
 }
 
 fn name(text: &str) -> TaskName {
@@ -36,7 +39,7 @@ fn key(name_of: &str) -> TaskKey {
 }
 
 fn in_pool(pool_of: &str, name_of: &str) -> TaskKey {
-    TaskKey { pool: pool(pool_of), name: name(name_of) }
+    TaskKey { placement: pool(pool_of), name: name(name_of) }
 }
 
 fn keys(ranges: u32) -> Keys {
@@ -44,7 +47,7 @@ fn keys(ranges: u32) -> Keys {
 }
 
 fn built(keys: &Keys, key: &TaskKey) -> Vec<u8> {
-    keys.build(&Key::Task(key.pool.clone(), key.name.clone()))
+    keys.build(&Key::Task(key.placement.clone(), key.name.clone()))
 }
 
 /// What others write round a read of one key: before it, and after it, so that the copy has that
@@ -241,7 +244,7 @@ impl Story {
         let copy: BTreeMap<TaskKey, Revision> = self.catalog.look(|state| {
             let all = state.tasks.from(std::ops::Bound::Unbounded);
             let owned = |stored: crate::catalog::Stored<'_>| {
-                let key = TaskKey { pool: stored.pool.clone(), name: stored.name() };
+                let key = TaskKey { placement: stored.placement.clone(), name: stored.name() };
                 (key, stored.mod_revision)
             };
             all.map(owned).collect()
@@ -292,6 +295,28 @@ async fn an_edit_that_the_watch_skipped_is_found() {
             assert_eq!(story.round().await, Err(wrong));
         }
     }
+}
+
+#[tokio::test]
+async fn changes_of_pinned_tasks_that_the_watch_skipped_are_found() {
+    let (old, new) = (in_pool("@web-1", "a/pin"), in_pool("@web-2", "b/pin"));
+    let held = || -> Vec<TaskKey> {
+        sixty().into_iter().chain([old.clone(), in_pool("@web-1", "a/other")]).collect()
+    };
+    let story = Story::of(4, held()).await;
+    assert_eq!(story.round().await, Ok(()));
+    let now = story.loses(&[&new], vec![story.put(&new)]).await;
+    let wrong = Wrong { key: new.clone(), stored: Some(now), copied: None };
+    assert_eq!(story.round().await, Err(wrong));
+    let story = Story::of(4, held()).await;
+    let before = story.copied(&old);
+    let now = story.loses(&[&old], vec![story.put(&old)]).await;
+    let wrong = Wrong { key: old.clone(), stored: Some(now), copied: before };
+    assert_eq!(story.round().await, Err(wrong));
+    let story = Story::of(4, held()).await;
+    let before = story.copied(&old);
+    story.loses(&[&old], vec![story.delete(&old)]).await;
+    assert_eq!(story.round().await, Err(Wrong { key: old, stored: None, copied: before }));
 }
 
 #[tokio::test]
@@ -411,8 +436,8 @@ async fn a_version_that_was_put_in_early_is_not_suspected() {
     story.port.held.send_replace(true);
     let at = story.writes(vec![story.put(&edited), story.delete(&gone)]).await;
     let written = Written { value: b"", create_revision: old.unwrap(), mod_revision: at };
-    story.catalog.wrote(&edited.pool, &edited.name, written);
-    story.catalog.deleted(&gone.pool, &gone.name, at);
+    story.catalog.wrote(&edited.placement, &edited.name, written);
+    story.catalog.deleted(&gone.placement, &gone.name, at);
     assert_eq!(story.copied(&edited), Some(at));
     let suspects = story.catalog.look(|state| suspects(&state.tasks, &page));
     assert_eq!(
@@ -485,21 +510,21 @@ async fn without_an_answer_a_page_is_asked_for_again_and_a_suspicion_is_dropped(
 async fn changes(port: Arc<Faulty>, catalog: Catalog, enough: Arc<AtomicBool>) {
     let pools = ["default", "blue"];
     let delete = |task: &TaskKey| Op::Delete { key: built(catalog.keys(), task) };
-    let mut created: BTreeMap<TaskName, (PoolName, Revision)> = BTreeMap::new();
+    let mut created: BTreeMap<TaskName, (Placement, Revision)> = BTreeMap::new();
     for number in 0_u32.. {
         if enough.load(Ordering::SeqCst) {
             return;
         }
         let name = name(&format!("a/t{:02}", number * 7 % 60));
         let to = pool(pools[usize::try_from(number / 60 % 2).unwrap()]);
-        let to = TaskKey { pool: to, name: name.clone() };
+        let to = TaskKey { placement: to, name: name.clone() };
         let from = created
             .remove(&name)
-            .map(|(pool, create_revision)| (TaskKey { pool, name: name.clone() }, create_revision));
+            .map(|(from, at)| (TaskKey { placement: from, name: name.clone() }, at));
         match from {
             Some((from, _)) if number % 5 == 0 => {
                 let at = Faulty::write(&port.store, vec![delete(&from)]).await;
-                catalog.deleted(&from.pool, &from.name, at);
+                catalog.deleted(&from.placement, &from.name, at);
             }
             from => {
                 let mut ops = vec![put(&catalog, &to)];
@@ -509,8 +534,8 @@ async fn changes(port: Arc<Faulty>, catalog: Catalog, enough: Arc<AtomicBool>) {
                 let kept = from.filter(|(from, _)| *from == to).map(|(_, created)| created);
                 let create_revision = kept.unwrap_or(at);
                 let written = Written { value: b"", create_revision, mod_revision: at };
-                catalog.wrote(&to.pool, &name, written);
-                created.insert(name, (to.pool, create_revision));
+                catalog.wrote(&to.placement, &name, written);
+                created.insert(name, (to.placement, create_revision));
             }
         }
     }

@@ -53,8 +53,10 @@ pub struct Shown {
 /// The range of the task, its holder and its ledger.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RangeFacts {
-    /// `None`: the task is gone, and nobody knows where it was.
+    /// `None`: it is pinned, or it is gone and nobody knows where it was.
     pub pool: Option<PoolName>,
+    /// The agent that the task is pinned to: its range has no part in that.
+    pub pinned: Option<Pinned>,
     pub id: RangeId,
     /// Hexadecimal, of fixed width.
     pub hex: String,
@@ -75,6 +77,16 @@ pub struct RangeFacts {
 pub struct Holder {
     pub agent: AgentName,
     pub fence: Fence,
+    /// It has a link to this coordinator.
+    pub linked: bool,
+}
+
+/// The one agent that runs a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pinned {
+    pub agent: AgentName,
+    /// There is, or was, an agent of this name.
+    pub known: bool,
     /// It has a link to this coordinator.
     pub linked: bool,
 }

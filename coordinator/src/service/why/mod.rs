@@ -21,12 +21,12 @@ use tocktower_core::ids::{Incarnation, PoolName, RangeId, RunId, RunKey, TaskNam
 use tocktower_core::ledger::Ledger;
 use tocktower_core::ring::Duty;
 use tocktower_core::run::{RunRecord, RunState};
-use tocktower_core::task::{Overlap, Task};
+use tocktower_core::task::{Overlap, Placement, Task};
 use tocktower_core::time::Instant;
 use tocktower_proto::json;
 
 pub use facts::{Facts, RangeFacts, Shown, entry_shown};
-use facts::{Holder, PoolAgents, Subject};
+use facts::{Holder, Pinned, PoolAgents, Subject};
 pub use policy::Policy;
 pub use verdict::Verdict;
 
@@ -69,7 +69,7 @@ impl Tasks {
             Some(Err(unreadable)) => {
                 let subject = Subject::Unreadable { error: unreadable.error };
                 let at = at.unwrap_or_else(|| clock::wall().instant());
-                self.why_without(name, Some(unreadable.pool), at, subject).await
+                self.why_without(name, Some(unreadable.placement), at, subject).await
             }
             None => self.why_gone(name, at).await,
         }
@@ -79,10 +79,10 @@ impl Tasks {
         let (now, name) = (clock::wall(), task.spec.name.clone());
         let timeline = Timeline::new(&task);
         let at = at.or_else(|| timeline.newest_due(now)).unwrap_or_else(|| now.instant());
-        let pool = task.spec.pool.clone();
+        let placement = task.spec.placement.clone();
         let (told, ledger) = tokio::join!(
-            self.runs.at(&name, Some(&pool), at),
-            self.ledger(&pool, self.catalog.keys().ranges().range_of(&name)),
+            self.runs.at(&name, Some(&placement), at),
+            self.ledger(&placement, self.catalog.keys().ranges().range_of(&name)),
         );
         let moment = timeline.moment(at);
         let run = chosen(told.0, at, Some(task.incarnation), moment != Moment::Between);
@@ -90,7 +90,7 @@ impl Tasks {
             Some(run) if run.state == RunState::Queued => self.ahead_of(&task, run).await,
             Some(_) | None => None,
         };
-        let mut range = self.range(&name, Some(pool));
+        let mut range = self.range(&name, Some(placement));
         let id = RunId::scheduled(name.clone(), task.incarnation, at);
         range.take(ledger, run.as_ref().map_or(&id, |run| &run.id));
         let shown = |instant| shown(&timeline, instant);
@@ -106,18 +106,18 @@ impl Tasks {
     async fn why_without(
         &self,
         name: &TaskName,
-        pool: Option<PoolName>,
+        placement: Option<Placement>,
         at: Instant,
         subject: Subject,
     ) -> Result<Why, TaskError> {
-        let (runs, incomplete) = self.runs.at(name, pool.as_ref(), at).await;
+        let (runs, incomplete) = self.runs.at(name, placement.as_ref(), at).await;
         let facts = Facts {
             now: clock::wall(),
             at,
             subject,
             run: chosen(runs, at, None, true),
             ahead: None,
-            range: self.range(name, pool),
+            range: self.range(name, placement),
             incomplete,
             stale: self.catalog.stale(),
         };
@@ -148,8 +148,13 @@ impl Tasks {
         others.into_iter().find(|other| other.id != run.id)
     }
 
-    /// The ledger of a range, or why it cannot be read.
-    async fn ledger(&self, pool: &PoolName, range: RangeId) -> Result<Option<Ledger>, String> {
+    /// The ledger of a range, or why it cannot be read. That of what is pinned is with its agent.
+    async fn ledger(
+        &self,
+        placement: &Placement,
+        range: RangeId,
+    ) -> Result<Option<Ledger>, String> {
+        let Some(pool) = placement.pool() else { return Ok(None) };
         let read = self.send(ledgers::get(self.catalog.keys(), pool, range));
         let answer = match tokio::time::timeout(ANSWER_WITHIN, read).await {
             Ok(answer) => answer.map_err(|error| error.to_string())?,
@@ -159,7 +164,7 @@ impl Tasks {
     }
 
     /// What the catalog has of the range of a task.
-    fn range(&self, name: &TaskName, pool: Option<PoolName>) -> RangeFacts {
+    fn range(&self, name: &TaskName, placement: Option<Placement>) -> RangeFacts {
         let ranges = self.catalog.keys().ranges();
         let (id, width) = (ranges.range_of(name), ranges.hex_width());
         let facts = RangeFacts {
@@ -171,7 +176,14 @@ impl Tasks {
             entry: None,
             ledger_error: None,
             agents: PoolAgents::default(),
-            pool,
+            pool: placement.as_ref().and_then(|placement| placement.pool().cloned()),
+            pinned: placement.as_ref().and_then(Placement::agent).map(|agent| Pinned {
+                agent: agent.clone(),
+                known: self.catalog.look(|state| {
+                    state.members.contains_key(agent) || state.agents.contains_key(agent)
+                }),
+                linked: self.links.has(agent),
+            }),
         };
         let Some(pool) = facts.pool.clone() else { return facts };
         let agents = self.catalog.look(|state| agents_of(state, &pool));

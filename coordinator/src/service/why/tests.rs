@@ -44,7 +44,7 @@ fn minutely() -> Spec {
         jitter: Duration::ZERO,
         exclude: BTreeSet::new(),
         action: Action::Noop,
-        pool: PoolName::parse("default").unwrap(),
+        placement: PoolName::parse("default").unwrap().into(),
         delivery: Delivery::AtMostOnce,
         catch_up: CatchUp { policy: CatchUpPolicy::Latest, window: seconds(3_600) },
         overlap: Overlap::Skip,
@@ -133,6 +133,7 @@ fn facts_of(task: Task, moment: Instant) -> Facts {
         ahead: None,
         range: RangeFacts {
             pool: Some(PoolName::parse("default").unwrap()),
+            pinned: None,
             id: RangeId(42),
             hex: "2a".to_owned(),
             holder: Some(Holder { agent, fence, linked: true }),

@@ -66,6 +66,9 @@ verdicts! {
     HolderSilent "holder_silent"
     /// It is due, and the holder of its range does not answer this coordinator.
     HolderUnreachable "holder_unreachable"
+    /// It is due, and the agent that it is pinned to has no link to this coordinator: it goes on
+    /// there, and what came of it is told when the agent is back.
+    AgentAway "agent_away"
     /// It is due, and this coordinator cannot reach the shared state.
     StoreUnavailable "store_unavailable"
     /// It ended; who may know how did not answer.
@@ -136,6 +139,14 @@ fn of_due(facts: &Facts) -> Verdict {
 fn in_the_way(facts: &Facts) -> Verdict {
     if facts.pause_holds() {
         return Verdict::Paused;
+    }
+    if let Some(pinned) = &facts.range.pinned {
+        let silent = facts.incomplete.contains(&pinned.agent.to_string());
+        return match pinned.linked && !silent {
+            false => Verdict::AgentAway,
+            true if facts.late() <= AT_ONCE => Verdict::Starting,
+            true => Verdict::Late,
+        };
     }
     if facts.stale {
         return Verdict::StoreUnavailable;

@@ -12,7 +12,7 @@ use tocktower_core::time::Instant;
 use tocktower_proto::convert::format_run_id;
 use tocktower_proto::json::{format_duration, format_instant, format_wall};
 
-use super::facts::{Facts, Shown, Subject};
+use super::facts::{Facts, Pinned, Shown, Subject};
 use super::policy::{Cause, Policy, is_made_up_for};
 use super::verdict::Verdict;
 use crate::timeline::Moment;
@@ -145,6 +145,9 @@ impl Says<'_> {
     /// Of an instant that is due and that no agent tells of.
     fn due(&self, verdict: Verdict) -> Both {
         let range = &self.facts.range;
+        if let Some(pinned) = &range.pinned {
+            return self.due_pinned(verdict, pinned);
+        }
         let holder = range.holder.as_ref().map_or("nobody", |holder| holder.agent.as_str());
         let (late, hex) = (self.late(), &range.hex);
         match verdict {
@@ -216,6 +219,45 @@ impl Says<'_> {
         }
     }
 
+    /// As `due`, of a task that one agent runs.
+    fn due_pinned(&self, verdict: Verdict, pinned: &Pinned) -> Both {
+        let (late, agent) = (self.late(), &pinned.agent);
+        match verdict {
+            Verdict::Starting => plain(format!(
+                "It has been due for {late} on {agent}, to which it is pinned: it is being started."
+            )),
+            Verdict::Late => with(
+                format!(
+                    "It has been due for {late}. Agent {agent}, to which it is pinned, answers, \
+                     but has not decided it."
+                ),
+                format!(
+                    "It may not have heard of the task yet. Look at that agent: tock agent get \
+                     {agent}, and its log."
+                ),
+            ),
+            _ => self.away(pinned),
+        }
+    }
+
+    fn away(&self, pinned: &Pinned) -> Both {
+        let agent = &pinned.agent;
+        match pinned.known {
+            true => with(
+                format!(
+                    "It is pinned to agent {agent}, which has no link to this coordinator. If the \
+                     agent is up, it runs what is pinned to it all the same: what came of it is \
+                     told when the agent is back."
+                ),
+                format!("Look at the host of {agent} and at its network."),
+            ),
+            false => with(
+                format!("It is pinned to agent {agent}, and there is no agent of that name."),
+                format!("Start an agent called {agent}, or place the task elsewhere."),
+            ),
+        }
+    }
+
     /// Skipped or missed.
     fn came_to_nothing(&self, verdict: Verdict, run: &RunRecord) -> Both {
         let (what, name) = (verdict.as_str(), self.name);
@@ -277,6 +319,13 @@ impl Says<'_> {
             false => format!(", with its jitter at {}", format_wall(due)),
         };
         let text = format!("It is still to come: due in {left}{jitter}.");
+        if let Some(pinned) = &self.facts.range.pinned {
+            if pinned.linked {
+                return plain(text);
+            }
+            let (why, advice) = self.away(pinned);
+            return (format!("{text} {why}"), advice);
+        }
         match self.facts.range.holder {
             Some(_) => plain(text),
             None => {

@@ -1,0 +1,292 @@
+//! Tasks that are pinned to this agent. Only its host can run them, so nobody claims them and there
+//! is no licence to lose: they are a range of their own (`RangeId::PINS`), held as long as the
+//! process lives, whose ledger is kept in the agent's store and answered when it is on disk. All
+//! that is decided about what is due, open, tried again or made up for is decided as in any range.
+//!
+//! So they go on while the shared state cannot be reached, also in a process that is started then:
+//! it takes up the ledger of the process before, which this store keeps, and goes on from what that
+//! one wrote down (as `adopt` does). What it learns late, an edit or a delete, comes by the watch.
+//! That the watch is whole is proved by a key that the agent puts every 10 s.
+//!
+//! A store that has no such ledger is new, or the old one was lost: then what was due before is
+//! unknown. It is taken as not run, within the catch-up window, and what may start only once is
+//! `lost` up to the birth of the store.
+
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::agent::adopt::Own;
+use crate::agent::desk::{Call, Desk};
+use crate::agent::effect::{
+    Effect, Interest, Notice, PinsRecord, ShareRequest, StoreOp, WriteKind,
+};
+use crate::agent::near::Timed;
+use crate::agent::open::OpenRun;
+use crate::agent::permits::PermitsDue;
+use crate::agent::range::{Hold, Phase, Range};
+use crate::ids::{Epoch, Fence, RangeId, Revision, RunKey};
+use crate::ledger::{Entry, Ledger};
+use crate::limits;
+use crate::run::RunState;
+use crate::run::life::Stage;
+use crate::task::Task;
+use crate::time::{Instant, MILLISECOND, Mono, Wall};
+
+/// How often the agent puts the key that its watch must bring.
+const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// How often a ledger is kept while there is something to say.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) const BEFORE_STORE: &str = "this agent's store is younger than that: it may have run, \
+                                       and nobody starts it again";
+
+/// What the processes before left in this store of what is pinned here.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PinsBefore {
+    /// When this store began to know of it.
+    pub born: Wall,
+    /// What the watch had come to.
+    pub delivered: Revision,
+    pub ledger: Ledger,
+    /// Nothing can be lost of what the process before wrote since: it is the same boot.
+    pub intact: bool,
+}
+
+/// What the range of pinned tasks has beside all that a range has.
+#[derive(Debug, Default)]
+pub(crate) struct Pins {
+    pub born: Wall,
+    /// Entries of runs that were asked for by hand: whether their keys are still there is known
+    /// when the shared state was listed. Until then they are listed as they are.
+    carried: Vec<Entry>,
+    /// The fence under which the process before wrote, and whether nothing of it is lost.
+    carried_from: (Fence, bool),
+    beat_sent: Option<Mono>,
+}
+
+impl Agent {
+    /// Takes up what is pinned here, and shows that its watch is whole.
+    pub(super) fn keep_pins(&mut self) {
+        let desk = &mut self.desk;
+        let Some(range) = self.ranges.get_mut(&RangeId::PINS) else { return };
+        if range.interest == Interest::Nothing {
+            range.interest = Interest::Whole;
+            desk.effect(Effect::Follow { range: range.id, interest: Interest::Whole });
+        }
+        match range.hold {
+            Hold::No if desk.leaving.is_none() => {
+                if let Some(before) = desk.config.pins.take() {
+                    range.take_up_pins(desk, before);
+                } else if range.copy.listed && desk.session.session().is_some() {
+                    // With a session it is known that no other agent has this name.
+                    range.begin_pins(desk);
+                }
+            }
+            Hold::Held { fence } if desk.leaving.is_some() => {
+                range.hold = Hold::Leaving { fence, since: desk.now.mono };
+            }
+            _ => {}
+        }
+        // Beside the places of the pool's ranges: there is one of it.
+        range.scan(desk, &mut 1);
+        range.want_triggers(desk);
+        range.beat_pins(desk);
+    }
+
+    /// Keeps the ledger of what is pinned here, when it has something to say.
+    pub(super) fn write_pins(&mut self) {
+        let Some(range) = self.ranges.get_mut(&RangeId::PINS) else { return };
+        let (Some(fence), Phase::Idle) = (range.fence(), &range.writer.phase) else { return };
+        let last = matches!(range.hold, Hold::Leaving { .. });
+        if range.pins_due(&mut self.desk) {
+            range.prepare(&mut self.desk, fence, last);
+        }
+    }
+
+    /// Ends what still runs of what is pinned here: the agent leaves.
+    pub(super) fn cancel_pins(&mut self) {
+        let Some(range) = self.ranges.get(&RangeId::PINS) else { return };
+        for ticket in range.open.values().filter_map(OpenRun::ticket) {
+            self.desk.effect(Effect::Cancel { ticket });
+        }
+    }
+
+    /// Whether nothing that is pinned here runs, or may start.
+    pub(super) fn pins_are_left(&self) -> bool {
+        self.ranges.get(&RangeId::PINS).is_none_or(|range| range.hold == Hold::No)
+    }
+}
+
+/// A fence above all that this agent had, also in a store that is lost: by the clock.
+fn next_fence(epoch: Epoch, now: Wall, before: Fence) -> Fence {
+    let revision = Revision(now.instant().millis()).max(before.revision.next());
+    Fence { epoch, revision }
+}
+
+impl Range {
+    /// The range of what is pinned to this agent.
+    pub fn pinned() -> Range {
+        Range { pins: Some(Box::default()), ..Range::new(RangeId::PINS) }
+    }
+
+    /// Held for as long as the process lives, by nobody's leave.
+    pub fn is_local(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    fn take_up_pins(&mut self, desk: &mut Desk, before: PinsBefore) {
+        let PinsBefore { born, delivered, ledger, intact } = before;
+        let by_hand = |entry: &&Entry| matches!(entry.run.run, RunKey::Manual(_));
+        if let Some(pins) = &mut self.pins {
+            pins.born = born;
+            pins.carried = ledger.open.iter().filter(by_hand).cloned().collect();
+            pins.carried_from = (ledger.fence, intact);
+        }
+        self.copy.listed = true;
+        self.copy.delivered = delivered;
+        self.copy.stamp = desk.next_stamp();
+        self.hold_pins(desk, ledger.fence, &ledger);
+        self.inherit(desk, &ledger);
+        self.own = Some(Own::kept_here(&ledger, intact));
+        desk.notice(Notice::Pinned { restored: true });
+    }
+
+    /// This store knows nothing yet of what is pinned here.
+    fn begin_pins(&mut self, desk: &mut Desk) {
+        let (born, delivered) = (desk.now.wall, self.copy.delivered);
+        if let Some(pins) = &mut self.pins {
+            pins.born = born;
+        }
+        desk.store(StoreOp::Pins(PinsRecord::Born(born)));
+        desk.store(StoreOp::Pins(PinsRecord::Delivered(delivered)));
+        let nothing = Ledger::empty();
+        self.hold_pins(desk, nothing.fence, &nothing);
+        desk.notice(Notice::Pinned { restored: false });
+    }
+
+    fn hold_pins(&mut self, desk: &mut Desk, before: Fence, ledger: &Ledger) {
+        self.restart_window(desk, ledger.marks);
+        self.window.decided_names.clear();
+        desk.store(StoreOp::ClearDue { range: self.id });
+        let fence = next_fence(desk.config.epoch, desk.now.wall, before);
+        self.hold = Hold::Held { fence };
+        self.fence_taken = fence;
+        self.writer.marks = ledger.marks;
+        self.writer.dirty = true;
+        self.writer.urgent = true;
+    }
+
+    /// A list is whole: it has told which triggers there are. Those of the ledger that was taken up
+    /// are runs again, as far as their keys are there.
+    pub(super) fn pins_listed(&mut self, desk: &mut Desk) {
+        let revision = self.copy.delivered;
+        desk.store(StoreOp::Pins(PinsRecord::Delivered(revision)));
+        let Some(pins) = self.pins.as_mut().filter(|pins| !pins.carried.is_empty()) else { return };
+        let open = std::mem::take(&mut pins.carried);
+        let (fence, intact) = pins.carried_from;
+        let ledger = Ledger { fence, open, ..Ledger::empty() };
+        self.inherit(desk, &ledger);
+        if self.own.is_none() {
+            self.own = Some(Own::of_triggers(&ledger, intact));
+        }
+        self.writer.dirty = true;
+    }
+
+    /// What the store has to know of a ledger before it is sent (L4), or in place of that.
+    pub(super) fn row_of(&self, ledger: &Ledger) -> StoreOp {
+        match self.is_local() {
+            true => StoreOp::Pins(PinsRecord::Ledger(ledger.clone())),
+            false => StoreOp::LedgerNumber { range: self.id, number: ledger.number },
+        }
+    }
+
+    /// Entries that a ledger says again, as nothing is known of them yet.
+    pub(super) fn carried(&self) -> &[Entry] {
+        self.pins.as_ref().map_or(&[], |pins| &pins.carried)
+    }
+
+    /// What the watch has come to, for a process that begins without one.
+    pub(super) fn pins_delivered(&self, desk: &mut Desk, revision: Revision) {
+        if self.fence().is_some() {
+            desk.store(StoreOp::Pins(PinsRecord::Delivered(revision)));
+        }
+    }
+
+    /// Of a list that broke off the store has a part. A task of that part is none yet: marks may
+    /// cover it that know nothing of it.
+    pub(super) fn is_known(&self, task: &Task) -> bool {
+        !self.is_local() || task.incarnation.revision <= self.copy.delivered
+    }
+
+    fn beat_pins(&mut self, desk: &mut Desk) {
+        let (Some(session), Some(pins)) = (desk.session.session(), self.pins.as_mut()) else {
+            return;
+        };
+        let next = pins.beat_sent.map_or(Mono::default(), |sent| sent.plus(BEAT_EVERY));
+        if next <= desk.now.mono {
+            pins.beat_sent = Some(desk.now.mono);
+            desk.share(Call::PinsBeat, ShareRequest::PinsBeat { session });
+        } else {
+            desk.wake_by(next);
+        }
+    }
+
+    fn pins_due(&mut self, desk: &mut Desk) -> bool {
+        if matches!(self.hold, Hold::Leaving { .. }) {
+            let goes_on =
+                |run: &OpenRun| matches!(run.stage, Stage::Opening { .. } | Stage::Running { .. });
+            return !self.open.values().any(goes_on);
+        }
+        let permits = self.permits_due(desk);
+        if self.writer.urgent || permits == PermitsDue::Now {
+            return true;
+        }
+        let owes = !self.writer.marks.cover(self.writer.owed.through, self.writer.owed.incarnation);
+        if !self.writer.dirty && !owes && permits != PermitsDue::Soon {
+            return false;
+        }
+        // A large one is written less often (L8).
+        let size = self.writer.bytes / limits::LEDGER_BYTES_CALM;
+        let calm = KEEP_EVERY * u32::try_from(size).unwrap_or(u32::MAX).max(1);
+        let at = self.writer.ledger_sent.plus(calm);
+        desk.wake_by(at);
+        at <= desk.now.mono
+    }
+
+    /// The ledger is on disk, which is all the answer that it gets.
+    pub(super) fn pins_synced(&mut self, desk: &mut Desk) {
+        let Phase::Syncing { prepared, .. } =
+            std::mem::replace(&mut self.writer.phase, Phase::Idle)
+        else {
+            return;
+        };
+        self.writer.ledger_sent = desk.now.mono;
+        match prepared.kind {
+            // What came to an end meanwhile is in the store, and the next process finds it there.
+            WriteKind::Final { .. } => self.release(desk),
+            _ => self.written(desk, prepared, Revision(0)),
+        }
+    }
+
+    /// Whether this store cannot know what became of a run that may start only once.
+    pub(super) fn is_forgotten(&self, task: &Task, due: Wall) -> bool {
+        task.spec.at_most_once() && self.pins.as_ref().is_some_and(|pins| due <= pins.born)
+    }
+
+    /// Instants of a task that may start only once, from `first` up to the birth of this store: it
+    /// does not know what became of them. Gives the next one to decide.
+    pub(super) fn forget_instants(
+        &mut self,
+        desk: &mut Desk,
+        timed: &Timed,
+        first: Instant,
+        until: Option<Instant>,
+    ) -> Option<Instant> {
+        let born = self.pins.as_ref().map_or(Instant::MIN, |pins| pins.born.instant());
+        let until = until.unwrap_or(Instant::MAX);
+        let next = timed.first_due_after(born, first).filter(|(next, _)| *next <= until);
+        let through = next.map_or(until, |(next, _)| next.minus(MILLISECOND)).min(born.max(first));
+        self.end_instants(desk, timed, (first, through), RunState::Lost, BEFORE_STORE);
+        next.map(|(next, _)| next)
+    }
+}

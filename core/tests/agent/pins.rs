@@ -1,0 +1,277 @@
+//! Tasks that are pinned to this agent: they go on whatever becomes of the shared state, and what
+//! is known of them is in the agent's own store.
+
+use std::time::Duration;
+
+use tocktower_core::ids::{RangeId, RunId};
+use tocktower_core::ledger::EntryState;
+use tocktower_core::run::RunState;
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
+
+use crate::words::{at_most_once, every, failed, named, pinned, retried};
+use crate::world::{Fate, World};
+
+const LOST: &str = "its host went away after the ledger had permitted it to start: it may have \
+                    run, and nobody starts it again";
+const BEFORE_STORE: &str = "this agent's store is younger than that: it may have run, and nobody \
+                            starts it again";
+
+impl World {
+    /// Nothing comes from the shared state, and nothing gets there.
+    fn cut_off(&mut self) {
+        self.deaf = true;
+        self.fate(|_| Fate::Lost);
+    }
+
+    fn reconnect(&mut self) {
+        self.deaf = false;
+        self.fate(|_| Fate::Served);
+    }
+
+    fn run(&self, name: &str, second: u64) -> RunId {
+        let incarnation = self.task(name).incarnation;
+        RunId::scheduled(named(name), incarnation, self.at_second(second))
+    }
+
+    #[track_caller]
+    fn none_is_late(&self, name: &str, by_us: u64) {
+        for start in self.starts_of(name) {
+            let late = start.at_us % 1_000_000;
+            assert!(late < by_us, "{} started {late} us late", start.run);
+        }
+    }
+}
+
+fn world(spec: Spec) -> World {
+    let mut world = World::new(1, 10);
+    world.create(spec);
+    world
+}
+
+#[test]
+fn it_runs_on_time_and_needs_no_claim() {
+    let mut world = world(pinned(every("a/task", 5)));
+    world.pass(21_000);
+    assert_eq!(world.started("a/task"), [(5, 1), (10, 1), (15, 1), (20, 1)]);
+    world.none_is_late("a/task", 2_000);
+    world.each_ended_once(&world.task("a/task"), 1, 21);
+    let pins = world.sent.iter().filter(|sent| sent.range == RangeId::PINS);
+    assert_eq!(pins.count(), 0, "its ledger is no business of the shared state");
+    assert_eq!(world.agent.stats().held, 1, "it is no range that is held");
+}
+
+#[test]
+fn it_goes_on_while_the_shared_state_is_away() {
+    let mut world = world(pinned(every("a/task", 5)));
+    world.create(pinned(at_most_once(every("a/once", 5))));
+    world.create(every("b/pooled", 5));
+    world.pass(12_000);
+    world.cut_off();
+    world.pass(60_000);
+    for name in ["a/task", "a/once"] {
+        assert_eq!(world.starts_of(name).len(), 14, "{:?}", world.started(name));
+        world.none_is_late(name, 5_000);
+        world.each_ended_once(&world.task(name), 1, 71);
+    }
+    let pooled = world.started("b/pooled");
+    assert!(pooled.last().is_some_and(|(second, _)| *second <= 15), "{pooled:?}");
+    world.reconnect();
+    world.pass(20_000);
+    assert_eq!(world.starts_of("a/task").len(), 18);
+    world.each_ended_once(&world.task("a/once"), 1, 91);
+}
+
+#[test]
+fn a_process_that_begins_while_the_shared_state_is_away_goes_on_from_its_store() {
+    let mut world = world(pinned(every("a/task", 1)));
+    world.create(pinned(at_most_once(every("a/once", 1))));
+    world.pass(10_500);
+    world.cut_off();
+    world.pass(5_000);
+    for _ in 0..4 {
+        world.restart();
+        world.pass(3_710);
+    }
+    world.pass(10_000);
+    for name in ["a/task", "a/once"] {
+        let twice = world.each_ended(&world.task(name), 1, 40);
+        assert_eq!(twice, [0; 0], "{name}");
+        let seconds: Vec<i64> = world.started(name).iter().map(|(second, _)| *second).collect();
+        assert_eq!(seconds, (1..=40).collect::<Vec<_>>(), "{name}");
+    }
+    world.reconnect();
+    world.pass(10_000);
+    world.each_ended_once(&world.task("a/once"), 1, 50);
+}
+
+#[test]
+fn what_ran_when_the_process_died_is_tried_again_or_lost() {
+    let mut world = world(pinned(every("a/task", 60)));
+    world.create(pinned(at_most_once(every("a/once", 60))));
+    world.runs_long("a/task");
+    world.runs_long("a/once");
+    world.pass(65_000);
+    world.cut_off();
+    world.restart();
+    world.pass(2_000);
+    assert_eq!(world.started("a/task"), [(60, 1), (60, 2)]);
+    assert_eq!(world.started("a/once"), [(60, 1)]);
+    assert_eq!(world.history("a/once"), [format!("60 lost: {LOST}")]);
+    let attempts: Vec<_> = world.starts_of("a/task").iter().map(|start| start.attempt).collect();
+    assert!(attempts[1].fence > attempts[0].fence, "{attempts:?}");
+}
+
+#[test]
+fn what_a_power_cut_may_have_taken_with_it_never_starts_twice() {
+    let mut world = world(pinned(at_most_once(every("a/once", 5))));
+    world.pass(3_000);
+    world.store.keep_disk();
+    // It is permitted two seconds ahead, and not even written down that it begins.
+    world.pass(1_999);
+    world.cut_off();
+    world.pass(2);
+    assert_eq!(world.started("a/once"), [(5, 1)]);
+    world.power_cut();
+    world.pass(10_000);
+    assert_eq!(world.started("a/once"), [(5, 1), (10, 1), (15, 1)]);
+    assert_eq!(world.history("a/once")[0], format!("5 lost: {LOST}"));
+}
+
+#[test]
+fn a_process_that_was_killed_starts_what_it_had_permitted_and_not_begun() {
+    let mut world = world(pinned(at_most_once(every("a/once", 5))));
+    world.pass(4_500);
+    world.cut_off();
+    world.restart();
+    world.pass(2_000);
+    assert_eq!(world.started("a/once"), [(5, 1)]);
+    assert_eq!(world.history("a/once"), ["5 succeeded"]);
+}
+
+#[test]
+fn a_store_that_is_lost_repeats_within_the_window_and_never_what_may_run_once() {
+    let window = CatchUp { policy: CatchUpPolicy::Latest, window: Duration::from_secs(30) };
+    let mut world = world(pinned(Spec { catch_up: window, ..every("a/task", 10) }));
+    world.create(pinned(at_most_once(every("a/once", 10))));
+    world.pass(65_000);
+    world.lose_store();
+    world.pass(20_000);
+    let task = world.started("a/task");
+    assert_eq!(task[6..], [(60, 1), (70, 1), (80, 1)], "the newest is made up for");
+    let once = world.started("a/once");
+    assert_eq!(once.len(), 8, "{once:?}");
+    assert_eq!(once[6..], [(70, 1), (80, 1)]);
+    assert_eq!(world.history("a/once")[0], format!("10..65 lost: {BEFORE_STORE}"));
+    world.each_ended_once(&world.task("a/once"), 1, 85);
+}
+
+#[test]
+fn what_was_deleted_meanwhile_stops_when_the_agent_is_back() {
+    let mut world = world(pinned(every("a/task", 1)));
+    world.create(pinned(every("a/stays", 1)));
+    world.pass(5_500);
+    world.cut_off();
+    world.delete("a/task");
+    world.pass(5_000);
+    assert_eq!(world.starts_of("a/task").len(), 10, "it cannot know");
+    world.reconnect();
+    world.pass(5_000);
+    assert_eq!(world.starts_of("a/task").len(), 10);
+    assert_eq!(world.starts_of("a/stays").len(), 15);
+    // In a process that lists it all, too.
+    world.cut_off();
+    world.delete("a/stays");
+    world.restart();
+    world.pass(3_000);
+    let before = world.starts_of("a/stays").len();
+    assert_eq!(before, 18);
+    world.reconnect();
+    world.pass(5_000);
+    assert!(world.starts_of("a/stays").len() <= before + 1);
+}
+
+#[test]
+fn an_edit_that_comes_late_counts_from_then_on() {
+    let mut world = world(pinned(every("a/task", 1)));
+    world.pass(5_500);
+    world.cut_off();
+    world.edit("a/task", |spec| Spec { overlap: Overlap::Allow, ..spec });
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 7).schedules, ..spec });
+    world.pass(5_000);
+    world.reconnect();
+    world.pass(12_000);
+    let seconds: Vec<i64> = world.started("a/task").iter().map(|(second, _)| *second).collect();
+    assert_eq!(seconds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 20]);
+}
+
+#[test]
+fn a_run_that_was_asked_for_is_one_also_across_a_restart() {
+    let mut world = world(pinned(at_most_once(every("a/once", 3_600))));
+    world.create(pinned(every("a/task", 3_600)));
+    world.pass(3_000);
+    world.trigger("a/once", 7);
+    world.trigger("a/task", 8);
+    world.runs_long("a/once");
+    world.pass(2_000);
+    assert_eq!((world.started("a/once"), world.started("a/task")), (vec![(7, 1)], vec![(8, 1)]));
+    // Its key cannot be deleted, nor be seen by the next process.
+    world.cut_off();
+    world.restart();
+    world.pass(5_000);
+    let kept = world.store.pins_before(true).expect("a ledger").ledger.open;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(kept[0].state, EntryState::Permitted);
+    world.reconnect();
+    world.pass(5_000);
+    assert_eq!(world.started("a/once"), [(7, 1)]);
+    assert_eq!(world.history("a/once"), [format!("trigger 7 lost: {LOST}")]);
+    assert_eq!(world.ended("a/task", RunState::Succeeded), 1);
+    world.pass(15_000);
+    assert_eq!(world.shared.keys[&RangeId::PINS].tasks.len(), 2);
+}
+
+#[test]
+fn a_one_shot_is_settled_when_its_key_can_be_deleted() {
+    let mut world = World::new(1, 10);
+    world.create(pinned(world.once("a/once", 10)));
+    world.pass(5_000);
+    world.cut_off();
+    world.pass(10_000);
+    assert_eq!(world.started("a/once"), [(10, 1)]);
+    world.restart();
+    world.pass(5_000);
+    world.reconnect();
+    world.pass(10_000);
+    assert_eq!(world.started("a/once"), [(10, 1)]);
+    assert_eq!(world.history("a/once"), ["10 succeeded"]);
+    assert!(world.shared.keys[&RangeId::PINS].tasks.is_empty());
+}
+
+#[test]
+fn retries_and_overlap_go_on_without_the_shared_state() {
+    let mut world = world(pinned(retried(every("a/task", 10), 3, 2)));
+    world.create(pinned(Spec { overlap: Overlap::Queue, ..every("a/slow", 5) }));
+    world.conduct("a/task", 10, &[failed(), failed()]);
+    world.conduct("a/slow", 6_000, &[]);
+    world.pass(3_000);
+    world.cut_off();
+    world.pass(20_500);
+    assert_eq!(world.started("a/task"), [(10, 1), (10, 2), (10, 3), (20, 1)]);
+    assert_eq!(world.started("a/slow"), [(5, 1), (10, 1), (15, 1), (20, 1)]);
+}
+
+#[test]
+fn an_agent_that_leaves_waits_for_what_runs_and_permits_nothing_more() {
+    let mut world = world(pinned(at_most_once(every("a/once", 5))));
+    world.conduct("a/once", 3_000, &[]);
+    world.pass(6_000);
+    world.tell(0, tocktower_core::agent::input::Input::Leave { deadline: Duration::from_secs(10) });
+    world.pass(1_000);
+    assert_eq!(world.exited, None, "it waits for the run");
+    world.pass(5_000);
+    assert_eq!(world.exited, Some(tocktower_core::agent::effect::ExitReason::Left));
+    let kept = world.store.pins_before(true).expect("a ledger").ledger;
+    assert!(kept.open.iter().all(|entry| entry.state == EntryState::Ended), "{kept:?}");
+    assert_eq!(world.history("a/once"), ["5 succeeded"]);
+    assert_eq!(world.run("a/once", 5), world.starts[0].run);
+}
