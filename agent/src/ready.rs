@@ -90,6 +90,7 @@ mod tests {
         check(|stats| stats.session = None, Some(Unready::Unregistered));
         check(|stats| stats.core.clock_verified = false, Some(Unready::ClockUnverified));
         check(|stats| stats.core.clock_off = true, Some(Unready::ClockOff));
+        check(|stats| stats.core.store_stalled = true, Some(Unready::StoreStalled));
         let ago = |seconds| Some(now().wall.minus(Duration::from_secs(seconds)));
         check(|stats| stats.core.oldest_due = ago(10), None);
         let late = Unready::Late(Duration::from_secs(11));
