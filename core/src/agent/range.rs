@@ -396,7 +396,11 @@ impl Range {
                 Stage::Waiting { at } => {
                     desk.timers.remove(&(at, self.id, id));
                 }
-                Stage::Opening { .. } => desk.running -= 1,
+                // Its start was written down, and it has not begun.
+                Stage::Opening { .. } => {
+                    desk.running -= 1;
+                    desk.store(StoreOp::CloseRun { range: self.id, run: id });
+                }
                 Stage::Running { .. } => {
                     let key = SettleKey { run: id, attempt: run.attempt };
                     self.left.insert(key, LeftRun::Running(Box::new(run)));

@@ -126,6 +126,10 @@ impl Agent {
                 LeftRun::Running(run) => key.run != id || run.ticket() != Some(ticket),
                 LeftRun::Ended { .. } => true,
             });
+            // Another attempt of it may be open here meanwhile.
+            if !range.open.contains_key(&id) {
+                self.desk.store(StoreOp::CloseRun { range: range.id, run: id });
+            }
         }
     }
 

@@ -94,3 +94,18 @@ fn what_was_begun_under_an_earlier_claim_still_is_no_matter_how_often_the_range_
         assert!(rows.len() == 1 && rows[0].starts_with(end), "{rows:?}");
     }
 }
+
+#[test]
+fn what_was_about_to_begin_begins_when_the_range_is_back() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(every("a/task", 10)));
+    world.pass(9_995);
+    world.hang_disk = true;
+    world.pass(50);
+    world.shared.end_lease();
+    world.pass(10);
+    world.free_disk();
+    world.pass(3_000);
+    assert_eq!(world.started("a/task"), [(10, 1)]);
+    assert_eq!(world.history("a/task"), ["10 succeeded"]);
+}
