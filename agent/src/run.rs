@@ -331,14 +331,15 @@ impl Shell {
             ended = other.met() => ended,
         };
         drop(watchdog);
-        if matches!(ended, Ended::Store(_)) {
-            self.give_up().await;
-        }
         self.reports.telling.close(|run| self.driver.settled(run));
         // Whatever the reason was, nothing that was started here goes on unsupervised: whoever
         // takes over would repeat it beside itself.
-        let (cancelled, ()) =
-            tokio::join!(self.executors.shutdown(), self.reports.links.shutdown());
+        let failed = matches!(ended, Ended::Store(_));
+        let (cancelled, (), ()) = tokio::join!(
+            self.executors.shutdown(),
+            self.reports.links.shutdown(),
+            self.give_up(failed)
+        );
         if cancelled > 0 {
             tracing::warn!(cancelled, "what still ran was stopped with the agent");
         }
@@ -352,8 +353,8 @@ impl Shell {
 
     /// Nothing can be written down any more, so nothing can be handed over in order: others take
     /// over at once what the session's end leaves to them.
-    async fn give_up(&self) {
-        let Some(lease) = self.progress.lease() else { return };
+    async fn give_up(&self, failed: bool) {
+        let Some(lease) = self.progress.lease().filter(|_| failed) else { return };
         let revoked = self.port.call(Request::RevokeLease { lease });
         // Where it does not arrive, the lease ends by itself.
         let _ = tokio::time::timeout(GIVE_UP, revoked).await;

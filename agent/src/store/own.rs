@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use rocksdb::{IteratorMode, ReadOptions};
+use tocktower_core::agent::effect::SettledEnd;
 use tocktower_core::agent::input::{LoadAnswer, OwnRun};
 use tocktower_core::ids::{Attempt, Fence, RangeId, RunId, TaskName};
 use tocktower_core::run::RunRecord;
@@ -30,7 +31,7 @@ impl Store {
             // Its row is forgotten, if there was one: it may have been begun.
             if keys::RunPlace::of(run).ms < self.cutoffs.history() {
                 let attempt = Attempt::NONE;
-                own.push(OwnRun { run: run.clone(), attempt, ended: false, until: None });
+                own.push(OwnRun { run: run.clone(), attempt, end: None, until: None });
                 continue;
             }
             own.extend(self.run(run)?.iter().find_map(|row| ended(row, None)));
@@ -75,7 +76,7 @@ impl Store {
             let Some((incarnation, run)) = keys::open_run_of(&key) else { continue };
             let run = RunId { task, incarnation, run };
             if attempt.fence == fence || listed.contains(&run) {
-                begun.push(OwnRun { run, attempt, ended: false, until: None });
+                begun.push(OwnRun { run, attempt, end: None, until: None });
             }
         }
         Ok(begun)
@@ -89,5 +90,6 @@ fn ended(row: &RunRecord, under: Option<Fence>) -> Option<OwnRun> {
     }
     let attempt = row.newest().map_or(Attempt::NONE, |newest| newest.attempt);
     let until = row.span.map(|span| span.until);
-    Some(OwnRun { run: row.id.clone(), attempt, ended: true, until })
+    let end = Some(SettledEnd::of(row.state));
+    Some(OwnRun { run: row.id.clone(), attempt, end, until })
 }

@@ -14,13 +14,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
-use crate::agent::effect::{LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp};
+use crate::agent::effect::{
+    LoadRequest, Notice, RunKeyName, SettleKey, SettledEnd, ShareRequest, StoreOp,
+};
 use crate::agent::input::{OwnRun, ShareAnswer};
 use crate::agent::near::Timed;
-use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::open::{OpenRun, OwnKey, Rest};
 use crate::agent::priors::version_before;
 use crate::agent::range::{LeftRun, Range};
 use crate::agent::session::{RETRY, Stage as SessionStage};
@@ -328,7 +331,9 @@ impl Range {
             known.insert(row.run.clone());
             let key = SettleKey { run: row.run.clone(), attempt: row.attempt };
             // It has ended since the store was asked.
-            row.ended |= matches!(self.left.get(&key), Some(LeftRun::Ended { .. }));
+            if let Some(LeftRun::Ended { end, .. }) = self.left.get(&key) {
+                row.end = Some(*end);
+            }
             let listed = self.open.contains_key(&row.run);
             if !listed {
                 self.own_unlisted(desk, &own, &row, &mut room);
@@ -363,27 +368,26 @@ impl Range {
         let goes_on = OpenRun { key: own, task, listed: true, ..(**mine).clone() };
         self.leave_stage(desk, &key.run, run.stage);
         self.left.remove(key);
-        self.open.insert(key.run.clone(), goes_on);
+        let before = self.open.insert(key.run.clone(), goes_on);
+        // What it stood for beside itself was split off when it started.
+        self.own_rest(before.and_then(|mut run| run.take_rest()), &key.run);
         true
     }
 
     /// A run that the ledger lists.
     fn own_listed(&mut self, desk: &mut Desk, row: &OwnRun) {
         let Some(run) = self.open.get_mut(&row.run) else { return };
-        if matches!(run.stage, Stage::Ended { .. } | Stage::Held { .. }) {
-            return;
-        }
-        let (id, stage, batch) = (&row.run, run.stage, desk.batch());
+        let (id, stage) = (&row.run, run.stage);
         let newer = row.attempt > run.attempt;
-        if row.ended {
-            run.attempt = run.attempt.max(row.attempt);
-            let key = run.key.is_some();
-            self.step(id, Event::End { batch });
-            self.leave_stage(desk, id, stage);
-            if key {
-                desk.done.push_back((batch, self.id, id.clone()));
-            }
-            return;
+        let stale = row.attempt.number > 0 && row.attempt < run.attempt;
+        match (row.end, stage) {
+            (_, Stage::Ended { .. }) | (None, Stage::Held { .. }) => return,
+            (_, Stage::Held { .. }) if row.attempt != run.attempt => return,
+            // Of an attempt before: there was another.
+            (Some(_), _) if stale => return,
+            (Some(_), Stage::Running { .. }) => return,
+            (Some(end), _) => return self.own_ended(desk, row, end),
+            (None, _) => {}
         }
         match stage {
             // Begun, and nobody knows its end.
@@ -398,6 +402,44 @@ impl Range {
                 self.step_back(desk, id);
             }
             _ => {}
+        }
+    }
+
+    /// A run that the ledger lists has ended here since: it is over, or is to be tried again.
+    fn own_ended(&mut self, desk: &mut Desk, row: &OwnRun, end: SettledEnd) {
+        let id = &row.run;
+        let Some(run) = self.open.get_mut(id) else { return };
+        let (stage, known) = (run.stage, run.attempt);
+        run.attempt = known.max(row.attempt);
+        let retry = self.wait_after(id, end);
+        if retry.is_some() && matches!(stage, Stage::Waiting { .. }) && known == row.attempt {
+            // The ledger says when.
+            return;
+        }
+        self.leave_stage(desk, id, stage);
+        if let Some(wait) = retry {
+            self.own_retry(desk, id, wait);
+            return;
+        }
+        let batch = desk.batch();
+        if self.step(id, Event::End { batch }) {
+            self.after_end(desk, id, batch);
+        }
+    }
+
+    fn own_retry(&mut self, desk: &mut Desk, id: &RunId, wait: Duration) {
+        let at = desk.now.wall.plus(wait);
+        if let Some(run) = self.open.get_mut(id) {
+            run.stage = Stage::Waiting { at };
+            run.end_known = true;
+            desk.timers.insert((at, self.id, id.clone()));
+        }
+    }
+
+    /// The instants that a series had besides the one that it stood at.
+    fn own_rest(&mut self, rest: Option<Rest>, at: &RunId) {
+        if let (Some(rest), RunKey::Instant(instant)) = (rest, at.run) {
+            self.make_up_rest(rest, instant);
         }
     }
 
@@ -442,7 +484,7 @@ impl Range {
         };
         for (instant, due) in instants {
             let covered = self.window.base.cover(due, row.run.incarnation);
-            if *room == 0 || key.is_none() && covered && row.ended {
+            if *room == 0 || key.is_none() && covered && row.end.is_some() {
                 continue;
             }
             *room -= 1;
@@ -469,7 +511,7 @@ impl Range {
         };
         let payload = trigger.and_then(|trigger| trigger.payload.clone());
         let batch = desk.batch();
-        let stage = if row.ended { Stage::Ended { batch } } else { Stage::Behind };
+        let stage = if row.end.is_some() { Stage::Ended { batch } } else { Stage::Behind };
         let keyed = key.is_some();
         let run = OpenRun {
             stage,
@@ -480,10 +522,13 @@ impl Range {
             listed: true,
             ..OpenRun::inherited(task, instant, due)
         };
-        if row.ended && keyed {
-            desk.done.push_back((batch, self.id, id.clone()));
+        self.open.insert(id.clone(), run);
+        // Left executing when the claim was lost, it failed, and nobody tried it again.
+        match row.end.and_then(|end| self.wait_after(&id, end)) {
+            Some(wait) => self.own_retry(desk, &id, wait),
+            None if row.end.is_some() && keyed => desk.done.push_back((batch, self.id, id)),
+            None => {}
         }
-        self.open.insert(id, run);
     }
 
     /// A run that was permitted, and the store has nothing of it.

@@ -13,7 +13,7 @@ use crate::ids::{
 };
 use crate::ledger::Ledger;
 use crate::ring::{Capacity, Duty};
-use crate::run::{Captured, RunRecord};
+use crate::run::{Captured, RunRecord, RunState};
 use crate::task::Action;
 use crate::time::{Instant, Mono, Wall};
 
@@ -203,6 +203,18 @@ pub enum SettledEnd {
     Cancelled,
     /// The former holder has no record of it.
     Gone,
+}
+
+impl SettledEnd {
+    /// Of a run that has ended like this: what is not tried again counts as cancelled.
+    pub fn of(state: RunState) -> SettledEnd {
+        match state {
+            RunState::Succeeded => SettledEnd::Succeeded,
+            RunState::Failed => SettledEnd::Failed,
+            RunState::TimedOut => SettledEnd::TimedOut,
+            _ => SettledEnd::Cancelled,
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

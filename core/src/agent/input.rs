@@ -270,8 +270,8 @@ pub struct OwnRun {
     pub run: RunId,
     /// The newest attempt that it began; number 0: none.
     pub attempt: Attempt,
-    /// Its end is written down, too. Of several instants in one row, `until` is the last.
-    pub ended: bool,
+    /// Its end, if that is written down too. Of several instants in one row, `until` is the last.
+    pub end: Option<SettledEnd>,
     pub until: Option<Instant>,
 }
 

@@ -339,8 +339,9 @@ impl Range {
         let ready = self.window.scanned && self.copy.listed && self.writer.answered.is_some();
         // An agent whose clock is wrong has decided nothing since; its last ledger may say what it
         // had decided before, as far as the coordinators' time allows.
-        let believed = desk.clock.verified()
-            || desk.clock.off_since().is_some() && matches!(self.hold, Hold::Leaving { .. });
+        let off = desk.clock.off_since().is_some();
+        let leaving = matches!(self.hold, Hold::Leaving { .. });
+        let believed = desk.clock.verified() || off && (leaving || self.is_local());
         // Nobody else decides what is pinned here, and what was not delivered is not covered.
         let proof = if self.is_local() { Some(desk.now) } else { self.writer.proof };
         let (true, true, Some(proof)) = (ready, believed, proof) else {

@@ -65,7 +65,7 @@ impl Range {
     /// Instants of an edited version that an earlier holder, who did not know it yet, has decided
     /// by the schedule before: they were due by the marks then, and by this version they are due
     /// later.
-    pub(super) fn list_run_before(&mut self, desk: &Desk, timed: &Timed, through: Instant) {
+    pub(super) fn list_run_before(&mut self, desk: &mut Desk, timed: &Timed, through: Instant) {
         let (task, effective) = (&timed.task, timed.task.effective_from);
         let Some(prior) = task.prior.iter().find(|prior| prior.until == effective) else { return };
         let old = Timed::new(Arc::new(prior.version(task)));
@@ -82,7 +82,7 @@ impl Range {
     /// holder, who knows that version alone, has to find it in the list.
     pub(super) fn list_over(
         &mut self,
-        desk: &Desk,
+        desk: &mut Desk,
         task: &Arc<Task>,
         instant: Instant,
         due: Instant,
@@ -91,8 +91,19 @@ impl Range {
             return;
         }
         let id = run_id(task, instant);
-        if let Some(run) = self.open.get_mut(&id) {
-            run.due = due.max(run.due);
+        if let Some(run) = self.open.get(&id) {
+            // It has its place by its due.
+            let stage = run.stage;
+            let placed = matches!(stage, Stage::Queued | Stage::Asking);
+            if placed {
+                self.leave_stage(desk, &id, stage);
+            }
+            if let Some(run) = self.open.get_mut(&id) {
+                run.due = due.max(run.due);
+            }
+            if placed {
+                self.requeue(desk, &id);
+            }
         } else if self.room() > 0 {
             let over = OpenRun::inherited(Some(task.clone()), instant, due);
             let stage = Stage::Ended { batch: desk.batch() };

@@ -261,16 +261,19 @@ impl Range {
             .retain(|key, left| matches!(left, LeftRun::Running(_)) || open.contains_key(&key.run));
     }
 
-    /// An attempt that was left with another has ended there.
-    fn settled(&mut self, desk: &mut Desk, id: &RunId, end: SettledEnd) {
-        let Some(run) = self.open.get(id) else { return };
+    /// How long to wait before a run is tried again, if it is.
+    pub(super) fn wait_after(&self, id: &RunId, end: SettledEnd) -> Option<Duration> {
+        let run = self.open.get(id)?;
         let retry = run.task.as_ref().map(|task| task.spec.retry).filter(|_| !run.last_attempt);
         let failed = matches!(end, SettledEnd::Failed | SettledEnd::TimedOut);
-        let wait =
-            retry.filter(|_| failed).and_then(|r| retry::wait_after(&r, id, run.attempt.number));
+        retry.filter(|_| failed).and_then(|r| retry::wait_after(&r, id, run.attempt.number))
+    }
+
+    /// An attempt that was left with another has ended there.
+    fn settled(&mut self, desk: &mut Desk, id: &RunId, end: SettledEnd) {
         if end == SettledEnd::Gone {
             self.abandoned(desk, id);
-        } else if let Some(wait) = wait {
+        } else if let Some(wait) = self.wait_after(id, end) {
             let at = desk.now.wall.plus(wait);
             self.retry_at(desk, id, at);
         } else {

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use tocktower_core::ledger::{Entry, EntryState};
 use tocktower_core::run::AttemptEnd;
-use tocktower_core::task::{Overlap, Spec};
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 
-use crate::words::{at_most_once, every, failed, retried};
-use crate::world::World;
+use crate::words::{at_most_once, every, failed, retried, writes_ledger};
+use crate::world::{Fate, World};
 
 #[test]
 fn what_has_ended_and_no_ledger_covers_is_not_run_again() {
@@ -108,4 +109,66 @@ fn what_was_about_to_begin_begins_when_the_range_is_back() {
     world.pass(3_000);
     assert_eq!(world.started("a/task"), [(10, 1)]);
     assert_eq!(world.history("a/task"), ["10 succeeded"]);
+}
+
+#[test]
+fn what_failed_while_the_range_was_lost_is_tried_again() {
+    for listed in [false, true] {
+        for once in [false, true] {
+            let mut world = World::new(1, 10);
+            let spec = retried(every("a/task", 30), 3, 5);
+            world.create(if once { at_most_once(spec) } else { spec });
+            world.runs_long("a/task");
+            world.pass(if listed { 33_000 } else { 30_100 });
+            // It fails for the same reason for which the lease was lost.
+            world.fate(|_| Fate::Lost);
+            world.shared.end_lease();
+            world.pass(500);
+            world.end("a/task", failed());
+            world.pass(500);
+            world.fate(|_| Fate::Served);
+            world.pass(15_000);
+            let starts = world.started("a/task");
+            assert_eq!(starts[..2], [(30, 1), (30, 2)], "listed {listed}, once {once}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_series_is_lost_with_the_claim() {
+    for (ends, adopted) in [(false, false), (true, false), (true, true)] {
+        let mut world = World::new(1, 10);
+        let policy = CatchUpPolicy::All;
+        let catch_up = CatchUp { policy, ..every("a/task", 1).catch_up };
+        world.create(Spec { catch_up, overlap: Overlap::Queue, ..every("a/task", 1) });
+        world.runs_long("a/task");
+        world.pass(1_500);
+        // What comes due meanwhile is made up for, behind the one that runs.
+        world.stop(20_000);
+        world.pass(24_000);
+        let listed = |entry: &Entry| matches!(entry.state, EntryState::CatchUp { .. });
+        assert!(world.listed("a/task").iter().any(listed), "{:?}", world.listed("a/task"));
+        // Its first begins, and no ledger arrives that would tell it from the rest.
+        world.fate(|request| if writes_ledger(request) { Fate::Lost } else { Fate::Served });
+        world.end("a/task", AttemptEnd::Succeeded);
+        world.pass(20);
+        assert_eq!(world.started("a/task"), [(1, 1), (2, 1)]);
+        if ends {
+            world.end("a/task", AttemptEnd::Succeeded);
+            world.pass(2);
+        }
+        world.conduct("a/task", 1, &[]);
+        if adopted {
+            world.restart();
+        } else {
+            world.shared.end_lease();
+        }
+        world.fate(|_| Fate::Served);
+        world.pass(2_000);
+        if !adopted {
+            world.end("a/task", AttemptEnd::Succeeded);
+        }
+        world.pass(40_000);
+        world.each_ended(&world.task("a/task"), 1, 40);
+    }
 }

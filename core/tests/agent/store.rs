@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, PinsRecord, StoreOp};
+use tocktower_core::agent::effect::{
+    Batch, BatchNumber, LoadRequest, PinsRecord, SettledEnd, StoreOp,
+};
 use tocktower_core::agent::input::{DueLoaded, LoadAnswer, OwnRun};
 use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
@@ -119,7 +121,7 @@ impl Store {
         let open = open.map(|(run, attempt)| OwnRun {
             run: run.clone(),
             attempt: *attempt,
-            ended: false,
+            end: None,
             until: None,
         });
         let asked = |row: &&RunRecord| {
@@ -130,7 +132,7 @@ impl Store {
         let ended = self.history.iter().filter(asked).map(|row| OwnRun {
             run: row.id.clone(),
             attempt: row.newest().map_or(Attempt::NONE, |newest| newest.attempt),
-            ended: true,
+            end: Some(SettledEnd::of(row.state)),
             until: row.span.map(|span| span.until),
         });
         open.chain(ended).collect()

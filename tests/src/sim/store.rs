@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::effect::{Batch, LoadRequest, PinsRecord, StoreOp};
+use tocktower_core::agent::effect::{Batch, LoadRequest, PinsRecord, SettledEnd, StoreOp};
 use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer, OwnRun};
 use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
@@ -54,7 +54,7 @@ impl Tables {
             .map(|((_, run), attempt)| OwnRun {
                 run: run.clone(),
                 attempt: *attempt,
-                ended: false,
+                end: None,
                 until: None,
             })
             .collect();
@@ -67,7 +67,7 @@ impl Tables {
                 own.push(OwnRun {
                     run: row.id.clone(),
                     attempt: row.newest().map_or(Attempt::NONE, |newest| newest.attempt),
-                    ended: true,
+                    end: Some(SettledEnd::of(row.state)),
                     until: row.span.map(|span| span.until),
                 });
             }
