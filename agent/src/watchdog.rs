@@ -55,6 +55,8 @@ impl Progress {
 struct Watch {
     ttl: Duration,
     looked: Mono,
+    /// When the whole process went on after it was stopped: the loop has to come round once.
+    resumed: Mono,
     /// Progress that was told of as the last before a standstill.
     told: Option<Mono>,
 }
@@ -64,9 +66,11 @@ impl Watch {
     /// the whole process, this thread with it, was stopped.
     fn look(&mut self, at: Mono, progress: Mono) -> Option<Duration> {
         let looked = std::mem::replace(&mut self.looked, at);
-        let stopped = at.since(looked) > self.ttl / 2;
-        let still = at.since(progress);
-        if stopped || still < self.ttl || self.told == Some(progress) {
+        if at.since(looked) > self.ttl / 2 {
+            self.resumed = at;
+        }
+        let still = at.since(progress.max(self.resumed));
+        if still < self.ttl || self.told == Some(progress) {
             return None;
         }
         self.told = Some(progress);
@@ -85,7 +89,8 @@ impl Watchdog {
         let (stop, stopped) = mpsc::channel::<()>();
         let runtime = Handle::current();
         let watch = move || {
-            let mut watch = Watch { ttl, looked: now().mono, told: None };
+            let (looked, resumed) = (now().mono, Mono::default());
+            let mut watch = Watch { ttl, looked, resumed, told: None };
             while stopped.recv_timeout(ttl / 8) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let Some(still) = watch.look(now().mono, progress.at()) else { continue };
                 tracing::error!(
@@ -116,7 +121,7 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch { ttl: TTL, looked: ms(0), told: None }
+        Watch { ttl: TTL, looked: ms(0), resumed: ms(0), told: None }
     }
 
     #[test]
@@ -133,6 +138,7 @@ mod tests {
     fn a_process_that_was_stopped_as_a_whole_is_no_standstill() {
         let mut watch = watch();
         assert_eq!(watch.look(ms(20_000), ms(100)), None);
-        assert_eq!(watch.look(ms(20_375), ms(20_010)), None);
+        assert_eq!(watch.look(ms(20_375), ms(100)), None, "the loop has not come round yet");
+        assert_eq!(watch.look(ms(20_750), ms(20_500)), None);
     }
 }

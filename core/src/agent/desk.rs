@@ -26,6 +26,8 @@ use crate::time::{Instant, Mono, Now, Wall};
 
 /// The core looks around at least this often while it has anything to look after.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+/// Who has not looked for so long was stopped, with all threads of the process.
+const STOPPED: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A request to the shared state that waits for its answer.
 #[derive(Clone, Debug)]
@@ -219,6 +221,9 @@ impl Desk {
     }
 
     pub fn observe(&mut self, now: Now) {
+        if now.mono.since(self.now.mono) > STOPPED {
+            self.stored.resumed(now.mono);
+        }
         self.now = now;
         self.wake_mono = now.mono.plus(LOOK_EVERY);
         let before = self.clock.standing();

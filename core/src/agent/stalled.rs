@@ -37,6 +37,11 @@ impl StoreWatch {
         self.since = now;
     }
 
+    /// Nothing was looked at for a while: the process was stopped, and the store with it.
+    pub fn resumed(&mut self, now: Mono) {
+        self.since = now;
+    }
+
     /// How long it has owed an answer without giving one.
     fn silent(&self, now: Mono) -> Option<Duration> {
         (self.answered < self.sent).then(|| now.since(self.since))

@@ -99,7 +99,7 @@ impl Agent {
     fn give_up_when_off(&mut self) {
         let Some(since) = self.desk.clock.off_since() else { return };
         let by = since.plus(limits::CLOCK_OFF_WAIT);
-        let holds = self.ranges.values().any(|range| range.fence().is_some());
+        let holds = self.held().next().is_some();
         if !holds || !self.others_can() {
             return;
         }

@@ -45,3 +45,17 @@ fn a_store_that_answers_slowly_is_none_that_has_stalled() {
     }
     assert_eq!(world.told(|notice| matches!(notice, Notice::StoreStalled { .. })), 0);
 }
+
+#[test]
+fn a_process_that_was_stopped_with_its_store_has_none_that_stalled() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(9_999);
+    world.hang_disk = true;
+    world.pass(5);
+    world.stop(20_000);
+    world.pass(20_100);
+    world.free_disk();
+    world.pass(2_000);
+    assert_eq!(world.told(|notice| matches!(notice, Notice::StoreStalled { .. })), 0);
+}

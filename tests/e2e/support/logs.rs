@@ -103,6 +103,16 @@ const ALLOWED: &[Allowed] = &[
         why: "a claim goes with its lease",
     },
     Allowed {
+        trouble: Trouble::DiskHung,
+        text: "following the shared state failed; trying again",
+        why: "a standby opens the watch of a range anew whose holder writes nothing",
+    },
+    Allowed {
+        trouble: Trouble::DiskFailed,
+        text: "the store was not synced",
+        why: "it is closed with what could not be written",
+    },
+    Allowed {
         trouble: Trouble::DiskFull,
         text: "disk",
         why: "it says how much is free and what it does about it",
