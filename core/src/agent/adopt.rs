@@ -271,9 +271,11 @@ impl Range {
         Ok(Some(Own::of(ledger)))
     }
 
-    /// Whether this process wrote a ledger, under the claim that it had last.
+    /// Whether this process wrote a ledger, under the claim that it lost. A final one says by itself
+    /// what has become of everything.
     pub(super) fn is_own(&self, desk: &Desk, ledger: &Ledger) -> bool {
-        ledger.number.process == desk.config.process && ledger.fence == self.fence_taken
+        let lost = ledger.fence == self.fence_taken && ledger.fence == self.lost;
+        ledger.number.process == desk.config.process && lost
     }
 
     /// A ledger under my fence that neither this process nor the one before it wrote: somebody runs

@@ -274,6 +274,8 @@ pub(crate) struct Range {
     pub full: bool,
     /// Runs that wait behind others may have their turn now.
     pub turns: bool,
+    /// The claim that was lost while the range was held, and not being handed over.
+    pub lost: Fence,
     /// There may be triggers that have no run yet.
     pub triggers_new: bool,
     /// Catch-ups wait for this second's share.
@@ -319,6 +321,7 @@ impl Range {
             handed_on: None,
             full: false,
             turns: false,
+            lost: Fence::default(),
             triggers_new: false,
             catch_up_at: None,
         }
@@ -383,6 +386,9 @@ impl Range {
     pub fn lose(&mut self, desk: &mut Desk) {
         if self.fence().is_some() {
             desk.notice(Notice::LostClaim { range: self.id });
+        }
+        if let Hold::Held { fence } = self.hold {
+            self.lost = fence;
         }
         self.release(desk);
     }
