@@ -271,8 +271,8 @@ impl Range {
         Ok(Some(Own::of(ledger)))
     }
 
-    /// Whether this process wrote a ledger, under the claim that it lost. A final one says by itself
-    /// what has become of everything.
+    /// Whether this process wrote a ledger, under the claim that it lost. A final one says by
+    /// itself what has become of everything.
     pub(super) fn is_own(&self, desk: &Desk, ledger: &Ledger) -> bool {
         let lost = ledger.fence == self.fence_taken && ledger.fence == self.lost;
         ledger.number.process == desk.config.process && lost
