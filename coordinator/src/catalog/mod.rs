@@ -14,6 +14,7 @@ mod compare;
 mod departed;
 mod keeper;
 mod owner;
+mod places;
 mod state;
 mod tasks;
 

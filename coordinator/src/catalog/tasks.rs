@@ -15,8 +15,7 @@ use tocktower_core::ids::{PoolName, RangeId, Revision, TaskName};
 use tocktower_core::task::{Placement, Task};
 use tocktower_proto::convert::{DecodeError, StoredTask, decode_record, decode_task};
 
-/// Where a placement stands in the table of placements.
-type PlaceNumber = u16;
+use super::places::{PlaceNumber, Places};
 
 struct Entry {
     record: Box<[u8]>,
@@ -122,7 +121,7 @@ pub enum Put {
 #[derive(Default)]
 pub struct Tasks {
     by_name: BTreeMap<Box<str>, Entry>,
-    places: Vec<Placement>,
+    places: Places,
     per_range: BTreeMap<(PlaceNumber, RangeId), u32>,
     unreadable: BTreeMap<Box<str>, String>,
 }
@@ -153,35 +152,38 @@ impl Tasks {
             return Put::Known;
         }
         let task = self.judge(&key, stored, record);
-        let place = self.place_number(&stored.placement);
+        let place = self.places.enter(&stored.placement);
         let entry = Entry {
             record: Box::from(record),
             create_revision: stored.create_revision,
             mod_revision: stored.mod_revision,
             place,
         };
+        self.count(place, range, 1);
         if let Some(before) = self.by_name.insert(key, entry) {
             self.count(before.place, range, -1);
+            self.places.leave(before.place);
         }
-        self.count(place, range, 1);
         Put::Taken(task.map(Box::new))
     }
 
     fn is_that(&self, known: &Entry, stored: &StoredTask, record: &[u8]) -> bool {
         known.mod_revision == stored.mod_revision
             && *known.record == *record
-            && self.places.get(usize::from(known.place)) == Some(&stored.placement)
+            && *self.places.get(known.place) == stored.placement
     }
 
     /// Takes a task away, if it is placed there: a move puts it elsewhere at the same revision.
     pub fn remove(&mut self, from: &Placement, range: RangeId, name: &TaskName, at: Revision) {
         let key = name.to_string();
-        let there = self.by_name.get(key.as_str()).is_some_and(|entry| {
-            self.places.get(usize::from(entry.place)) == Some(from) && entry.mod_revision <= at
-        });
+        let there = self
+            .by_name
+            .get(key.as_str())
+            .is_some_and(|entry| self.places.get(entry.place) == from && entry.mod_revision <= at);
         if there && let Some(entry) = self.by_name.remove(key.as_str()) {
             self.unreadable.remove(key.as_str());
             self.count(entry.place, range, -1);
+            self.places.leave(entry.place);
         }
     }
 
@@ -198,25 +200,21 @@ impl Tasks {
 
     /// Tasks of one range.
     pub fn in_range(&self, placement: &Placement, range: RangeId) -> u32 {
-        let position = self.places.iter().position(|known| known == placement);
-        let Some(number) = position else { return 0 };
-        let number = PlaceNumber::try_from(number).expect("the numbers of places fit");
+        let Some(number) = self.places.number(placement) else { return 0 };
         self.per_range.get(&(number, range)).copied().unwrap_or(0)
     }
 
     /// Tasks of each range that has any.
     pub fn per_range(&self) -> impl Iterator<Item = (&Placement, RangeId, u32)> {
-        let place = |number: PlaceNumber| self.places.get(usize::from(number));
-        let place = move |number| place(number).expect("every number has its place");
-        self.per_range.iter().map(move |((number, range), count)| (place(*number), *range, *count))
+        let ranges = self.per_range.iter();
+        ranges.map(|((number, range), count)| (self.places.get(*number), *range, *count))
     }
 
     /// Tasks of each pool that has any.
     pub fn per_pool(&self) -> BTreeMap<PoolName, u64> {
         let mut counts = BTreeMap::new();
         for ((number, _), count) in &self.per_range {
-            let place = self.places.get(usize::from(*number));
-            if let Some(pool) = place.and_then(Placement::pool) {
+            if let Some(pool) = self.places.get(*number).pool() {
                 *counts.entry(pool.clone()).or_insert(0) += u64::from(*count);
             }
         }
@@ -226,10 +224,7 @@ impl Tasks {
     fn stored<'a>(&'a self, key: &'a str, entry: &'a Entry) -> Stored<'a> {
         Stored {
             key,
-            placement: self
-                .places
-                .get(usize::from(entry.place))
-                .expect("every number has its place"),
+            placement: self.places.get(entry.place),
             record: &entry.record,
             create_revision: entry.create_revision,
             mod_revision: entry.mod_revision,
@@ -253,15 +248,6 @@ impl Tasks {
                 None
             }
         }
-    }
-
-    fn place_number(&mut self, placement: &Placement) -> PlaceNumber {
-        let known = self.places.iter().position(|known| known == placement);
-        let number = known.unwrap_or_else(|| {
-            self.places.push(placement.clone());
-            self.places.len() - 1
-        });
-        PlaceNumber::try_from(number).expect("numbers of places fit")
     }
 
     fn count(&mut self, place: PlaceNumber, range: RangeId, by: i32) {

@@ -76,8 +76,7 @@ impl Own {
 
     /// Of what is pinned here, whose ledger is in the store.
     pub fn kept_here(ledger: &Ledger, intact: bool) -> Own {
-        let listed = ledger.open.iter().map(|entry| entry.run.clone()).collect();
-        Own { fence: ledger.fence, listed, unsure: !intact, ..Own::default() }
+        Own { unsure: !intact, ..Own::of(ledger) }
     }
 
     /// Of runs that were asked for by hand, whose keys were not known at first.

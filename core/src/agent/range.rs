@@ -254,7 +254,7 @@ pub(crate) struct Range {
     pub holding: u32,
     pub writer: Writer,
     pub permits: Permits,
-    /// The claim is one that the process before had: what it wrote down is still to be read.
+    /// The range is one's own still, or again: what was written down is still to be read.
     pub own: Option<Own>,
     pub left_before: LeftBefore,
     /// Of what is pinned to this agent.
