@@ -84,6 +84,10 @@ impl Own {
         Own { triggers_only: true, ..Own::kept_here(ledger, intact) }
     }
 
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
+
     pub fn begin_again(&mut self) {
         self.tasks.clear();
     }
@@ -273,8 +277,7 @@ impl Range {
     /// Whether this process wrote a ledger, under the claim that it lost. A final one says by
     /// itself what has become of everything.
     pub(super) fn is_own(&self, desk: &Desk, ledger: &Ledger) -> bool {
-        let lost = ledger.fence == self.fence_taken && ledger.fence == self.lost;
-        ledger.number.process == desk.config.process && lost
+        ledger.number.process == desk.config.process && ledger.fence == self.lost
     }
 
     /// A ledger under my fence that neither this process nor the one before it wrote: somebody runs

@@ -190,7 +190,9 @@ impl Range {
         }
         let now = desk.now.mono;
         self.permits.under_way = false;
-        let refused = self.writer.ledger_after > now;
+        // A first ledger under this fence would hide from the next holder under which one runs were
+        // written down that are still being read.
+        let refused = self.writer.ledger_after > now || self.own.is_some();
         if self.writer.urgent && !refused {
             return DueWrite::Ledger;
         }

@@ -98,7 +98,8 @@ impl Agent {
         let Some(range) = self.ranges.get_mut(&RangeId::PINS) else { return };
         let (Some(fence), Phase::Idle) = (range.fence(), &range.writer.phase) else { return };
         let last = matches!(range.hold, Hold::Leaving { .. });
-        if range.pins_due(&mut self.desk) {
+        // The next process reads by the fence of the last ledger, and not all of it is read yet.
+        if range.own.is_none() && range.pins_due(&mut self.desk) {
             range.prepare(&mut self.desk, fence, last);
         }
     }

@@ -274,7 +274,8 @@ pub(crate) struct Range {
     pub full: bool,
     /// Runs that wait behind others may have their turn now.
     pub turns: bool,
-    /// The claim that was lost while the range was held, and not being handed over.
+    /// The claim that was lost while the range was held, and not being handed over: under which
+    /// what became of it is written down.
     pub lost: Fence,
     /// There may be triggers that have no run yet.
     pub triggers_new: bool,
@@ -388,7 +389,7 @@ impl Range {
             desk.notice(Notice::LostClaim { range: self.id });
         }
         if let Hold::Held { fence } = self.hold {
-            self.lost = fence;
+            self.lost = self.own.as_ref().map_or(fence, Own::fence);
         }
         self.release(desk);
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use tocktower_core::agent::effect::LoadRequest;
 use tocktower_core::ledger::{Entry, EntryState};
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
@@ -171,4 +172,18 @@ fn nothing_of_a_series_is_lost_with_the_claim() {
         world.pass(40_000);
         world.each_ended(&world.task("a/task"), 1, 40);
     }
+}
+
+#[test]
+fn a_claim_that_is_lost_again_before_all_is_read_repeats_nothing() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(9_050);
+    world.hold_loads = |request| matches!(request, LoadRequest::Own { .. });
+    world.shared.end_lease();
+    world.pass(500);
+    world.hold_loads = |_| false;
+    world.shared.end_lease();
+    world.pass(5_000);
+    world.each_ended_once(&world.task("a/task"), 1, 13);
 }
