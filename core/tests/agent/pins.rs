@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use tocktower_core::ids::{RangeId, RunId};
+use tocktower_core::agent::effect::Notice;
+use tocktower_core::ids::{RangeId, RunId, Session};
 use tocktower_core::ledger::EntryState;
 use tocktower_core::run::RunState;
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
@@ -31,6 +32,11 @@ impl World {
     fn run(&self, name: &str, second: u64) -> RunId {
         let incarnation = self.task(name).incarnation;
         RunId::scheduled(named(name), incarnation, self.at_second(second))
+    }
+
+    /// Entries of the ledger that the store has of what is pinned.
+    fn listed_pins(&self) -> usize {
+        self.store.pins_before(true).map_or(0, |before| before.ledger.open.len())
     }
 
     #[track_caller]
@@ -274,4 +280,23 @@ fn an_agent_that_leaves_waits_for_what_runs_and_permits_nothing_more() {
     assert!(kept.open.iter().all(|entry| entry.state == EntryState::Ended), "{kept:?}");
     assert_eq!(world.history("a/once"), ["5 succeeded"]);
     assert_eq!(world.run("a/once", 5), world.starts[0].run);
+}
+
+#[test]
+fn with_a_clock_that_is_wrong_for_good_it_goes_on_and_its_marks_too() {
+    let mut world = world(pinned(at_most_once(every("a/task", 1))));
+    world.create(every("a/pooled", 1));
+    let session = Session { revision: world.shared.next(), ..Session::default() };
+    world.shared.join("b", session, 1);
+    world.pass(5_500);
+    for _ in 0..4 {
+        for by in ["c1", "c2"] {
+            world.clock_measured(by, -60_000);
+        }
+        world.pass(20_000);
+    }
+    assert_eq!(world.started("a/task").last(), Some(&(85, 1)), "it is the only clock there is");
+    assert!(world.listed_pins() < 10, "{} are listed", world.listed_pins());
+    let given_up = world.told(|notice| matches!(notice, Notice::GaveUp));
+    assert!(given_up <= 1, "what is pinned stays: {given_up} times");
 }

@@ -232,8 +232,13 @@ impl World {
 
     /// A coordinator says that the agent's clock is right.
     pub fn measure_clock(&mut self) {
-        let coordinator = CoordinatorId::parse("c1").expect("a name");
-        let offset = Offset { micros: 0, others_agree: true };
+        self.clock_measured("c1", 0);
+    }
+
+    /// A coordinator says how far its clock is ahead of the agent's; most others agree with it.
+    pub fn clock_measured(&mut self, by: &str, ahead_ms: i64) {
+        let coordinator = CoordinatorId::parse(by).expect("a name");
+        let offset = Offset { micros: ahead_ms * 1_000, others_agree: true };
         self.agent.apply(self.now(), Input::ClockOffset { coordinator, offset });
     }
 
