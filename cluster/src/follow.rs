@@ -262,11 +262,13 @@ impl Follower {
         }
     }
 
-    /// Somebody who knows better says that the watch keeps silent (W3). One that is not open yet
-    /// has had no time to speak.
+    /// Somebody suspects that the watch keeps silent (W3). One that is not open yet has had no time
+    /// to speak. No trouble is told: as a rule the writer is gone, and the watch is well.
     pub fn reopen(&mut self, now: Now, out: &mut Vec<Output>) {
         if matches!(self.state, State::Watching { .. }) {
-            self.stall(now, "it brought nothing of what is known to be written".to_owned(), out);
+            self.close(out);
+            self.stalled = true;
+            self.wait(now, Then::Watch);
         }
     }
 
@@ -372,12 +374,16 @@ impl Follower {
         error: String,
         out: &mut Vec<Output>,
     ) {
+        self.wait(now, then);
+        out.push(Output::News(News::Trouble { what, error }));
+    }
+
+    fn wait(&mut self, now: Now, then: Then) {
         let full = BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(self.failures.min(10)));
         let hash = hash_parts(&[&self.range.start, &self.failures.to_be_bytes()]);
         let spread = u32::try_from(hash % 50).expect("below 50");
         self.failures = self.failures.saturating_add(1);
         self.state = State::Resting { until: now.mono.plus(full * (50 + spread) / 100), then };
-        out.push(Output::News(News::Trouble { what, error }));
     }
 }
 
@@ -491,11 +497,12 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_is_said_to_keep_silent_is_opened_again_at_another_member() {
+    fn a_watch_that_is_suspected_of_silence_is_opened_again_at_another_member() {
         let (mut follower, mut ids) = watching(7);
         let mut out = Vec::new();
         follower.reopen(at(6_000), &mut out);
-        assert_eq!(out[0], Output::Watch(WatchCommand::Close { watcher: WatcherId(1) }));
+        let closed = Output::Watch(WatchCommand::Close { watcher: WatcherId(1) });
+        assert_eq!(out, [closed], "a suspicion is no trouble that anybody is told of");
         let wake = follower.wake_at().unwrap();
         follower.tick(Now { mono: wake, ..at(0) }, &mut ids, &mut out);
         assert_eq!((opened_from(&out), opened_elsewhere(&out)), (Some(Revision(8)), Some(true)));

@@ -10,12 +10,13 @@ use crate::agent::effect::{
     Effect, Notice, RangeWrite, SettleKey, ShareRequest, StoreOp, WriteKind,
 };
 use crate::agent::input::{ReadBack, ShareAnswer, WriteOutcome};
+use crate::agent::listing::{Listing, entry_bytes, listing, size_of};
 use crate::agent::open::OpenRun;
 use crate::agent::permits::{PermitsDue, listed_attempt};
 use crate::agent::range::{Hold, Phase, Prepared, Range, Written};
 use crate::claim;
 use crate::hash::hash_parts;
-use crate::ids::{Fence, RangeId, Revision, RunId};
+use crate::ids::{Fence, RangeId, Revision};
 use crate::ledger::{Entry, EntryState, Ledger, Marks};
 use crate::limits;
 use crate::run::life::Stage;
@@ -39,10 +40,6 @@ pub(super) const AHEAD_WAIT: Duration = Duration::from_secs(2);
 const READ_BACK: Duration = Duration::from_millis(50);
 /// How long a ledger that etcd refused is not sent again.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
-/// Bytes of an entry beside its task's name, at most.
-pub(super) const ENTRY_BYTES: usize = 80;
-/// Bytes of a settle key and a compare beside names, at most.
-const KEY_BYTES: usize = 200;
 
 impl Agent {
     /// Prepares the ledgers and beats whose time has come, and sends what is on disk.
@@ -514,89 +511,4 @@ fn latest_by_others(desk: &Desk) -> Option<Instant> {
     let offset = desk.clock.offset()?;
     let theirs = Wall::from_micros(desk.now.wall.micros().saturating_add(offset));
     Some(theirs.plus(limits::CLOCK_OFFSET).instant())
-}
-
-enum Listing {
-    As(EntryState),
-    /// Ended and covered: this ledger lets it go.
-    Leaves,
-    /// Not covered and not listed before: the marks say enough about it.
-    NotYet,
-}
-
-/// How a run stands in a ledger with these marks. `last`: a final ledger of this session.
-fn listing(
-    id: &RunId,
-    run: &OpenRun,
-    marks: Marks,
-    desk: &Desk,
-    last: Option<crate::ids::Session>,
-) -> Listing {
-    // An inherited run is passed on as it is until its task was seen: its key may still be there.
-    let own_key = run.key.is_some() || run.task.is_none();
-    let covered = !own_key && marks.cover(run.due, id.incarnation);
-    let must = run.listed || covered || last.is_some();
-    match run.stage {
-        Stage::Ended { .. } if own_key => match run.listed || last.is_some() {
-            true => Listing::As(EntryState::Ended),
-            false => Listing::NotYet,
-        },
-        Stage::Ended { .. } if covered || run.key.is_none() && !run.listed => Listing::Leaves,
-        Stage::Ended { .. } => Listing::As(EntryState::Ended),
-        Stage::Running { .. } => match last {
-            Some(session) => Listing::As(EntryState::Held { session }),
-            None if run.at_most_once() => Listing::As(EntryState::Permitted),
-            None if must || own_key => Listing::As(EntryState::Started),
-            None => Listing::NotYet,
-        },
-        Stage::Held { session, .. } => Listing::As(EntryState::Held { session }),
-        Stage::Doubtful => Listing::As(EntryState::Permitted),
-        Stage::Asking | Stage::Queued | Stage::Opening { .. }
-            if run.at_most_once() && (last.is_none() || !desk.config.rules.hand_on_waiting) =>
-        {
-            Listing::As(EntryState::Permitted)
-        }
-        Stage::Waiting { at } if must || run.attempt.number > 0 => {
-            Listing::As(EntryState::Waiting { at })
-        }
-        _ if own_key && !run.listed && run.attempt.number == 0 => Listing::NotYet,
-        Stage::Asking
-        | Stage::Queued
-        | Stage::Opening { .. }
-        | Stage::Behind
-        | Stage::Waiting { .. }
-            if must || run.attempt.number > 0 =>
-        {
-            match run.catch_up_last {
-                Some(last) => Listing::As(EntryState::CatchUp { at: desk.now.wall, last }),
-                None => Listing::As(EntryState::Waiting { at: run.due.wall() }),
-            }
-        }
-        _ => Listing::NotYet,
-    }
-}
-
-/// What a write adds to its transaction, at most.
-fn size_of(kind: &WriteKind) -> usize {
-    match kind {
-        WriteKind::Beat { .. } => 4 * KEY_BYTES,
-        WriteKind::Ledger { ledger, taken, .. } | WriteKind::Final { ledger, taken, .. } => {
-            let entries: usize = ledger.open.iter().map(entry_bytes).sum();
-            let keys: usize = taken.iter().map(|key| KEY_BYTES + run_bytes(&key.run)).sum();
-            4 * KEY_BYTES + entries + keys
-        }
-    }
-}
-
-pub(super) fn entry_bytes(entry: &Entry) -> usize {
-    ENTRY_BYTES + run_bytes(&entry.run)
-}
-
-fn run_bytes(run: &RunId) -> usize {
-    run.task.namespace.as_str().len() + run.task.name.as_str().len()
-}
-
-/// What a run would take in a ledger, at most.
-pub(super) fn listing_bytes(run: &RunId) -> usize {
-    ENTRY_BYTES + run_bytes(run)
 }

@@ -29,6 +29,7 @@ mod handoff;
 mod idle;
 pub mod input;
 mod ledgering;
+mod listing;
 mod near;
 mod news;
 mod open;

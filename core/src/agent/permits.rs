@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::agent::desk::Desk;
-use crate::agent::ledgering::{entry_bytes, listing_bytes};
+use crate::agent::listing::{entry_bytes, listing_bytes};
 use crate::agent::open::OpenRun;
 use crate::agent::range::{Phase, Range};
 use crate::agent::take::run_id;

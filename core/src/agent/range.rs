@@ -9,7 +9,7 @@ use crate::agent::effect::{
     BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
 };
 use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
-use crate::agent::ledgering::{ENTRY_BYTES, listing_bytes};
+use crate::agent::listing::{ENTRY_BYTES, listing_bytes};
 use crate::agent::near::DecidedNames;
 use crate::agent::open::OpenRun;
 use crate::agent::permits::Permits;

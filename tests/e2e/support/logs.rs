@@ -103,11 +103,6 @@ const ALLOWED: &[Allowed] = &[
         why: "a claim goes with its lease",
     },
     Allowed {
-        trouble: Trouble::DiskHung,
-        text: "following the shared state failed; trying again",
-        why: "a standby opens the watch of a range anew whose holder writes nothing",
-    },
-    Allowed {
         trouble: Trouble::DiskFailed,
         text: "the store was not synced",
         why: "it is closed with what could not be written",
