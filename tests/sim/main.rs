@@ -1,12 +1,15 @@
 //! Walks of the simulator in the test command: many seeds stay clean, one seed twice is the same
 //! walk, and each rule that is broken on purpose is noticed by a checker.
 
-use tocktower_tests::sim::{self, Break};
+use tocktower_tests::sim::{self, Break, Tasks};
 
 /// Walks of `make test`; the program `sim` walks thousands.
 const SEEDS: u64 = 200;
 /// Walks that once found something, beside these.
 const FOUND: [u64; 3] = [724, 5_667, 5_942];
+/// Walks with pinned tasks in `make test`, and those that once found something.
+const PINNED_SEEDS: u64 = 60;
+const PINNED_FOUND: [u64; 3] = [226, 21_252, 31_036];
 /// Walks of a fleet that is left to itself for twenty minutes.
 const LONG_SEEDS: u64 = 10;
 /// A broken rule may be rare to show: it gets so many walks.
@@ -19,7 +22,7 @@ fn no_walk_breaks_a_promise() {
     let (mut unwritten, mut settled, mut stopped, mut adopted) = (0, 0, 0, 0);
     let mut standbys = 0;
     for seed in (0..SEEDS).chain(FOUND) {
-        let report = sim::walk(seed, None);
+        let report = sim::walk(seed, Tasks::Pooled, None);
         starts += report.starts;
         unwritten += report.ends.0;
         settled += report.ends.1;
@@ -42,9 +45,27 @@ fn no_walk_breaks_a_promise() {
 }
 
 #[test]
+fn no_walk_with_pinned_tasks_breaks_a_promise() {
+    let mut broken = Vec::new();
+    let (mut starts, mut crashes) = (0, 0);
+    for seed in (0..PINNED_SEEDS).chain(PINNED_FOUND) {
+        let report = sim::walk(seed, Tasks::Pinned, None);
+        starts += report.pinned;
+        crashes += report.faults.get("Crash").unwrap_or(&0);
+        if !report.violations.is_empty() {
+            broken.push(format!("seed {seed} ({:?}): {:#?}", report.class, report.violations));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(starts > 3_000, "a walk without starts proves nothing: {starts}");
+    assert!(crashes > 20, "{crashes} processes that kept pinned tasks were killed");
+}
+
+#[test]
 fn a_seed_walked_twice_is_the_same_walk() {
     for seed in [0, 1, 2, 3, 4, 77] {
-        let (one, two) = (sim::walk(seed, None), sim::walk(seed, None));
+        let (one, two) =
+            (sim::walk(seed, Tasks::Pooled, None), sim::walk(seed, Tasks::Pooled, None));
         assert_eq!(one.digest, two.digest, "seed {seed}");
         assert_eq!(one.starts, two.starts, "seed {seed}");
     }
@@ -77,7 +98,7 @@ fn large_ledgers_are_written_on_and_on() {
 fn each_rule_broken_on_purpose_is_noticed() {
     for rule in Break::ALL {
         let noticed = (0..BROKEN_SEEDS).find(|seed| {
-            let report = sim::walk(*seed, Some(rule));
+            let report = sim::walk(*seed, Tasks::Pooled, Some(rule));
             !report.violations.is_empty()
         });
         assert!(noticed.is_some(), "{rule:?} went unnoticed in {BROKEN_SEEDS} walks");

@@ -66,6 +66,8 @@ pub(crate) struct Own {
     unsure: bool,
     /// All the rest is known already.
     triggers_only: bool,
+    /// Runs whose keys went meanwhile.
+    gone: BTreeSet<RunId>,
 }
 
 impl Own {
@@ -90,6 +92,11 @@ impl Own {
 
     pub fn begin_again(&mut self) {
         self.tasks.clear();
+    }
+
+    /// The key behind a run is gone, and what became of the run is not known yet.
+    pub fn gone(&mut self, id: &RunId) {
+        self.gone.insert(id.clone());
     }
 }
 
@@ -343,7 +350,7 @@ impl Range {
                 self.own_unlisted(desk, &own, &row, &mut room);
             }
             if !self.own_runs_on(desk, &key) && listed {
-                self.own_listed(desk, &row);
+                self.own_listed(desk, &own, &row);
             }
         }
         let unknown: Vec<RunId> =
@@ -353,6 +360,9 @@ impl Range {
                 true => self.may_have_started(desk, &id),
                 false => self.own_not_started(&id),
             }
+        }
+        for id in &own.gone {
+            self.run_key_gone(desk, id);
         }
         desk.sync_wanted = true;
         self.writer.dirty = true;
@@ -379,7 +389,7 @@ impl Range {
     }
 
     /// A run that the ledger lists.
-    fn own_listed(&mut self, desk: &mut Desk, row: &OwnRun) {
+    fn own_listed(&mut self, desk: &mut Desk, own: &Own, row: &OwnRun) {
         let Some(run) = self.open.get_mut(&row.run) else { return };
         let (id, stage) = (&row.run, run.stage);
         let newer = row.attempt > run.attempt;
@@ -388,14 +398,17 @@ impl Range {
             (_, Stage::Ended { .. }) | (None, Stage::Held { .. }) => return,
             (_, Stage::Held { .. }) if row.attempt != run.attempt => return,
             // Of an attempt before: there was another.
-            (Some(_), _) if stale => return,
+            (Some(_), _) if stale && stage != Stage::Doubtful => return,
+            (Some(_), _) if stale => {}
             (Some(_), Stage::Running { .. }) => return,
             (Some(end), _) => return self.own_ended(desk, row, end),
             (None, _) => {}
         }
         match stage {
-            // Begun, and nobody knows its end.
-            Stage::Doubtful if row.attempt.number == 0 || row.attempt >= run.attempt => {
+            // Begun, and nobody knows its end; or what tells of its beginning may be lost.
+            Stage::Doubtful
+                if own.unsure || row.attempt.number == 0 || row.attempt >= run.attempt =>
+            {
                 self.lose_run(desk, id);
             }
             Stage::Doubtful => self.own_not_started(id),

@@ -227,7 +227,8 @@ impl Range {
             let Some(run) = self.open.get_mut(id) else { continue };
             run.attach(id, task);
             self.turns |= !task.spec.paused;
-            if run.is_paused(id) {
+            // What my own records say of it comes first; a run of its turn is looked at again.
+            if run.is_paused(id) && self.own.is_none() {
                 self.pause_run(desk, task, id);
             }
             let Some(run) = self.open.get_mut(id) else { continue };
@@ -311,6 +312,7 @@ impl Range {
                 life::Stage::Running { .. } => run.last_attempt = true,
                 life::Stage::Held { .. } if run.key.is_some() => run.task = None,
                 life::Stage::Held { .. } => run.last_attempt = true,
+                _ if self.own.is_some() => run.task = None,
                 _ if run.key.is_some() => {
                     run.task = None;
                     self.hold_back(desk, &id);
@@ -357,6 +359,14 @@ impl Range {
     /// what runs ends by itself.
     pub(super) fn run_key_gone(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get_mut(id) else { return };
+        let known = matches!(
+            run.stage,
+            life::Stage::Ended { .. } | life::Stage::Running { .. } | life::Stage::Held { .. }
+        );
+        if let Some(own) = self.own.as_mut().filter(|_| !known) {
+            own.gone(id);
+            return;
+        }
         run.key = None;
         let rest = run.take_rest();
         run.last_attempt = true;
@@ -366,6 +376,13 @@ impl Range {
             // is under way may list it as left running here, and ask how it ended.
             life::Stage::Ended { .. } if run.listed => {}
             life::Stage::Ended { .. } => {
+                // One that an edit has made of a recurring task: by its row of history it is told
+                // from an instant of that by nothing, so that marks have to cover it.
+                let task = run.task.as_ref().filter(|task| task.request.is_none());
+                if let (Some(task), RunKey::Instant(_)) = (task, id.run) {
+                    let due = run.due.min(desk.now.wall.instant());
+                    self.writer.owes(due, task.incarnation);
+                }
                 self.open.remove(id);
             }
             life::Stage::Running { .. } | life::Stage::Held { .. } => {}

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tocktower_core::agent::effect::Notice;
+use tocktower_core::agent::effect::{LoadRequest, Notice};
 use tocktower_core::ids::{RangeId, RunId, Session};
 use tocktower_core::ledger::EntryState;
 use tocktower_core::run::RunState;
@@ -141,6 +141,54 @@ fn what_a_power_cut_may_have_taken_with_it_never_starts_twice() {
     world.pass(10_000);
     assert_eq!(world.started("a/once"), [(5, 1), (10, 1), (15, 1)]);
     assert_eq!(world.history("a/once")[0], format!("5 lost: {LOST}"));
+}
+
+#[test]
+fn an_attempt_before_says_nothing_of_the_one_that_a_power_cut_may_have_taken() {
+    let mut world = world(pinned(retried(at_most_once(every("a/once", 60)), 3, 2)));
+    world.conduct("a/once", 10, &[failed()]);
+    world.pass(61_900);
+    // The second is permitted, and only the first is known to have begun.
+    world.store.keep_disk();
+    world.cut_off();
+    world.pass(600);
+    assert_eq!(world.started("a/once"), [(60, 1), (60, 2)]);
+    world.power_cut();
+    world.pass(10_000);
+    assert_eq!(world.started("a/once"), [(60, 1), (60, 2)]);
+    assert_eq!(world.history("a/once").last(), Some(&format!("60 lost: {LOST}")));
+}
+
+#[test]
+fn news_that_come_before_the_own_records_end_nothing_that_these_tell_of() {
+    let mut world = world(pinned(at_most_once(every("a/paused", 5))));
+    world.create(pinned(at_most_once(every("a/deleted", 5))));
+    world.create(pinned(at_most_once(every("a/later", 6))));
+    world.create(pinned(at_most_once(every("a/never", 6))));
+    world.pass(5_100);
+    // All that the ledger says is that they may start.
+    let open = world.store.pins_before(true).expect("a ledger").ledger.open;
+    assert_eq!(open.len(), 4, "{open:?}");
+    assert!(open.iter().all(|entry| entry.state == EntryState::Permitted), "{open:?}");
+    world.restart();
+    world.hold_loads = |request| matches!(request, LoadRequest::Own { .. });
+    for name in ["a/paused", "a/later"] {
+        world.pause(name);
+    }
+    for name in ["a/deleted", "a/never"] {
+        world.delete(name);
+    }
+    world.pass(500);
+    world.hold_loads = |_| false;
+    world.release_loads();
+    world.pass(3_000);
+    for (name, ended) in [("a/paused", "5 succeeded"), ("a/deleted", "5 succeeded")] {
+        assert_eq!(world.history(name)[..1], [ended], "{name}");
+        assert_eq!(world.history(name).iter().filter(|row| row.starts_with("5 ")).count(), 1);
+    }
+    assert_eq!(world.history("a/later"), ["6 skipped: paused"], "it had not begun");
+    assert_eq!(world.started("a/never"), []);
+    assert_eq!(world.ended("a/never", RunState::Lost), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tocktower_core::agent::Settled;
 use tocktower_core::agent::effect::{LoadRequest, ShareRequest};
 use tocktower_core::task::{Overlap, Spec};
 
@@ -157,4 +158,22 @@ fn what_no_ledger_covers_yet_is_known_however_often_the_range_is_listed() {
     let expected = [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (8, 1)];
     assert_eq!(world.started("a/task"), expected);
     assert_eq!(world.started("a/old"), [(1, 1)]);
+}
+
+#[test]
+fn a_one_shot_that_an_edit_made_of_a_recurring_task_is_settled_in_an_idle_range() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 3_600));
+    world.pass(3_000);
+    let once = world.once("a/task", 10);
+    world.edit("a/task", |spec| Spec {
+        schedules: once.schedules,
+        catch_up: once.catch_up,
+        ..spec
+    });
+    world.pass(13_000);
+    assert_eq!(world.history("a/task"), ["10 succeeded"]);
+    assert!(world.shared.keys.values().all(|range| range.tasks.is_empty()), "its key is gone");
+    let row = world.store.history.last().expect("one");
+    assert_eq!(world.agent.settled(row), Settled::Here);
 }

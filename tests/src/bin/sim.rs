@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tocktower_tests::sim::{self, Break};
+use tocktower_tests::sim::{self, Break, Tasks};
 
 /// Simulate a fleet under faults: `sim --seeds 2000`; one walk again: `sim --first 17 --seeds 1`.
 #[derive(Parser)]
@@ -15,6 +15,9 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// Pin every other task to a host.
+    #[arg(long)]
+    pinned: bool,
     /// Break a rule on purpose; the walk of each seed that notices is printed.
     #[arg(long)]
     broken: Option<String>,
@@ -36,15 +39,17 @@ fn main() -> ExitCode {
             }
         },
     };
-    let (mut bad, mut starts) = (0, 0);
+    let tasks = if arguments.pinned { Tasks::Pinned } else { Tasks::Pooled };
+    let (mut bad, mut starts, mut pinned) = (0, 0, 0);
     let mut faults = BTreeMap::new();
     for seed in arguments.first..arguments.first + arguments.seeds {
-        let report = sim::walk_noted(seed, broken, arguments.trace.is_some());
+        let report = sim::walk_noted(seed, tasks, broken, arguments.trace.is_some());
         let wanted = arguments.trace.as_deref().unwrap_or_default();
         for line in report.trace.iter().filter(|line| line.contains(wanted)) {
             println!("{line}");
         }
         starts += report.starts;
+        pinned += report.pinned;
         for (kind, count) in report.faults {
             *faults.entry(kind).or_insert(0) += count;
         }
@@ -56,7 +61,10 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{} seeds, {starts} starts, {bad} with violations", arguments.seeds);
+    println!(
+        "{} seeds, {starts} starts, {pinned} of them pinned, {bad} with violations",
+        arguments.seeds
+    );
     let faults: Vec<_> = faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("faults: {}", faults.join(", "));
     if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

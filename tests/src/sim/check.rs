@@ -11,6 +11,7 @@ use tocktower_core::schedule::jitter;
 use tocktower_core::task::{Task, timetable};
 use tocktower_core::time::{Instant, Wall};
 
+use super::home::Home;
 use super::truth::Life;
 use super::world::{SECOND, World};
 
@@ -81,6 +82,10 @@ impl World {
         let edited = next.is_some_and(|(_, next)| instant.wall() > next.effective_from);
         // A version that came late may find its first instants covered, or past.
         let (put_at, _) = &life.versions[index];
+        let slack = match life.versions[index].1.spec.placement.agent() {
+            Some(_) => slack + self.pins_silent,
+            None => slack,
+        };
         let late = due_us < put_at + if calm { 0 } else { slack };
         let one_shot_moved = next.is_some() && life.versions[index].1.spec.one_shot_at().is_some();
         deleted && life.versions[index].1.spec.one_shot_at().is_none()
@@ -116,8 +121,8 @@ impl World {
 
     /// Whether the newest ledger lists it: it waits for its turn.
     fn waits(&self, run: &RunId) -> bool {
-        let range = self.keys.ranges().range_of(&run.task);
-        let ledgers = self.truth.ledgers.get(&range).and_then(|ledgers| ledgers.last());
+        let home = self.truth.home_of(run, &self.keys);
+        let ledgers = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
         ledgers.is_some_and(|(_, ledger)| listed(ledger, run))
     }
 
@@ -150,7 +155,12 @@ impl World {
             if !known {
                 phantoms.push((start.at, format!("{} is no instant of its task", start.run)));
             }
-            let late = life.deleted.is_some_and(|at| start.at > at + 3 * SECOND + SECOND / 10);
+            let told = |at: u64| match self.truth.home_of(&start.run, &self.keys) {
+                Home::Range(_) => at,
+                Home::Pins(_) => at.max(self.pins_told_by),
+            };
+            let late =
+                life.deleted.is_some_and(|at| start.at > told(at) + 3 * SECOND + SECOND / 10);
             if late {
                 phantoms.push((start.at, format!("{} started after its delete", start.run)));
             }
@@ -172,7 +182,12 @@ impl World {
             let before = start.at.saturating_sub(3 * SECOND + SECOND / 10);
             let then = life.versions.iter().rev().find(|(at, _)| *at <= before);
             let changed = life.versions.iter().any(|(at, _)| *at > before && *at <= start.at);
-            if then.is_some_and(|(_, task)| task.spec.paused) && !changed {
+            // Who is cut off does not learn of it.
+            let told = match self.truth.home_of(&start.run, &self.keys) {
+                Home::Range(_) => true,
+                Home::Pins(_) => before > self.pins_told_by,
+            };
+            if told && then.is_some_and(|(_, task)| task.spec.paused) && !changed {
                 broken.push((start.at, format!("{} started while paused", start.run)));
             }
         }
@@ -189,11 +204,13 @@ impl World {
             let ends = self.truth.ends.get(run);
             ends.is_some_and(|ends| ends.iter().all(|(_, at)| *at < by))
         };
-        for ledger in self.truth.ledgers.values().filter_map(|ledgers| ledgers.last()) {
+        for (home, ledger) in &self.truth.ledgers {
+            let Some(ledger) = ledger.last() else { continue };
             // L8: a large one is written less often, and never not at all.
             let calm = u64::try_from(ledger.1.open.len() * 100 / 4_096).expect("small");
             let (age, listed) = ((self.now - ledger.0) / SECOND, ledger.1.open.len());
-            if listed > 0 && age > 5 + calm {
+            // A ledger that lies in the host's own store proves nothing, and need not be said again.
+            if listed > 0 && age > 5 + calm && !matches!(home, Home::Pins(_)) {
                 left.push(format!("a ledger that lists {listed} runs is {age} s old"));
             }
             for entry in &ledger.1.open {
@@ -223,6 +240,15 @@ impl World {
         }
     }
 
+    /// Whether what this host ran may be repeated. What is pinned needs nobody else, so that only
+    /// the end of its process can take an end with it.
+    fn may_repeat(&self, host: usize, run: &RunId, calm: bool) -> bool {
+        match self.truth.home_of(run, &self.keys) {
+            Home::Range(_) => !calm && self.hosts[host].disturbed,
+            Home::Pins(_) => self.hosts[host].crashed,
+        }
+    }
+
     /// Checker 3: a run that succeeded starts again only if the host that ran it was disturbed.
     fn check_multiplicity(&mut self, calm: bool) {
         let mut repeats = Vec::new();
@@ -232,7 +258,7 @@ impl World {
             *names.entry((start.run.clone(), start.attempt.number, fence)).or_default() += 1;
             if let Some((attempt, host)) = self.truth.succeeded.get(&start.run)
                 && start.attempt > *attempt
-                && (calm || !self.hosts[*host].disturbed)
+                && !self.may_repeat(*host, &start.run, calm)
             {
                 repeats.push((start.at, format!("{} ran again after it succeeded", start.run)));
             }
@@ -245,6 +271,11 @@ impl World {
         }
         if calm {
             for (run, ends) in &self.truth.ends {
+                if let Home::Pins(host) = self.truth.home_of(run, &self.keys)
+                    && self.hosts[host].crashed
+                {
+                    continue;
+                }
                 let lost = ends.iter().filter(|(state, _)| *state == RunState::Lost);
                 repeats.extend(lost.map(|(_, at)| (*at, format!("{run} was lost for no reason"))));
             }
@@ -257,9 +288,9 @@ impl World {
     /// L5: what an accepted ledger covers had been decided by then, or is listed in it.
     fn check_marks(&mut self, expected: &[Expected]) {
         let mut wrong = Vec::new();
-        for (range, ledgers) in &self.truth.ledgers {
+        for (home, ledgers) in &self.truth.ledgers {
             for e in expected.iter().filter(|e| !e.uncertain) {
-                if self.keys.ranges().range_of(&e.run.task) != *range {
+                if self.truth.home_of(&e.run, &self.keys) != *home {
                     continue;
                 }
                 let key = (e.run.task.clone(), e.run.incarnation);
@@ -296,8 +327,8 @@ impl World {
             if one_shot || !has(life, &start.run) {
                 continue;
             }
-            let range = self.keys.ranges().range_of(&start.run.task);
-            let newest = self.truth.ledgers.get(&range).and_then(|ledgers| ledgers.last());
+            let home = self.truth.home_of(&start.run, &self.keys);
+            let newest = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
             let Some((_, newest)) = newest else { continue };
             let covered = newest.marks.cover(start.due.instant(), start.run.incarnation);
             let kept = self

@@ -8,14 +8,16 @@ use tocktower_cluster::port::Request;
 use tocktower_cluster::records::Trigger;
 use tocktower_cluster::tasks::{self, Create};
 use tocktower_cluster::triggers;
-use tocktower_core::ids::{Epoch, PoolName, TaskName};
+use tocktower_core::ids::{AgentName, Epoch, PoolName, TaskName};
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task,
+    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Placement, Retry, Spec,
+    Task,
 };
 use tocktower_core::time::Wall;
 
+use super::home::Home;
 use super::world::World;
 
 const EPOCH: Epoch = Epoch(1);
@@ -81,7 +83,7 @@ impl World {
             jitter: self.jitter(),
             exclude: Default::default(),
             action: Action::Noop,
-            placement: PoolName::parse("default").expect("a good name").into(),
+            placement: self.placement(),
             delivery: match self.rng.chance(400) {
                 true => Delivery::AtMostOnce,
                 false => Delivery::AtLeastOnce,
@@ -97,6 +99,15 @@ impl World {
             priority: i32::try_from(self.rng.between(0, 3)).expect("small"),
             paused: false,
         }
+    }
+
+    fn placement(&mut self) -> Placement {
+        if !self.pins || self.rng.chance(500) {
+            return PoolName::parse("default").expect("a good name").into();
+        }
+        let names: Vec<AgentName> = self.hosts.iter().map(|host| host.name.clone()).collect();
+        // The last one joins in the end.
+        Placement::Agent(self.rng.pick(&names[..names.len() - 1]).expect("some").clone())
     }
 
     /// None, some within a beat of the ledger, and some longer than a takeover takes.
@@ -135,14 +146,23 @@ impl World {
         let mut spec = self.spec(current.spec.name.clone());
         spec.paused = current.spec.paused;
         spec.delivery = current.spec.delivery;
+        if !self.moves() {
+            spec.placement = current.spec.placement.clone();
+        }
+        // Walks that are kept know no such edit.
         let was = current.spec.one_shot_at().is_some();
-        if spec.one_shot_at().is_some() != was {
+        if spec.one_shot_at().is_some() != was && !self.pins {
             return;
         }
         let marks = self.known_marks(&current);
         if let Ok(Some(version)) = task::replace(&current, spec, self.wall(), marks) {
             self.replace(&current, &version);
         }
+    }
+
+    /// Whether an edit moves its task; walks without pins have nowhere to move one.
+    fn moves(&mut self) -> bool {
+        self.pins && self.rng.chance(200)
     }
 
     fn pause_or_resume(&mut self, living: &[Task]) {
@@ -160,8 +180,11 @@ impl World {
     /// What a coordinator knows of the ledger of a task's range, which may not be the newest.
     fn known_marks(&mut self, task: &Task) -> Marks {
         let behind = *self.rng.pick(&[0, 0, 1, 5]).expect("there are some");
-        let range = self.keys.ranges().range_of(&task.spec.name);
-        let ledgers = self.truth.ledgers.get(&range).map_or(&[][..], Vec::as_slice);
+        let home = Home::of_task(task, &self.keys);
+        // What is pinned is known to its host alone.
+        let home = Some(home).filter(|home| matches!(home, Home::Range(_)));
+        let ledgers = home.and_then(|home| self.truth.ledgers.get(&home));
+        let ledgers = ledgers.map_or(&[][..], Vec::as_slice);
         let known = ledgers.iter().rev().nth(behind);
         known.map_or(Marks::NONE, |(_, ledger)| ledger.marks)
     }

@@ -11,6 +11,8 @@ use tocktower_core::agent::effect::BatchNumber;
 use tocktower_core::ids::{Fence, RunId};
 use tocktower_core::run::RunRecord;
 
+use super::home::Home;
+use super::truth::Started;
 use super::world::World;
 
 /// What was told of one host's runs.
@@ -80,13 +82,21 @@ impl World {
         }
     }
 
+    /// What is pinned is known to the disk of its host alone: a new one knows nothing of it.
+    fn forgot(&self, start: &Started, since: u64) -> bool {
+        let pinned = matches!(self.truth.home_of(&start.run, &self.keys), Home::Pins(_));
+        pinned && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > since)
+    }
+
     /// Settled is settled; and in calm everything is, in time.
     pub fn check_announced(&mut self, calm: bool) {
         let mut wrong = Vec::new();
         for announced in &self.truth.announced {
             let again = self.truth.starts.iter().find(|start| {
                 let overtaken = start.attempt.fence > announced.fence;
-                start.run == announced.run && (start.at > announced.at || overtaken)
+                start.run == announced.run
+                    && (start.at > announced.at || overtaken)
+                    && !self.forgot(start, announced.at)
             });
             if let Some(start) = again {
                 wrong.push((start.at, format!("{} was settled and started again", start.run)));

@@ -10,6 +10,7 @@ mod client;
 mod copies;
 mod etcd;
 mod followers;
+mod home;
 mod rng;
 mod store;
 mod truth;
@@ -26,6 +27,9 @@ const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
 const HEALED: u64 = 45 * SECOND;
 const END: u64 = 75 * SECOND;
+/// How long the watch of what is pinned may bring nothing before it is opened again: a beat, and
+/// what it may owe that.
+const PINS_SILENT: u64 = 40 * SECOND;
 /// Watches that fall silent, in walks where anything may.
 const HUSHED: usize = 2;
 /// Tasks of a crowd: with 50 places and 8 ranges, some 200 runs of a range wait.
@@ -39,6 +43,8 @@ pub struct Report {
     pub seed: u64,
     pub class: Class,
     pub starts: usize,
+    /// Those of what is pinned.
+    pub pinned: usize,
     /// Ends that were asked for before their rows could be read, and ends that were called settled.
     pub ends: (usize, usize),
     /// When agents compacted etcd, in seconds.
@@ -80,15 +86,25 @@ impl Class {
     }
 }
 
+/// Where the tasks of a walk run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tasks {
+    /// With whoever holds their range.
+    Pooled,
+    /// Every other one is pinned to a host.
+    Pinned,
+}
+
 /// Walks one seed.
-pub fn walk(seed: u64, broken: Option<Break>) -> Report {
-    walk_noted(seed, broken, false)
+pub fn walk(seed: u64, tasks: Tasks, broken: Option<Break>) -> Report {
+    walk_noted(seed, tasks, broken, false)
 }
 
 /// As [`walk`], with what happened noted for people if `trace`.
-pub fn walk_noted(seed: u64, broken: Option<Break>, trace: bool) -> Report {
+pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -> Report {
     let class = Class::of(seed);
     let mut world = World::new(seed, HOSTS, broken);
+    world.pins = tasks == Tasks::Pinned;
     world.truth.trace = trace.then(Vec::new);
     for host in 0..HOSTS - 1 {
         world.start_host(host, u64::try_from(host).expect("few") * SECOND / 10);
@@ -97,10 +113,16 @@ pub fn walk_noted(seed: u64, broken: Option<Break>, trace: bool) -> Report {
         world.add_fault(at, fault);
     }
     world.run_clients(BUSY);
-    world.run(END);
-    world.note_state();
     let calm = matches!(class, Class::Calm | Class::Moves);
-    world.check(calm, END - 15 * SECOND);
+    // Watches may fall silent, which those of what is pinned may do for longest.
+    let hushed = world.pins && matches!(class, Class::Cuts | Class::Everything);
+    world.pins_silent = if hushed { PINS_SILENT } else { 0 };
+    let healed = HEALED + world.pins_silent;
+    world.pins_told_by = healed + 5 * SECOND;
+    let end = healed + (END - HEALED);
+    world.run(end);
+    world.note_state();
+    world.check(calm, end - 15 * SECOND);
     world.report(seed, class)
 }
 
@@ -211,12 +233,17 @@ impl World {
         let trace = self.truth.trace.take().unwrap_or_default();
         let compactions = self.truth.compactions.iter().map(|at| at / SECOND).collect();
         let starts = self.truth.starts.len();
+        let of_pins = |start: &&truth::Started| {
+            matches!(self.truth.home_of(&start.run, &self.keys), home::Home::Pins(_))
+        };
+        let pinned = self.truth.starts.iter().filter(of_pins).count();
         let ends = (self.truth.ends_asked_for, self.truth.announced.len());
         let (stopped_drained, adopted) = (self.truth.stopped_drained, self.truth.adopted);
         Report {
             seed,
             class,
             starts,
+            pinned,
             ends,
             compactions,
             stopped_drained,

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tocktower_core::agent::effect::{Batch, LoadRequest, PinsRecord, SettledEnd, StoreOp};
+use tocktower_core::agent::effect::{
+    Batch, BatchNumber, LoadRequest, PinsRecord, SettledEnd, StoreOp,
+};
 use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer, OwnRun};
 use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
@@ -34,12 +36,47 @@ struct Tables {
     open: BTreeMap<(RangeId, RunId), Attempt>,
     session: Option<Kept>,
     numbers: BTreeMap<RangeId, LedgerNumber>,
-    pins_born: Option<Wall>,
-    pins_delivered: Revision,
-    pins_ledger: Option<Ledger>,
+    pins: Pins,
+}
+
+/// What a store knows of what is pinned to its agent, beside tasks and open runs.
+#[derive(Clone, Debug, Default)]
+struct Pins {
+    born: Option<Wall>,
+    delivered: Revision,
+    ledger: Option<Ledger>,
+}
+
+/// All of what is pinned that a power cut leaves.
+#[derive(Clone, Debug, Default)]
+struct PinsSynced {
+    pins: Pins,
+    tasks: BTreeMap<TaskNumber, Row>,
+    open: BTreeMap<RunId, Attempt>,
 }
 
 impl Tables {
+    fn pinned(&self) -> PinsSynced {
+        let tasks = self.tasks.iter().filter(|((range, _), _)| *range == RangeId::PINS);
+        let open = self.open.iter().filter(|((range, _), _)| *range == RangeId::PINS);
+        PinsSynced {
+            pins: self.pins.clone(),
+            tasks: tasks.map(|((_, number), row)| (*number, row.clone())).collect(),
+            open: open.map(|((_, run), attempt)| (run.clone(), *attempt)).collect(),
+        }
+    }
+
+    fn put_pinned(&mut self, synced: &PinsSynced) {
+        self.pins = synced.pins.clone();
+        for (number, row) in &synced.tasks {
+            self.names.insert((RangeId::PINS, row.name.clone()), *number);
+            self.tasks.insert((RangeId::PINS, *number), row.clone());
+        }
+        for (run, attempt) in &synced.open {
+            self.open.insert((RangeId::PINS, run.clone()), *attempt);
+        }
+    }
+
     fn own(
         &self,
         range: RangeId,
@@ -81,6 +118,12 @@ pub struct Store {
     tables: Tables,
     /// As of the last sync: all that a power cut leaves. Only history matters to a stranger.
     synced_rows: usize,
+    synced_pins: PinsSynced,
+    /// What is pinned as of batches whose sync is under way, and ledgers that it has with them.
+    syncing: BTreeMap<BatchNumber, PinsSynced>,
+    ledgers: BTreeMap<BatchNumber, Ledger>,
+    /// The host has booted again since the ledger of what is pinned was kept.
+    booted: bool,
     pub process: u64,
     /// Duplicates of batches whose answer has not been given.
     pub pending: Vec<(RangeId, TaskNumber, RunId)>,
@@ -97,20 +140,47 @@ impl Store {
         let mut duplicates = Vec::new();
         for op in &batch.ops {
             self.one(op, &mut duplicates);
+            if let StoreOp::Pins(PinsRecord::Ledger(ledger)) = op {
+                self.ledgers.insert(batch.number, ledger.clone());
+                self.booted = false;
+            }
+        }
+        if batch.sync {
+            let pinned = self.tables.pinned();
+            self.syncing.insert(batch.number, pinned);
         }
         Committed { batch: batch.number, synced: batch.sync, duplicates }
     }
 
     /// A sync that was asked for when there were `rows` has come through.
-    pub fn sync(&mut self, rows: usize) {
+    pub fn sync(&mut self, batch: BatchNumber, rows: usize) {
         self.synced_rows = self.synced_rows.max(rows);
+        if let Some(pins) = self.syncing.remove(&batch) {
+            self.synced_pins = pins;
+        }
     }
 
-    /// `forgetful`: the store does not notice, and what it says of a session still counts.
-    pub fn power_cut(&mut self, forgetful: bool) {
+    /// The ledger of what is pinned that a batch has kept; it is told once.
+    pub fn pins_ledger_of(&mut self, batch: BatchNumber) -> Option<Ledger> {
+        self.ledgers.remove(&batch)
+    }
+
+    pub fn pins_ledger(&self) -> Option<&Ledger> {
+        self.tables.pins.ledger.as_ref()
+    }
+
+    /// `forgetful`: the store does not notice, and what it says of a session still counts. `disk`:
+    /// a new one comes in its place, and has all that was told elsewhere.
+    pub fn power_cut(&mut self, forgetful: bool, disk: bool) {
         self.tables.history.truncate(self.synced_rows);
         let before = std::mem::take(&mut self.tables);
         self.tables.history = before.history;
+        let synced = std::mem::take(&mut self.synced_pins);
+        if !disk {
+            self.tables.put_pinned(&synced);
+            self.synced_pins = synced;
+        }
+        self.booted = true;
         if forgetful {
             (self.tables.session, self.tables.numbers) = (before.session, before.numbers);
         }
@@ -121,6 +191,8 @@ impl Store {
     pub fn open(&mut self) -> Option<Former> {
         self.process += 1;
         self.pending.clear();
+        self.syncing.clear();
+        self.ledgers.clear();
         let tables = &mut self.tables;
         tables.due.clear();
         tables.watermarks.clear();
@@ -136,10 +208,10 @@ impl Store {
     pub fn pins_before(&self) -> Option<PinsBefore> {
         let tables = &self.tables;
         Some(PinsBefore {
-            born: tables.pins_born?,
-            delivered: tables.pins_delivered,
-            ledger: tables.pins_ledger.clone()?,
-            intact: true,
+            born: tables.pins.born?,
+            delivered: tables.pins.delivered,
+            ledger: tables.pins.ledger.clone()?,
+            intact: !self.booted,
         })
     }
 
@@ -208,10 +280,10 @@ impl Store {
                 tables.open.remove(&(*range, run.clone()));
             }
             StoreOp::Session(session) => tables.session = *session,
-            StoreOp::Pins(PinsRecord::Born(born)) => tables.pins_born = Some(*born),
-            StoreOp::Pins(PinsRecord::Delivered(at)) => tables.pins_delivered = *at,
+            StoreOp::Pins(PinsRecord::Born(born)) => tables.pins.born = Some(*born),
+            StoreOp::Pins(PinsRecord::Delivered(at)) => tables.pins.delivered = *at,
             StoreOp::Pins(PinsRecord::Ledger(ledger)) => {
-                tables.pins_ledger = Some(ledger.clone());
+                tables.pins.ledger = Some(ledger.clone());
             }
             StoreOp::LedgerNumber { range, number } => {
                 tables.numbers.insert(*range, *number);

@@ -18,6 +18,7 @@ use tocktower_core::task::{Overlap, Task};
 use tocktower_core::time::{Instant, Wall};
 
 use super::followers::Announced;
+use super::home::{Home, host_of};
 use super::world::{SECOND, TTL};
 
 /// One life of a task: its versions in the order of their writing, and its end.
@@ -57,7 +58,7 @@ pub struct Truth {
     pub starts: Vec<Started>,
     pub ends: BTreeMap<RunId, Vec<(RunState, u64)>>,
     pub spans: Vec<SpanEnd>,
-    pub ledgers: BTreeMap<RangeId, Vec<(u64, Arc<Ledger>)>>,
+    pub ledgers: BTreeMap<Home, Vec<(u64, Arc<Ledger>)>>,
     pub violations: Vec<String>,
     /// What happened, for people, if it was asked for.
     pub trace: Option<Vec<String>>,
@@ -118,10 +119,16 @@ impl Truth {
                     let life = self.lives.entry((name, task.incarnation)).or_default();
                     life.versions.push((now, Arc::new(task)));
                 }
-                (Key::Task(_, name), Event::Delete { .. }) => {
+                (Key::Task(placement, name), Event::Delete { .. }) => {
+                    // One that is moved is made elsewhere in the same moment.
+                    let there = |life: &&mut Life| {
+                        let newest = life.versions.last();
+                        newest.is_some_and(|(_, task)| task.spec.placement == placement)
+                    };
                     let lives = self.lives.iter_mut().rev();
                     let life = lives.filter(|((at, _), _)| *at == name).map(|(_, life)| life);
-                    if let Some(life) = life.into_iter().find(|life| life.deleted.is_none()) {
+                    let mut life = life.filter(there);
+                    if let Some(life) = life.find(|life| life.deleted.is_none()) {
                         life.deleted = Some(now);
                     }
                 }
@@ -144,7 +151,7 @@ impl Truth {
                 }
                 (Key::Ledger(_, range), Event::Put(item)) => {
                     let ledger = ledgers::decode(&item.value).expect("a ledger we wrote");
-                    self.ledger(range, ledger, now);
+                    self.ledger(Home::Range(range), ledger, now);
                 }
                 _ => {}
             }
@@ -168,16 +175,16 @@ impl Truth {
     }
 
     /// Checker 5: fences of accepted ledgers grow, and marks never go back (L3, L5).
-    fn ledger(&mut self, range: RangeId, ledger: Ledger, now: u64) {
-        self.note(now, || format!("ledger {range:?} {ledger:?}"));
-        let before = self.ledgers.entry(range).or_default();
+    pub fn ledger(&mut self, home: Home, ledger: Ledger, now: u64) {
+        self.note(now, || format!("ledger {home:?} {ledger:?}"));
+        let before = self.ledgers.entry(home).or_default();
         let problem = before.last().and_then(|(_, before)| {
             let back = ledger.marks.through < before.marks.through
                 || ledger.marks.incarnation < before.marks.incarnation;
             if ledger.fence < before.fence {
-                Some(format!("a ledger of an earlier fence was accepted in {range:?}"))
+                Some(format!("a ledger of an earlier fence was accepted in {home:?}"))
             } else if back {
-                Some(format!("marks went back in {range:?}"))
+                Some(format!("marks went back in {home:?}"))
             } else {
                 None
             }
@@ -189,28 +196,39 @@ impl Truth {
     }
 
     pub fn started(&mut self, started: Started, keys: &Keys) {
-        let range = keys.ranges().range_of(&started.run.task);
+        let home = self.home_of(&started.run, keys);
         let (now, run) = (started.at, started.run.clone());
         self.note(now, || format!("start {run} {started:?}"));
         if started.wall < started.due && !matches!(run.run, RunKey::Manual(_)) {
             self.violation(now, format!("{run} started before its due"));
         }
-        self.check_owner(range, &started);
-        let wrote = self.ledgers.get(&range).is_some_and(|ledgers| {
+        self.check_owner(home, &started);
+        let wrote = self.ledgers.get(&home).is_some_and(|ledgers| {
             ledgers.iter().any(|(_, ledger)| ledger.fence == started.attempt.fence)
         });
         if !wrote {
             self.violation(now, format!("{run} started before its holder wrote a ledger"));
         }
         self.check_overlap(&started);
-        self.check_once(range, &started);
+        self.check_once(home, &started);
         let key = (run.task.clone(), run);
         self.running.insert(key, (started.attempt.fence, started.host));
         self.starts.push(started);
     }
 
-    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0).
-    fn check_owner(&mut self, range: RangeId, started: &Started) {
+    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0). What is pinned
+    /// starts on its host.
+    fn check_owner(&mut self, home: Home, started: &Started) {
+        let range = match home {
+            Home::Range(range) => range,
+            Home::Pins(host) => {
+                if host != started.host {
+                    let text = format!("{} started on h{}", started.run, started.host);
+                    self.violation(started.at, format!("{text} and is pinned to h{host}"));
+                }
+                return;
+            }
+        };
         let ttl = u64::try_from(TTL.as_micros()).expect("short");
         let claims = self.claims.get(&range).map_or(&[][..], Vec::as_slice);
         let mine = |claim: &Option<Fence>| *claim == Some(started.attempt.fence);
@@ -228,25 +246,15 @@ impl Truth {
     }
 
     /// Checker 3: what may start at most once starts again only after it is known to have failed.
-    fn check_once(&mut self, range: RangeId, started: &Started) {
+    fn check_once(&mut self, home: Home, started: &Started) {
         let (run, attempt) = (&started.run, started.attempt);
         let before = self.newest.insert(run.clone(), (attempt, false));
-        // A trigger is of the life in which it was asked for.
-        let asked = match run.run {
-            RunKey::Manual(ulid) => self.triggers.get(&(run.task.clone(), ulid)),
-            RunKey::Instant(_) => None,
-        };
-        let life = self.lives.iter().rev().find(|((name, incarnation), life)| {
-            let begun = life.versions.first().map(|(at, _)| *at);
-            let of_it = asked.is_some_and(|(at, _)| begun.is_some_and(|begun| begun <= *at));
-            *name == run.task && (run.incarnation == *incarnation || of_it)
-        });
-        let newest = life.and_then(|(_, life)| life.versions.last());
+        let newest = self.life_of(run).and_then(|life| life.versions.last());
         if !newest.is_some_and(|(_, task)| task.spec.at_most_once()) {
             return;
         }
         // L2, as far as etcd knows: the newest ledger of its holder permits it.
-        let mut ledgers = self.ledgers.get(&range).map_or(&[][..], Vec::as_slice).iter().rev();
+        let mut ledgers = self.ledgers.get(&home).map_or(&[][..], Vec::as_slice).iter().rev();
         let mine = ledgers.find(|(_, ledger)| ledger.fence == attempt.fence);
         let permits = mine.is_some_and(|(_, ledger)| {
             let mut entries = ledger.open.iter().filter(|entry| entry.run == *run);
@@ -314,7 +322,7 @@ impl Truth {
         if let Some(last) = record.attempts.last()
             && record.state == RunState::Succeeded
         {
-            let host = last.agent.as_str()[1..].parse().unwrap_or(0);
+            let host = host_of(&last.agent);
             self.succeeded.entry(record.id.clone()).or_insert((last.attempt, host));
         }
         self.ends.entry(record.id.clone()).or_default().push((record.state, now));

@@ -24,6 +24,7 @@ use tocktower_core::time::{Mono, Now, Wall};
 use super::Break;
 use super::etcd::Etcd;
 use super::followers::Followers;
+use super::home::Home;
 use super::rng::Rng;
 use super::store::Store;
 use super::truth::{Started, Truth};
@@ -162,6 +163,9 @@ pub struct Host {
     pub store: Store,
     /// This host had a fault: what ran on it may be repeated.
     pub disturbed: bool,
+    /// Its process ended at once, so that what it had not written was lost.
+    pub crashed: bool,
+    pub disk_lost_at: Option<u64>,
     pub followers: Followers,
     skew_us: i64,
     inbox: Vec<DriverInput>,
@@ -184,6 +188,12 @@ pub struct World {
     pub truth: Truth,
     pub keys: Keys,
     pub broken: Option<Break>,
+    /// Every other task is pinned to a host.
+    pub pins: bool,
+    /// When every agent has been told of all that was changed before.
+    pub pins_told_by: u64,
+    /// For how long the watch of what is pinned may keep silent.
+    pub pins_silent: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     next_event: u64,
@@ -203,6 +213,8 @@ impl World {
                 driver: None,
                 store: Store::default(),
                 disturbed: false,
+                crashed: false,
+                disk_lost_at: None,
                 followers: Followers::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
                 inbox: Vec::new(),
@@ -225,6 +237,9 @@ impl World {
             truth: Truth::default(),
             keys: Keys::new(PREFIX, ranges),
             broken,
+            pins: false,
+            pins_told_by: 0,
+            pins_silent: 0,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             next_event: 0,
@@ -301,8 +316,12 @@ impl World {
                 self.check_unwritten(host, batch);
                 let store = &mut self.hosts[host].store;
                 if sync && self.broken != Some(Break::LedgerBeforeSync) {
-                    store.sync(rows);
+                    store.sync(batch, rows);
                 }
+                if let Some(ledger) = store.pins_ledger_of(batch) {
+                    self.truth.ledger(Home::Pins(host), ledger, self.now);
+                }
+                let store = &mut self.hosts[host].store;
                 let duplicates = std::mem::take(&mut store.pending);
                 let committed = Committed { batch, synced: sync, duplicates };
                 self.hosts[host].inbox.push(DriverInput::Committed(committed));
@@ -371,6 +390,8 @@ impl World {
                 let driver = self.hosts[host].driver.as_ref();
                 if driver.is_some_and(|driver| driver.stats().drained) {
                     self.truth.stopped_drained += 1;
+                    // For what is pinned to it this is a crash.
+                    self.hosts[host].crashed = true;
                     self.halt(host);
                     self.at(self.now + SECOND, Event::Start { host });
                 }
@@ -771,16 +792,30 @@ impl World {
         watcher.expect("one of them").silent = true;
     }
 
+    fn cut_power(&mut self, host: usize) {
+        let forgetful = self.broken == Some(Break::AdoptAfterPowerCut);
+        // Walks with pins lose a disk now and then: what lies on it is nowhere else.
+        let disk = self.pins && self.rng.chance(200);
+        if disk {
+            self.hosts[host].disk_lost_at = Some(self.now);
+        }
+        self.hosts[host].store.power_cut(forgetful, disk);
+        self.truth.ledgers.remove(&Home::Pins(host));
+        if let Some(ledger) = self.hosts[host].store.pins_ledger() {
+            self.truth.ledger(Home::Pins(host), ledger.clone(), self.now);
+        }
+    }
+
     fn fault(&mut self, fault: Fault) {
         self.truth.note(self.now, || format!("fault {fault:?}"));
         self.count(&fault);
         match fault {
             Fault::Crash { host, back_after, power } => {
                 self.hosts[host].disturbed = true;
+                self.hosts[host].crashed = true;
                 self.halt(host);
                 if power {
-                    let forgetful = self.broken == Some(Break::AdoptAfterPowerCut);
-                    self.hosts[host].store.power_cut(forgetful);
+                    self.cut_power(host);
                 }
                 self.at(self.now + back_after, Event::Start { host });
             }
