@@ -54,6 +54,9 @@ impl Agent {
             let (range, revision) = (id, *revision);
             self.desk.effect(crate::agent::effect::Effect::ExpectWatch { range, revision });
         } else if range.hold == Hold::Claiming {
+            if matches!(answer, ShareAnswer::NotClaimed) {
+                range.silence.claim_refused(self.desk.now.mono);
+            }
             // Vacant for a while again, and its owner waits as well: a refusal is not tried in a
             // tight loop.
             range.hold = Hold::No;

@@ -202,7 +202,7 @@ impl Range {
         let Some((_, instant)) = near.queued.filter(|(due, _)| *due == entry.due) else { return };
         near.queued = None;
         near.touched = touched;
-        let (timed, until) = (near.timed.clone(), near.until);
+        let (timed, until, paused) = (near.timed.clone(), near.until, near.paused);
         // A superseded version only says which instants there are; the present one says what runs.
         let present = desk.near.named(self.id, &timed.task.spec.name);
         let task = match present.and_then(|number| desk.near.get(number)) {
@@ -211,6 +211,7 @@ impl Range {
             }
             _ => timed.task.clone(),
         };
+        let paused = paused || task.spec.paused || timed.task.spec.paused;
         // One that has become a one-shot still has instants of the time before.
         let recurring = timed.task.spec.one_shot_at().is_none();
         let task = match recurring && task.spec.one_shot_at().is_some() {
@@ -223,7 +224,7 @@ impl Range {
             return;
         }
         let first = (instant, entry.due);
-        let next = match task.spec.paused || timed.task.spec.paused {
+        let next = match paused {
             true => self.decide_paused(desk, &task, &timed, entry.number, first, until),
             false => self.decide_recurring(desk, &task, &timed, first, until),
         };

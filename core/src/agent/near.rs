@@ -61,6 +61,8 @@ pub(crate) struct NearTask {
     pub decided: Option<Instant>,
     /// Superseded: instants after this belong to a newer version.
     pub until: Option<Instant>,
+    /// Superseded, and the present version is paused.
+    pub paused: bool,
     pub touched: Mono,
 }
 
@@ -154,8 +156,8 @@ impl NearTasks {
     ) {
         if !self.tasks.contains_key(&number) {
             let (timed, queued, until) = (timed.clone(), None, None);
-            let decided = None;
-            self.insert(number, NearTask { timed, range, queued, decided, until, touched });
+            let (decided, paused) = (None, false);
+            self.insert(number, NearTask { timed, range, queued, decided, until, paused, touched });
         }
         if let Some(task) = self.tasks.get_mut(&number) {
             task.decided = task.decided.max(Some(decided));
@@ -187,6 +189,16 @@ impl NearTasks {
             let key = (task.range, task.timed.task.spec.name.clone());
             self.names.remove(&key);
             self.superseded.entry(key).or_default().push(number);
+        }
+    }
+
+    /// The present version of a task is paused, or is not: it need not be near to say so.
+    pub fn pause_superseded(&mut self, range: RangeId, name: &TaskName, paused: bool) {
+        let Some(numbers) = self.superseded.get(&(range, name.clone())) else { return };
+        for number in numbers {
+            if let Some(near) = self.tasks.get_mut(number) {
+                near.paused = paused;
+            }
         }
     }
 

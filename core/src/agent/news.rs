@@ -9,6 +9,7 @@ use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{Interest, Notice, RunKeyName, StoreOp};
 use crate::agent::input::{ClaimSeen, LedgerSeen, RangeNews};
 use crate::agent::open::{OpenRun, OwnKey};
+use crate::agent::priors::is_one_shot;
 use crate::agent::range::{Hold, Range, Written};
 use crate::ids::{RangeId, Revision, RunId, RunKey, TaskName};
 use crate::run::{RunState, life};
@@ -243,7 +244,8 @@ impl Range {
 
     /// What has not started never starts: a one-shot waits to be resumed, others end by name.
     pub(super) fn pause_run(&mut self, desk: &mut Desk, task: &Arc<Task>, id: &RunId) {
-        if task.spec.one_shot_at().is_some() {
+        // It may still have runs of the time when it was none.
+        if is_one_shot(id, task) {
             self.hold_back(desk, id);
             return;
         }
@@ -368,6 +370,7 @@ impl Range {
             return;
         }
         run.key = None;
+        run.key_gone = true;
         let rest = run.take_rest();
         run.last_attempt = true;
         self.writer.dirty = true;

@@ -32,6 +32,8 @@ pub(crate) struct OpenRun {
     pub attempts: Vec<AttemptRecord>,
     /// One-shots and triggers.
     pub key: Option<OwnKey>,
+    /// Its key, or that of its task, was seen to be gone.
+    pub key_gone: bool,
     pub payload: Option<Arc<str>>,
     /// In a ledger that was sent or inherited: it leaves by L6 only.
     pub listed: bool,
@@ -82,6 +84,7 @@ impl OpenRun {
             attempt: Attempt::NONE,
             attempts: Vec::new(),
             key: None,
+            key_gone: false,
             payload: None,
             listed: false,
             waited_by_policy: false,

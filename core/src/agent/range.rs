@@ -459,20 +459,22 @@ impl Range {
         };
     }
 
-    /// The marks that everything decided so far would allow.
+    /// The marks that everything decided so far would allow. What was not read may be overdue.
     pub fn decided_marks(&self, epoch: Epoch) -> Marks {
         let incarnation = Incarnation { epoch, revision: self.copy.delivered };
-        Marks { through: self.window.decided_to, incarnation }
+        Marks { through: self.window.decided_to.min(self.window.loaded_to), incarnation }
     }
 
     /// What is decided as far as the window knows, whatever the ledgers say by now.
     pub fn decided_base(&self, epoch: Epoch) -> Marks {
         let (decided, marks) = (self.decided_marks(epoch), self.writer.marks);
         match self.window.scanned {
-            true => Marks {
-                through: decided.through.max(marks.through),
+            true if decided.through >= marks.through => Marks {
+                through: decided.through,
                 incarnation: decided.incarnation.max(marks.incarnation),
             },
+            // What is newer than the marks is told by its name.
+            true => marks,
             // Not everything that was delivered has been decided.
             false => self.window.base,
         }

@@ -120,6 +120,7 @@ impl Agent {
                 run.attempts.pop();
                 run.attempt.number -= 1;
             }
+            range.not_begun(&mut self.desk, &id);
             range.requeue(&mut self.desk, &id);
         } else {
             range.left.retain(|key, left| match left {
@@ -195,7 +196,10 @@ impl Range {
             Stage::Waiting { at } => {
                 desk.timers.remove(&(at, self.id, id.clone()));
             }
-            Stage::Opening { .. } => desk.running -= 1,
+            Stage::Opening { .. } => {
+                desk.running -= 1;
+                self.not_begun(desk, id);
+            }
             Stage::Asking => self.permits.stops_asking(run.due, id),
             _ => {}
         }
@@ -232,6 +236,17 @@ impl Range {
         }
     }
 
+    /// A start that was written down was not made: a process that comes after must not take it for
+    /// one that may have run.
+    fn not_begun(&mut self, desk: &mut Desk, id: &RunId) {
+        let Some(attempt) = self.open.get(id).map(|run| run.attempt) else { return };
+        let (range, run) = (self.id, id.clone());
+        desk.store(match attempt.number {
+            0 => StoreOp::CloseRun { range, run },
+            _ => StoreOp::OpenRun { range, run, attempt },
+        });
+    }
+
     /// Its start is written down: it starts, if the licence still holds.
     fn start_run(&mut self, desk: &mut Desk, id: &RunId) {
         let due = self.open.get(id).is_some_and(|run| run.due.wall() <= desk.now.wall);
@@ -245,6 +260,7 @@ impl Range {
         let Some(task) = run.task.clone().filter(|_| may) else {
             if self.step(id, Event::Unlicensed) {
                 desk.running -= 1;
+                self.not_begun(desk, id);
                 self.requeue(desk, id);
             }
             return;

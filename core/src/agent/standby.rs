@@ -14,7 +14,8 @@
 //!
 //! A holder proves its watch by its own writes. A standby has none, but the holder's beats are as
 //! good for this: a range that is held and brings nothing for two lease times has a watch that
-//! keeps silent (W3), and it is opened again.
+//! keeps silent (W3), and it is opened again. So is one that shows no holder while claims of mine
+//! are refused.
 
 use std::time::Duration;
 
@@ -42,17 +43,27 @@ pub(crate) struct Standbys {
 }
 
 /// How long a range's watch has brought nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Silence {
     since: Mono,
     /// How often it was opened again for it: a holder whose lease lives longer than mine writes
     /// more rarely, so each time more is allowed.
     reopened: u32,
+    /// A claim of mine was refused: somebody holds the range, whatever the watch has said.
+    refused: bool,
 }
 
 impl Silence {
     pub fn broken(&mut self, now: Mono) {
         self.since = now;
+        self.refused = false;
+    }
+
+    /// The watch owes the claim that mine met.
+    pub fn claim_refused(&mut self, now: Mono) {
+        if !std::mem::replace(&mut self.refused, true) {
+            self.since = now;
+        }
     }
 
     /// When it has lasted too long.
@@ -117,7 +128,7 @@ impl Range {
         if wanted != self.interest {
             self.interest = wanted;
             self.forget_copy();
-            self.silence = Silence { since: desk.now.mono, reopened: 0 };
+            self.silence = Silence { since: desk.now.mono, ..Silence::default() };
             desk.effect(Effect::Follow { range: self.id, interest: wanted });
         }
     }
@@ -136,14 +147,15 @@ impl Range {
     /// what it found there cannot be read.
     fn look_at_watch(&mut self, desk: &mut Desk, me: Option<Session>) {
         let others = |claim: &ClaimSeen| Some(claim.session) != me;
-        let held = self.copy.claim.as_ref().is_some_and(others) && self.is_readable();
+        let claim = self.copy.claim.as_ref();
+        let held = claim.map_or(self.silence.refused, others) && self.is_readable();
         if !held || !self.stands_by() || !desk.config.rules.silence {
             return;
         }
         let at = self.silence.until(desk.session.proof.map_or(desk.config.ttl, |proof| proof.ttl));
         if at <= desk.now.mono {
             let reopened = self.silence.reopened.saturating_add(1);
-            self.silence = Silence { since: desk.now.mono, reopened };
+            self.silence = Silence { since: desk.now.mono, reopened, ..self.silence };
             desk.effect(Effect::Reopen { range: self.id });
         } else {
             desk.wake_by(at);

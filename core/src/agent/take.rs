@@ -382,12 +382,17 @@ impl Range {
             }
             let instants = near.timed.task.effective_from != task.effective_from;
             if same_life && instants && near.timed.task.spec.one_shot_at().is_none() {
+                let unread = near.queued.is_none();
                 desk.near.supersede(before, effective);
+                if unread {
+                    self.queue_rest(desk, before, effective);
+                }
             } else {
                 desk.near.remove(before);
             }
         }
         self.admit_priors(desk, &task, self.decided_base(desk.config.epoch));
+        desk.near.pause_superseded(self.id, &task.spec.name, task.spec.paused);
         let timed = Arc::new(Timed::new(task));
         let known = decided.at;
         let one_shot = timed.task.spec.one_shot_at().is_some();
@@ -461,6 +466,29 @@ impl Range {
         first
     }
 
+    /// The next instant of a version that was superseded may be known to the store alone, which
+    /// forgets it with the version: after its clock was set back an agent reads nothing ahead.
+    fn queue_rest(&mut self, desk: &mut Desk, number: TaskNumber, until: Instant) {
+        let Some(near) = desk.near.get(number) else { return };
+        let (timed, decided) = (near.timed.clone(), near.decided);
+        let marks = self.decided_base(desk.config.epoch);
+        let covered = timed.task.incarnation <= marks.incarnation;
+        let through = if covered { marks.through } else { Instant::MIN };
+        let known = decided.max(self.window.decided_names.of_life(&timed.task));
+        let from = timed.task.effective_from.instant().max(known.unwrap_or(Instant::MIN));
+        // What was decided is told by instants, what a ledger covers by dues.
+        let next = match decided {
+            Some(_) => timed.timetable.next_after(from).map(|at| (at, timed.due(at))),
+            None => timed.first_due_after(through, from),
+        };
+        let Some((instant, due)) = next.filter(|(instant, _)| *instant <= until) else { return };
+        if let Some(near) = desk.near.get_mut(number) {
+            near.queued = Some((due, instant));
+        }
+        let entry = NearEntry { due, number, range: self.id, hold: self.holding };
+        self.place(desk, &timed.task, entry);
+    }
+
     /// Writes a due entry down, and takes it into the wheel if its time is loaded already.
     pub(super) fn queue_instant(
         &mut self,
@@ -494,7 +522,8 @@ impl Range {
                 let touched = desk.now.mono;
                 let timed = timed.clone();
                 let (decided, until) = (None, None);
-                let near = NearTask { timed, range: self.id, queued, decided, until, touched };
+                let (range, paused) = (self.id, false);
+                let near = NearTask { timed, range, queued, decided, until, paused, touched };
                 desk.near.insert(number, near);
             }
         }

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use tocktower_core::agent::effect::{LoadRequest, Notice};
+use tocktower_core::agent::effect::{ExitReason, LoadRequest, Notice};
+use tocktower_core::agent::input::Input;
 use tocktower_core::ids::{RangeId, RunId, Session};
-use tocktower_core::ledger::EntryState;
+use tocktower_core::ledger::{EntryState, Marks};
 use tocktower_core::run::RunState;
-use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec, replace};
 
 use crate::words::{at_most_once, every, failed, named, pinned, retried};
 use crate::world::{Fate, World};
@@ -259,6 +260,68 @@ fn an_edit_that_comes_late_counts_from_then_on() {
 }
 
 #[test]
+fn a_list_that_begins_before_what_is_overdue_was_read_hides_none_of_it() {
+    let mut world = world(pinned(every("a/old", 1)));
+    world.pass(5_500);
+    world.cut_off();
+    world.create(pinned(every("a/new", 1)));
+    world.pass(4_000);
+    // The ledger covers what is due up to now, and knows nothing of the new one.
+    world.reconnect();
+    world.restart();
+    world.hold_loads = |request| matches!(request, LoadRequest::Due { .. });
+    world.pass(500);
+    let now = world.now();
+    world.shared.list(RangeId::PINS, now);
+    world.pass(200);
+    world.hold_loads = |_| false;
+    world.release_loads();
+    world.pass(3_000);
+    world.each_ended_once(&world.task("a/new"), 6, 12);
+}
+
+#[test]
+fn an_edit_while_the_clock_is_far_behind_hides_no_instant_before_it() {
+    let all = CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) };
+    let task = Spec { overlap: Overlap::Allow, catch_up: all, ..every("a/task", 2) };
+    let mut world = world(pinned(task));
+    world.pass(12_500);
+    world.ahead_ms = -600_000;
+    world.pass(6_000);
+    let current = world.task("a/task");
+    let spec = Spec { schedules: every("a/task", 7).schedules, ..current.spec.clone() };
+    let then = world.at_second(18).wall();
+    let version = replace(&current, spec, then, Marks::NONE).expect("it fits").expect("another");
+    world.write(&current, version);
+    world.pass(1_000);
+    world.ahead_ms = 0;
+    world.pass(8_500);
+    let history = world.history("a/task");
+    let ended =
+        |second: u64| history.iter().filter(|row| row.starts_with(&format!("{second} "))).count();
+    assert_eq!([12, 14, 16, 18, 20, 27].map(ended), [1; 6], "{history:?}");
+}
+
+#[test]
+fn a_start_that_was_written_down_and_not_made_is_none_for_the_next_process() {
+    let mut world = world(pinned(at_most_once(every("a/once", 5))));
+    world.pass(4_999);
+    world.hang_disk = true;
+    world.pass(2);
+    world.tell(0, Input::Leave { deadline: Duration::from_secs(10) });
+    world.pass(2);
+    world.free_disk();
+    world.pass(1_000);
+    assert_eq!(world.exited.take(), Some(ExitReason::Left));
+    assert_eq!(world.started("a/once"), []);
+    world.restart();
+    world.measure_clock();
+    world.pass(2_000);
+    assert_eq!(world.history("a/once"), ["5 succeeded"]);
+    assert_eq!(world.started("a/once"), [(5, 1)]);
+}
+
+#[test]
 fn a_run_that_was_asked_for_is_one_also_across_a_restart() {
     let mut world = world(pinned(at_most_once(every("a/once", 3_600))));
     world.create(pinned(every("a/task", 3_600)));
@@ -319,11 +382,11 @@ fn an_agent_that_leaves_waits_for_what_runs_and_permits_nothing_more() {
     let mut world = world(pinned(at_most_once(every("a/once", 5))));
     world.conduct("a/once", 3_000, &[]);
     world.pass(6_000);
-    world.tell(0, tocktower_core::agent::input::Input::Leave { deadline: Duration::from_secs(10) });
+    world.tell(0, Input::Leave { deadline: Duration::from_secs(10) });
     world.pass(1_000);
     assert_eq!(world.exited, None, "it waits for the run");
     world.pass(5_000);
-    assert_eq!(world.exited, Some(tocktower_core::agent::effect::ExitReason::Left));
+    assert_eq!(world.exited, Some(ExitReason::Left));
     let kept = world.store.pins_before(true).expect("a ledger").ledger;
     assert!(kept.open.iter().all(|entry| entry.state == EntryState::Ended), "{kept:?}");
     assert_eq!(world.history("a/once"), ["5 succeeded"]);

@@ -7,7 +7,7 @@ use tocktower_core::agent::Settled;
 use tocktower_core::agent::effect::{LoadRequest, ShareRequest};
 use tocktower_core::task::{Overlap, Spec};
 
-use crate::words::every;
+use crate::words::{every, failed, retried};
 use crate::world::{Fate, World};
 
 /// A task of every ten seconds whose holder stands still, and comes back as a stranger.
@@ -161,19 +161,79 @@ fn what_no_ledger_covers_yet_is_known_however_often_the_range_is_listed() {
 }
 
 #[test]
-fn a_one_shot_that_an_edit_made_of_a_recurring_task_is_settled_in_an_idle_range() {
+fn a_one_shot_that_was_moved_here_is_settled_in_an_idle_range() {
+    for phase in 0..20 {
+        let mut world = World::new(1, 10);
+        world.pass(3_000 + phase * 50);
+        // It has no request of its own, as one that an edit has made or moved.
+        let once = world.once("a/task", 10);
+        world.create(once);
+        world.pass(13_000);
+        assert_eq!(world.history("a/task"), ["10 succeeded"]);
+        assert!(world.shared.keys.values().all(|range| range.tasks.is_empty()), "its key is gone");
+        let row = world.store.history.last().expect("one");
+        assert_eq!(world.agent.settled(row), Settled::Here);
+    }
+}
+
+/// A recurring task that becomes a one-shot of second 100.
+fn becomes_a_one_shot(world: &mut World, name: &str) {
+    let once = world.once(name, 100);
+    world.edit(name, |spec| Spec { schedules: once.schedules, catch_up: once.catch_up, ..spec });
+}
+
+#[test]
+fn a_retry_of_the_time_before_is_not_kept_for_the_one_shot() {
     let mut world = World::new(1, 10);
-    world.create(every("a/task", 3_600));
-    world.pass(3_000);
-    let once = world.once("a/task", 10);
-    world.edit("a/task", |spec| Spec {
-        schedules: once.schedules,
-        catch_up: once.catch_up,
-        ..spec
-    });
-    world.pass(13_000);
-    assert_eq!(world.history("a/task"), ["10 succeeded"]);
-    assert!(world.shared.keys.values().all(|range| range.tasks.is_empty()), "its key is gone");
-    let row = world.store.history.last().expect("one");
-    assert_eq!(world.agent.settled(row), Settled::Here);
+    world.create(retried(every("a/task", 10), 3, 20));
+    world.conduct("a/task", 10, &[failed()]);
+    world.pass(12_000);
+    becomes_a_one_shot(&mut world, "a/task");
+    world.pass(2_000);
+    world.pause("a/task");
+    world.pass(30_000);
+    assert_eq!(world.history("a/task"), ["10 cancelled: its task was paused"]);
+}
+
+#[test]
+fn a_paused_one_shot_starts_nothing_of_the_time_before() {
+    let names: Vec<String> = (0..20).map(|number| format!("a/task{number}")).collect();
+    let mut world = World::new(1, 20);
+    for name in &names {
+        world.create(Spec { jitter: Duration::from_secs(9), ..every(name, 10) });
+    }
+    world.pass(10_100);
+    for name in &names {
+        becomes_a_one_shot(&mut world, name);
+        world.pause(name);
+    }
+    world.pass(100);
+    let ran = world.starts.len();
+    world.pass(12_000);
+    assert_eq!(world.starts.len(), ran);
+    let rows = world.store.history.len();
+    assert_eq!(rows, names.len(), "each instant has ended: {:?}", world.history("a/task0"));
+}
+
+#[test]
+fn what_was_asked_of_a_one_shot_leaves_the_ledger_of_a_next_holder() {
+    let mut world = World::new(1, 10);
+    let one = retried(world.once("a/one", 5), 3, 30);
+    world.create(Spec { overlap: Overlap::Allow, ..one });
+    world.create(every("a/beats", 60));
+    world.conduct("a/one", 10, &[failed()]);
+    world.pass(2_000);
+    world.trigger("a/one", 7);
+    world.pass(6_000);
+    assert_eq!(world.started("a/one"), [(7, 1), (5, 1)]);
+    assert_eq!(world.listed("a/one").len(), 1, "its retry is to come");
+    world.store.forget_session();
+    world.shared.end_lease();
+    world.restart();
+    world.pass(10_000);
+    assert_eq!(
+        world.history("a/one"),
+        ["5 succeeded", "trigger 7 cancelled: its task was deleted"]
+    );
+    assert_eq!(world.listed("a/one"), []);
 }

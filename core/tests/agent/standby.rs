@@ -251,6 +251,21 @@ fn a_watch_that_keeps_silent_is_opened_again_and_brings_what_it_had_not_said() {
 }
 
 #[test]
+fn a_watch_that_shows_no_holder_while_claims_are_refused_is_opened_again() {
+    let (mut world, range) = beside_b();
+    pass(&mut world, 2_000);
+    // It brings that the claim is gone, and not that there is another.
+    let b = world.shared.of(range).claim.as_ref().expect("b's").session;
+    world.shared.unclaim(range);
+    world.pass(50);
+    world.silent.insert(range);
+    world.shared.claim(range, "b", b);
+    pass(&mut world, 12_000);
+    assert!(world.reopened.iter().any(|(_, of)| *of == range), "{:?}", world.reopened);
+    assert_eq!(world.shared.of(range).claim.as_ref().expect("b's").session, b);
+}
+
+#[test]
 fn the_watch_of_a_holder_that_writes_rarely_is_soon_left_alone() {
     let (mut world, _) = beside_b();
     pass_with_beats(&mut world, 200_000, 10_000);

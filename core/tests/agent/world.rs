@@ -469,7 +469,6 @@ impl World {
         }
     }
 
-    /// The watch of the first range is opened anew and lists it.
     /// What was written while the disk hung is there now.
     pub fn free_disk(&mut self) {
         self.hang_disk = false;
@@ -478,6 +477,7 @@ impl World {
         }
     }
 
+    /// The watch of the first range is opened anew and lists it.
     pub fn list(&mut self) {
         self.listed_us = Some(self.now_us);
         self.shared.news.retain(|(at, _)| *at != RangeId(0));

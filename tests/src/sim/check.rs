@@ -82,11 +82,14 @@ impl World {
         let edited = next.is_some_and(|(_, next)| instant.wall() > next.effective_from);
         // A version that came late may find its first instants covered, or past.
         let (put_at, _) = &life.versions[index];
-        let slack = match life.versions[index].1.spec.placement.agent() {
-            Some(_) => slack + self.pins_silent,
-            None => slack,
+        // What is pinned is decided with what was delivered by then, which proves nothing.
+        let slack = match (life.versions[index].1.spec.placement.agent(), calm) {
+            (Some(_), true) => 2 * SECOND,
+            (Some(_), false) => slack + self.pins_silent,
+            (None, true) => 0,
+            (None, false) => slack,
         };
-        let late = due_us < put_at + if calm { 0 } else { slack };
+        let late = due_us < put_at + slack;
         let one_shot_moved = next.is_some() && life.versions[index].1.spec.one_shot_at().is_some();
         deleted && life.versions[index].1.spec.one_shot_at().is_none()
             || edited
@@ -209,7 +212,7 @@ impl World {
             // L8: a large one is written less often, and never not at all.
             let calm = u64::try_from(ledger.1.open.len() * 100 / 4_096).expect("small");
             let (age, listed) = ((self.now - ledger.0) / SECOND, ledger.1.open.len());
-            // A ledger that lies in the host's own store proves nothing, and need not be said again.
+            // A ledger in the host's own store proves nothing, and need not be said again.
             if listed > 0 && age > 5 + calm && !matches!(home, Home::Pins(_)) {
                 left.push(format!("a ledger that lists {listed} runs is {age} s old"));
             }

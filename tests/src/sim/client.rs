@@ -136,7 +136,12 @@ impl World {
     }
 
     fn replace(&mut self, current: &Task, version: &NewVersion) {
-        if let Ok(txn) = tasks::replace(&self.keys, current, version, EPOCH, &[]) {
+        // Those of a task that moves are of the life that ends.
+        let ulids = match version.moved {
+            true => self.truth.pending_triggers(&current.spec.name),
+            false => Vec::new(),
+        };
+        if let Ok(txn) = tasks::replace(&self.keys, current, version, EPOCH, &ulids) {
             let _ = self.etcd.call(&Request::Txn(txn), self.now);
         }
     }

@@ -82,10 +82,12 @@ impl World {
         }
     }
 
-    /// What is pinned is known to the disk of its host alone: a new one knows nothing of it.
+    /// What is pinned is known to the disk of its host alone: a new one knows nothing of what was
+    /// started or called settled before.
     fn forgot(&self, start: &Started, since: u64) -> bool {
         let pinned = matches!(self.truth.home_of(&start.run, &self.keys), Home::Pins(_));
-        pinned && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > since)
+        let first = since.min(start.at);
+        pinned && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > first)
     }
 
     /// Settled is settled; and in calm everything is, in time.
