@@ -121,7 +121,14 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(config: Config, ops: AgentOps, now: Now, out: &mut Vec<DriverEffect>) -> Driver {
+    /// `seen`: the highest revision that this agent ever saw in this epoch.
+    pub fn new(
+        config: Config,
+        ops: AgentOps,
+        seen: Revision,
+        now: Now,
+        out: &mut Vec<DriverEffect>,
+    ) -> Driver {
         let ttl = config.ttl;
         let mut driver = Driver {
             core: Agent::new(config, now),
@@ -134,7 +141,7 @@ impl Driver {
             calls: BTreeMap::new(),
             lists: BTreeMap::new(),
             next_list: 0,
-            seen: Revision(0),
+            seen,
             last_step: now.mono,
             effects: Vec::new(),
         };
@@ -183,6 +190,11 @@ impl Driver {
 
     pub fn lease(&self) -> Option<LeaseId> {
         self.core.lease()
+    }
+
+    /// The highest revision of the shared state that was seen.
+    pub fn seen(&self) -> Revision {
+        self.seen
     }
 
     pub fn session(&self) -> Option<Session> {
@@ -264,6 +276,9 @@ impl Driver {
             {
                 follower.expect(*revision, now.mono.plus(PINS_STALLED));
             }
+        }
+        if self.ops.outdated(&request, &answer) {
+            out.push(DriverEffect::Exit { reason: ExitReason::EpochRaised });
         }
         let answer = self.ops.answer(&request, answer);
         self.core.apply(now, Input::Answered { call, answer });

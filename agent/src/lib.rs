@@ -1,5 +1,6 @@
 //! The agent daemon as a library: the shell round `tocktower_core::agent`.
 
+mod closed;
 mod cluster;
 pub mod disk;
 pub mod driver;

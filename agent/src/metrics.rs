@@ -159,6 +159,10 @@ struct Moment {
 }
 
 impl Moment {
+    fn store_is_healthy(&self) -> bool {
+        self.disk.health() == StoreHealth::Good && !self.stats.core.store_stalled
+    }
+
     fn of(sources: &Sources) -> Moment {
         Moment {
             at: now(),
@@ -304,8 +308,8 @@ impl Table {
         let help = "Due entries skipped since their task is gone";
         self.total("store_stale_due", help, |now| now.store.stale_due);
         self.total("store_unreadable", "Rows that cannot be read", |now| now.store.unreadable);
-        let help = "1 while the disk of the data directory has its reserve";
-        self.count("store_healthy", help, |now| (now.disk.health() == StoreHealth::Good).into());
+        let help = "1 while the store answers and its disk has the reserve";
+        self.count("store_healthy", help, |now| now.store_is_healthy().into());
         let help = "Free on the disk of the data directory";
         self.bytes("disk_free", help, |now| now.disk.space.map_or(0, |space| space.free));
         let help = "Size of the disk of the data directory";
@@ -427,6 +431,14 @@ mod tests {
         assert!(text.contains("tocktower_agent_build_info{version=\"1.2.3\",tz_version="));
         assert!(text.ends_with("# EOF\n"));
         shows(&rig.metrics.text(), &expected);
+    }
+
+    #[test]
+    fn a_store_that_has_stalled_is_not_healthy() {
+        let rig = rig();
+        shows(&rig.metrics.text(), &["store_healthy 1"]);
+        rig.stats.send_modify(|stats| stats.core.store_stalled = true);
+        shows(&rig.metrics.text(), &["store_healthy 0"]);
     }
 
     #[test]

@@ -26,10 +26,8 @@ pub fn log(notice: &Notice) {
             tracing::debug!(range = range.0, fence = fence.revision.0, "holding");
         }
         Notice::HandedOff { range } => tracing::debug!(range = range.0, "handed off"),
-        Notice::LostClaim { range } => tracing::warn!(
-            range = range.0,
-            "the claim is lost: nothing of the range starts here any more"
-        ),
+        // Told together, see `LostClaims`.
+        Notice::LostClaim { range } => tracing::debug!(range = range.0, "the claim is lost"),
         Notice::LeaseLost => tracing::warn!("the lease is lost: coming again as a new session"),
         Notice::ClockMoved { moved_micros } => tracing::warn!(
             moved_ms = moved_micros / 1_000,
@@ -116,6 +114,54 @@ impl HeldCount {
     }
 }
 
+/// Claims that were lost. They go by the hundred, mostly with the lease, of which one line says it
+/// all; a claim that goes alone was taken away, and somebody may want to know by whom.
+#[derive(Debug, Default)]
+pub struct LostClaims {
+    first_at: Option<Mono>,
+    ranges: usize,
+    with_lease: bool,
+}
+
+impl LostClaims {
+    /// The watches of ranges may bring it before that of the session does.
+    const TELL_AFTER: Duration = Duration::from_secs(1);
+
+    pub fn note(&mut self, now: Mono, notice: &Notice) {
+        match notice {
+            Notice::LostClaim { .. } => {
+                self.first_at.get_or_insert(now);
+                self.ranges += 1;
+            }
+            Notice::LeaseLost => self.with_lease = true,
+            // A new session: what is lost from now on is not lost with the old one.
+            Notice::Registered { .. } if self.first_at.is_none() => self.with_lease = false,
+            _ => {}
+        }
+    }
+
+    pub fn log(&mut self, now: Mono) {
+        match self.settled(now) {
+            Some((ranges, true)) => tracing::info!(ranges, "the claims went with the lease"),
+            Some((ranges, false)) => tracing::warn!(
+                ranges,
+                "claims are lost: nothing of their ranges starts here any more"
+            ),
+            None => {}
+        }
+    }
+
+    /// How many were lost, and whether the lease was; `None`: none, or more may come.
+    fn settled(&mut self, now: Mono) -> Option<(usize, bool)> {
+        let first_at = self.first_at?;
+        if now.since(first_at) < LostClaims::TELL_AFTER {
+            return None;
+        }
+        let LostClaims { ranges, with_lease, .. } = std::mem::take(self);
+        Some((ranges, with_lease))
+    }
+}
+
 /// Watches and lists that failed and are tried again: one outage meets every range many times, and
 /// is told of at once and then every half minute, with how much was held back.
 #[derive(Debug, Default)]
@@ -152,6 +198,7 @@ impl Troubles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tocktower_core::ids::{RangeId, Session};
 
     #[test]
     fn an_outage_of_many_ranges_is_a_line_every_half_minute() {
@@ -164,6 +211,29 @@ mod tests {
         assert_eq!(troubles.let_out(at(129)), None);
         assert_eq!(troubles.let_out(at(130)), Some(257));
         assert_eq!(troubles.let_out(at(131)), None);
+    }
+
+    #[test]
+    fn claims_that_are_lost_together_are_one_line_and_calm_if_the_lease_was() {
+        let mut lost = LostClaims::default();
+        let at = |millis: u64| Mono::from_micros(millis * 1_000);
+        let claim = |range| Notice::LostClaim { range: RangeId(range) };
+        for range in 0..256 {
+            lost.note(at(5_000), &claim(range));
+        }
+        assert_eq!(lost.settled(at(5_900)), None, "the lease may be lost as well");
+        lost.note(at(5_950), &Notice::LeaseLost);
+        let session = Session::default();
+        lost.note(at(5_960), &Notice::Registered { session });
+        assert_eq!(lost.settled(at(6_000)), Some((256, true)));
+        assert_eq!(lost.settled(at(9_000)), None);
+        lost.note(at(9_000), &claim(3));
+        assert_eq!(lost.settled(at(10_000)), Some((1, false)));
+        // A lease that had nothing to lose says nothing of claims of the next session.
+        lost.note(at(11_000), &Notice::LeaseLost);
+        lost.note(at(11_100), &Notice::Registered { session });
+        lost.note(at(12_000), &claim(4));
+        assert_eq!(lost.settled(at(13_000)), Some((1, false)));
     }
 
     #[test]

@@ -13,19 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tocktower_cluster::agents::{AgentOps, Identity};
+use tocktower_cluster::cluster::Cluster;
 use tocktower_cluster::keys::Keys;
 use tocktower_cluster::port::{Port, Request, WatchCommand};
 use tocktower_core::agent::effect::{self, ExitReason, Start};
 use tocktower_core::agent::{Config, Former, PinsBefore, Rules, Stats};
-use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, Epoch, PoolName, RangeId, RunKey, Session};
+use tocktower_core::ids::{AgentName, PoolName, RangeId, Revision, RunKey, Session};
 use tocktower_core::schedule::tz_database_version;
 use tocktower_core::steady::SteadyClock;
 use tocktower_core::time::{Mono, Now};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::cluster::{OtherCluster, join};
+pub use crate::cluster::WHAT_TO_DO;
+use crate::cluster::{Joined, Memory, OtherCluster, join};
 use crate::disk::{Disk, watch_disk};
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
@@ -35,11 +36,11 @@ use crate::link::{
     LiveRuns,
 };
 use crate::metrics::{AgentMetrics, Sources};
-use crate::notices::{self, HeldCount, Troubles};
+use crate::notices::{self, HeldCount, LostClaims, Troubles};
 use crate::reports::{Reports, watch_history};
 use crate::store::{
-    KnownCluster, OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle,
-    StoreRequest, StoreThread, TrimBudget, TrimClock,
+    OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest,
+    StoreThread, TrimBudget, TrimClock,
 };
 use crate::waker::{self, Waker, now};
 use crate::watchdog::{Progress, Watchdog};
@@ -94,6 +95,8 @@ pub enum Ended {
     Store(String),
     /// The cluster is another than the store knows: the next start finds it as it is.
     Cluster(String),
+    /// The shared state was put back from a backup while it was out of reach.
+    PutBack(String),
 }
 
 /// Figures of the moment, each second.
@@ -139,7 +142,7 @@ impl RunningAgent {
 /// follow, claim and run.
 pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAgent, StartError> {
     let opened = open(config.data_dir.clone()).await?;
-    let (KnownCluster { epoch, ranges }, other) = join(&opened, &port, &config.prefix).await?;
+    let Joined { cluster, seen, port, other } = join(&opened, &port, &config.prefix).await?;
     let (store_thread, store, mut answers) = StoreThread::start(opened.store.clone())?;
     let (waker, wakes) = Waker::start()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
@@ -162,12 +165,10 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let executors = Arc::new(Executors::new(config.exec.clone(), ends));
     let first_number = opened.process << 32;
     let mut effects = Vec::new();
-    // A new epoch makes every store a stranger's.
-    let former = opened.former.filter(|former| former.kept.session.epoch == epoch);
     let process = (opened.process, first_number);
-    let pins = opened.pins.filter(|pins| pins.ledger.fence.epoch == epoch);
-    let before = (former, pins);
-    let driver = driver(&config, epoch, ranges, process, before, &mut effects);
+    let same = opened.cluster.is_none_or(|known| known.cluster.id == cluster.id);
+    let before = before(&cluster, opened.former, opened.pins.filter(|_| same));
+    let driver = driver(&config, (&cluster, seen), process, before, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));
     let (link_stats, link_stats_seen) = watch::channel(LinkStats::default());
     let lateness = LatenessMeter::default();
@@ -180,7 +181,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     };
     let links = Links::start(link_config(&config), ports);
     let link_metrics = links.metrics();
-    let kept_ranges = watch_history(opened.store.clone(), ranges);
+    let kept_ranges = watch_history(opened.store.clone(), cluster.ranges);
     let reports = Reports::new(links, live, lateness, link_stats, kept_ranges);
     let shell = Shell {
         driver,
@@ -193,10 +194,12 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         stats,
         reports,
         held_count: HeldCount::default(),
+        lost_claims: LostClaims::default(),
         troubles: Troubles::default(),
         clock: SteadyClock::default(),
         retention: config.retention,
         progress: Progress::begun(),
+        noted: seen,
     };
     let watchdog = Watchdog::start(shell.progress.clone(), shell.port.clone(), config.lease_ttl)?;
     let mut disk = watch_disk(config.data_dir, config.disk_reserve).await;
@@ -211,16 +214,24 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
     let inlets = Inlets { inputs, store_answers, wakes, asked, leaving, disk: disk.clone() };
-    let guards = (watchdog, other);
+    let guards = (watchdog, other, Memory::of(&opened.store, cluster));
     let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread, guards));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
     Ok(RunningAgent { stats, store, links, disk, metrics, leave, ended })
 }
 
+/// A new epoch makes every store a stranger's, but for what is pinned here.
+fn before(
+    cluster: &Cluster,
+    former: Option<Former>,
+    pins: Option<PinsBefore>,
+) -> (Option<Former>, Option<PinsBefore>) {
+    (former.filter(|former| former.kept.session.epoch == cluster.epoch), pins)
+}
+
 fn driver(
     config: &AgentConfig,
-    epoch: Epoch,
-    ranges: RangeCount,
+    (cluster, seen): (&Cluster, Revision),
     (process, first_number): (u64, u64),
     (former, pins): (Option<Former>, Option<PinsBefore>),
     effects: &mut Vec<DriverEffect>,
@@ -230,8 +241,9 @@ fn driver(
         pool: config.pool.clone(),
         weight: config.weight,
         ttl: config.lease_ttl,
-        ranges,
-        epoch,
+        ranges: cluster.ranges,
+        epoch: cluster.epoch,
+        epoch_began: cluster.epoch_began,
         process,
         first_number,
         running_max: config.running_max,
@@ -248,8 +260,8 @@ fn driver(
         tz_version: tz_database_version().to_owned(),
         host_id: config.host_id.clone(),
     };
-    let ops = AgentOps::new(Keys::new(&config.prefix, ranges), identity, epoch);
-    Driver::new(core, ops, now(), effects)
+    let ops = AgentOps::new(Keys::new(&config.prefix, cluster.ranges), identity, cluster.epoch);
+    Driver::new(core, ops.of_record(cluster.revision), seen, now(), effects)
 }
 
 async fn open(dir: PathBuf) -> Result<Opened, StartError> {
@@ -312,10 +324,13 @@ struct Shell {
     stats: watch::Sender<AgentStats>,
     reports: Reports,
     held_count: HeldCount,
+    lost_claims: LostClaims,
     troubles: Troubles,
     clock: SteadyClock,
     retention: Retention,
     progress: Progress,
+    /// The highest revision of the shared state that the store was told of.
+    noted: Revision,
 }
 
 impl Shell {
@@ -324,7 +339,7 @@ impl Shell {
         inlets: Inlets,
         first: Vec<DriverEffect>,
         store_thread: StoreThread,
-        (watchdog, other): (Watchdog, OtherCluster),
+        (watchdog, other, memory): (Watchdog, OtherCluster, Memory),
     ) -> Ended {
         let ended = tokio::select! {
             ended = self.run(inlets, first) => ended,
@@ -344,6 +359,7 @@ impl Shell {
             tracing::warn!(cancelled, "what still ran was stopped with the agent");
         }
         drop(self);
+        memory.keep(&ended).await;
         // The end of the process takes RocksDB's statics away: nobody may be within it then.
         let joined = tokio::task::spawn_blocking(move || store_thread.join()).await;
         // A panic of the thread was reported where it happened.
@@ -390,6 +406,7 @@ impl Shell {
             if second {
                 stats_at = at.mono.plus(STATS_EVERY);
                 self.publish(at);
+                self.note_seen().await;
             }
             if trim_at <= at.mono {
                 trim_at = at.mono.plus(TRIM_EVERY);
@@ -486,7 +503,10 @@ impl Shell {
                 DriverEffect::Coordinator { id, address } => {
                     self.reports.links.set_coordinator(id, address);
                 }
-                DriverEffect::Notice(notice) => notices::log(&notice),
+                DriverEffect::Notice(notice) => {
+                    self.lost_claims.note(now().mono, &notice);
+                    notices::log(&notice);
+                }
                 DriverEffect::Trouble { what, error } => {
                     self.troubles.log(now().mono, what, &error);
                 }
@@ -504,10 +524,21 @@ impl Shell {
         self.reports.count_begun(&self.executors);
         let ended = self.reports.ended;
         self.reports.publish(core, &held, session);
+        self.lost_claims.log(at.mono);
         if let Some(ranges) = self.held_count.settled(core.held) {
             tracing::info!(ranges, "holding");
         }
         self.stats.send_replace(AgentStats { at: at.mono, core, held, session, ended });
+    }
+
+    /// A process that comes after is to notice when revisions have gone back.
+    async fn note_seen(&mut self) {
+        let seen = self.driver.seen();
+        if seen > self.noted {
+            self.noted = seen;
+            // A store whose thread has ended says so at the next batch.
+            let _ = self.store.send(StoreRequest::Seen(seen)).await;
+        }
     }
 
     async fn trim(&self, at: Now) {
@@ -529,16 +560,20 @@ fn store_input(answer: StoreAnswer) -> Result<Option<DriverInput>, String> {
             }
             Ok(Some(DriverInput::Loaded { load, answer: loaded.answer }))
         }
-        StoreAnswer::Loaded(_, Err(error)) => Err(with_causes(&error)),
+        StoreAnswer::Loaded(_, Err(error)) | StoreAnswer::Seen(Err(error)) => {
+            Err(with_causes(&error))
+        }
         StoreAnswer::Trimmed(Err(error)) => {
             tracing::error!(%error, "history could not be trimmed");
             Ok(None)
         }
-        StoreAnswer::Queried(..) | StoreAnswer::Trimmed(Ok(_)) => Ok(None),
+        StoreAnswer::Queried(..) | StoreAnswer::Trimmed(Ok(_)) | StoreAnswer::Seen(Ok(())) => {
+            Ok(None)
+        }
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }

@@ -59,12 +59,29 @@ pub struct AgentOps {
     pub keys: Keys,
     pub identity: Identity,
     pub epoch: Epoch,
+    /// When the cluster's record was put that the epoch is from.
+    record: Option<Revision>,
     quarantine: Quarantine,
 }
 
 impl AgentOps {
     pub fn new(keys: Keys, identity: Identity, epoch: Epoch) -> AgentOps {
-        AgentOps { keys, identity, epoch, quarantine: Quarantine::default() }
+        AgentOps { keys, identity, epoch, record: None, quarantine: Quarantine::default() }
+    }
+
+    /// As given, and a session is registered only while the cluster's record is as it was put then.
+    pub fn of_record(self, revision: Revision) -> AgentOps {
+        AgentOps { record: Some(revision), ..self }
+    }
+
+    /// Whether an answer says that the cluster's record is another by now: the epoch was raised.
+    pub fn outdated(&self, request: &ShareRequest, answer: &Result<Answer, PortError>) -> bool {
+        let (ShareRequest::Register { .. }, Some(record)) = (request, self.record) else {
+            return false;
+        };
+        let Ok(Answer::Txn { succeeded: false, answers, .. }) = answer else { return false };
+        let found = answers.get(2).map(|found| got(Some(found)));
+        found.is_some_and(|found| found.is_none_or(|item| item.mod_revision != record))
     }
 
     pub fn ranges(&self) -> RangeCount {
@@ -151,7 +168,7 @@ impl AgentOps {
         let agent = self.keys.build(&Key::Agent(self.identity.agent.clone()));
         let session = encode_record(&self.session_value(capacity, now));
         let record = encode_record(&self.agent_value(capacity.weight, asked));
-        Request::Txn(Txn {
+        let mut txn = Txn {
             when: vec![
                 Compare::absent(member.clone()),
                 Compare::Modified { key: agent.clone(), at: asked.revision },
@@ -161,7 +178,13 @@ impl AgentOps {
                 Op::Put { key: agent.clone(), value: record, lease: None },
             ],
             otherwise: vec![Op::Get { key: member }, Op::Get { key: agent }],
-        })
+        };
+        if let Some(at) = self.record {
+            let key = self.keys.build(&Key::Cluster);
+            txn.when.push(Compare::Modified { key: key.clone(), at });
+            txn.otherwise.push(Op::Get { key });
+        }
+        Request::Txn(txn)
     }
 
     fn session_value(&self, capacity: Capacity, since: Wall) -> SessionRecord {

@@ -80,6 +80,11 @@ impl Keys {
         KeyRange::prefix(format!("{}shared/", self.prefix).as_bytes())
     }
 
+    /// The sessions of all daemons.
+    pub fn members(&self) -> KeyRange {
+        KeyRange::prefix(format!("{}shared/members/", self.prefix).as_bytes())
+    }
+
     /// All of a range.
     pub fn range(&self, pool: &PoolName, range: RangeId) -> KeyRange {
         KeyRange::prefix(self.in_range(pool, range, "").as_bytes())

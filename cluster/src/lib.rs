@@ -2,6 +2,7 @@
 
 pub mod absence;
 pub mod agents;
+pub mod cluster;
 pub mod commit;
 pub mod duty;
 pub mod embedded;

@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use absence::ForgetRules;
-pub use catalog::{Pace, PutBack};
+pub use catalog::{Outdated, Pace};
 pub use config::{CoordinatorConfig, StartError};
 
 use absence::Forgetter;
@@ -65,10 +65,10 @@ pub struct Running {
     local_addr: SocketAddr,
     app: App,
     stopper: Stopper,
-    keeper: JoinHandle<Result<(), PutBack>>,
+    keeper: JoinHandle<Result<(), Outdated>>,
     /// Everything else that goes on.
     tasks: Vec<JoinHandle<()>>,
-    ended: watch::Receiver<Option<PutBack>>,
+    ended: watch::Receiver<Option<Outdated>>,
 }
 
 impl Coordinator {
@@ -125,6 +125,7 @@ impl Coordinator {
         let keeper = KeeperConfig {
             id: config.id.clone(),
             address: config.address(local_addr),
+            cluster: cluster.clone(),
             compact: config.compact,
         };
         let comparer = Comparer::new(
@@ -170,7 +171,7 @@ impl Running {
     }
 
     /// Returns when it has ended by itself, with the reason.
-    pub async fn stopped(&self) -> PutBack {
+    pub async fn stopped(&self) -> Outdated {
         let mut ended = self.ended.clone();
         let ended = ended.wait_for(Option::is_some).await.map(|reason| *reason);
         match ended {
@@ -202,12 +203,12 @@ impl Running {
 async fn kept(
     keeper: Keeper,
     stop: Stop,
-    ended: watch::Sender<Option<PutBack>>,
-) -> Result<(), PutBack> {
+    ended: watch::Sender<Option<Outdated>>,
+) -> Result<(), Outdated> {
     let result = keeper.keep(stop).await;
-    if let Err(put_back) = &result {
-        tracing::error!(%put_back, "the coordinator stops");
-        ended.send_replace(Some(*put_back));
+    if let Err(outdated) = &result {
+        tracing::error!(%outdated, "the coordinator stops");
+        ended.send_replace(Some(*outdated));
     }
     result
 }

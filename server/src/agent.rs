@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tocktower_agent::exec::ExecConfig;
-use tocktower_agent::run::{self, AgentConfig as DaemonConfig, Ended, RunningAgent};
+use tocktower_agent::run::{self, AgentConfig as DaemonConfig, Ended, RunningAgent, WHAT_TO_DO};
 use tocktower_agent::store::Retention;
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
 use tocktower_core::agent::effect::ExitReason;
@@ -80,17 +80,24 @@ fn said(ended: Ended) -> anyhow::Result<()> {
         Ended::Exit(ExitReason::NameTaken) => {
             Err(anyhow!("another process runs an agent of this name: give each its own `name`"))
         }
-        Ended::Exit(ExitReason::WentBack { seen, now }) => Err(anyhow!(
-            "the shared state is at revision {}, and was seen at {}: it was put back from a \
-             backup. Raise the cluster's epoch, then start again",
-            now.0,
-            seen.0
-        )),
+        Ended::Exit(ExitReason::WentBack { seen, now }) => {
+            let why = format!("it is at revision {}, and was at {}", now.0, seen.0);
+            Err(put_back(&why))
+        }
+        Ended::Exit(ExitReason::EpochRaised) => {
+            Err(anyhow!("the cluster's epoch was raised: start again, to begin anew in it"))
+        }
+        Ended::PutBack(why) => Err(put_back(&why)),
         Ended::Store(reason) => Err(anyhow!("the store failed: {reason}")),
         Ended::Cluster(reason) => {
             Err(anyhow!("the cluster is another than it was, start again: {reason}"))
         }
     }
+}
+
+/// The next start stands by until the epoch is raised, and goes on then.
+fn put_back(why: &str) -> anyhow::Error {
+    anyhow!("the shared state was put back from a backup, {why}: {WHAT_TO_DO}")
 }
 
 fn daemon_config(config: AgentConfig) -> DaemonConfig {

@@ -259,11 +259,11 @@ impl<'s, 'b> Stage<'s, 'b> {
             StoreOp::History(run) => self.history(run),
             StoreOp::Output { run, attempt, output } => self.output(run, *attempt, output),
             StoreOp::Session(Some(kept)) => {
-                let value = values::kept_encode(kept, &self.store.boot);
+                let value = values::kept_encode(kept, &self.store.life);
                 self.put(options::META, [keys::META_SESSION], value);
             }
             StoreOp::Pins(record) => {
-                let (key, value) = pins::row(record, &self.store.boot);
+                let (key, value) = pins::row(record, &self.store.life);
                 self.put(options::META, key, value);
             }
             StoreOp::Session(None) => self.delete(options::META, [keys::META_SESSION]),

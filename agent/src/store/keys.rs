@@ -48,6 +48,7 @@ pub const META_CUTOFF: u8 = 5;
 pub const META_SESSION: u8 = 6;
 pub const META_PINS: u8 = 7;
 pub const META_CLUSTER: u8 = 8;
+pub const META_SEEN: u8 = 9;
 pub const PINS_BORN: u8 = 0;
 pub const PINS_DELIVERED: u8 = 1;
 pub const PINS_LEDGER: u8 = 2;

@@ -14,6 +14,7 @@
 //! - `apply`: a batch of the core to one write; `load`, `own`: what the core asks back; `numbers`:
 //!   which one-shots lie beside their due entry;
 //! - `query`: history for people; `trim`: how it is forgotten;
+//! - `known`: which cluster it is of; `pins`: what is pinned here;
 //! - `open`, `options`: lock, recovery, memory; `cutoffs`: what compaction may drop unasked.
 //!
 //! Due entries and history are never deleted one by one: a mark is moved, reads begin behind it
@@ -24,6 +25,7 @@ mod codec;
 mod cutoffs;
 mod error;
 mod keys;
+mod known;
 mod limits;
 mod load;
 mod numbers;
@@ -46,9 +48,9 @@ use rocksdb::{Cache, ColumnFamily, DB, Options, WriteBufferManager};
 use tocktower_core::ids::{LedgerNumber, RangeId};
 
 pub use error::{OpenError, StoreError};
+pub use known::KnownCluster;
 pub use load::{Loaded, Unreadable};
 pub use open::{Opened, SetAside, StoreConfig};
-pub use pins::KnownCluster;
 pub use query::{
     AllRuns, OutputStream, Query, QueryAnswer, RunCursor, RunPage, StateSet, TaskRuns,
 };
@@ -73,8 +75,8 @@ pub struct Store {
     /// after `db`, and go after it.
     _options: Vec<Options>,
     clock: fn() -> tocktower_core::time::Wall,
-    /// Which boot of the host this is.
-    boot: String,
+    /// Which boot of the host this is, and which folder.
+    life: String,
     cutoffs: Arc<Cutoffs>,
     writer: Mutex<Writer>,
     trim: Mutex<TrimState>,

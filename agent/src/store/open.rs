@@ -9,10 +9,10 @@
 //!
 //! What was due in the process before is dropped, since the core derives it again from the shared
 //! state and the tasks that are kept. What was open is kept if that process had a session on this
-//! very boot of the host: then nothing that it wrote is lost, and the session can be gone on with.
-//! After any other start it is unknown what else there was, and it is dropped, but for what is
-//! pinned here. Each open counts a
-//! number up, so that task numbers and ledger numbers of two processes never meet.
+//! very boot of the host in this very folder: then nothing that it wrote is lost, and the session
+//! can be gone on with. After any other start it is unknown what else there was, and it is dropped,
+//! but for what is pinned here. Each open counts a number up, so that task numbers and ledger
+//! numbers of two processes never meet.
 //!
 //! Data blocks are not verified at open: that would read the whole disk. A wrong checksum that a
 //! read meets later leaves `damaged` behind.
@@ -20,6 +20,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -36,9 +37,9 @@ use tocktower_core::time::Wall;
 use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;
 use crate::store::error::OpenError;
+use crate::store::known::{self, KnownCluster};
 use crate::store::limits::{BUFFER_BYTES, MEMORY_BYTES, SET_ASIDE_MAX};
 use crate::store::numbers::NumberSet;
-use crate::store::pins::KnownCluster;
 use crate::store::stats::Counters;
 use crate::store::trim::TrimState;
 use crate::store::{Store, keys, options, pins, values};
@@ -118,7 +119,7 @@ impl Store {
             db: engine.db,
             _options: engine.kept,
             clock: config.clock,
-            boot: config.boot,
+            life: engine.life,
             cutoffs: engine.cutoffs,
             writer: Mutex::new(Writer::default()),
             trim: Mutex::new(TrimState::default()),
@@ -143,6 +144,7 @@ struct Engine {
     cache: Cache,
     buffers: WriteBufferManager,
     process: u32,
+    life: String,
     former: Option<Former>,
     pins: Option<PinsBefore>,
     cluster: Option<KnownCluster>,
@@ -168,8 +170,10 @@ impl Engine {
         let mut db = DB::open_cf_descriptors(&database, &path, families).map_err(engine)?;
         // Dropping a family takes no time however much it holds; deleting its rows would.
         let mut kept = Vec::new();
-        let former = former(&db, &config.boot).map_err(engine)?;
-        let (pins, known) = pins::before(&db, &config.boot).map_err(engine)?;
+        let life = life(&config.boot, &path);
+        let former = former(&db, &life).map_err(engine)?;
+        let pins = pins::before(&db, &life).map_err(engine)?;
+        let known = known::before(&db).map_err(engine)?;
         db.drop_cf(options::DUE).map_err(engine)?;
         let due = options::family(options::DUE, &cache, &buffers, &cutoffs);
         db.create_cf(options::DUE, &due).map_err(engine)?;
@@ -182,16 +186,27 @@ impl Engine {
             db.delete_range_cf(family, from, pinned).map_err(engine)?;
         }
         let process = begin(&db, dir, &cutoffs, config.clock)?;
-        Ok(Engine { db, kept, cutoffs, cache, buffers, process, former, pins, cluster: known })
+        let cluster = known;
+        Ok(Engine { db, kept, cutoffs, cache, buffers, process, life, former, pins, cluster })
+    }
+}
+
+/// What a process must have in common with the one before to go on from what that one left: the
+/// boot of the host, and the very folder. A copy of a data directory holds all that the process had
+/// written which may still run, and would start again what that one has started since.
+fn life(boot: &str, database: &Path) -> String {
+    match fs::metadata(database) {
+        Ok(folder) if !boot.is_empty() => format!("{boot} {}:{}", folder.dev(), folder.ino()),
+        _ => String::new(),
     }
 }
 
 /// The session of the process before, with the numbers of its ledgers.
-fn former(db: &DB, boot: &str) -> Result<Option<Former>, rocksdb::Error> {
+fn former(db: &DB, life: &str) -> Result<Option<Former>, rocksdb::Error> {
     let meta = db.cf_handle(options::META).expect("it was just opened");
     let value = db.get_cf(meta, [keys::META_SESSION])?;
     let kept = value.as_deref().and_then(values::kept_decode);
-    let same = kept.filter(|(_, on)| *on == boot && !boot.is_empty());
+    let same = kept.filter(|(_, on)| *on == life && !life.is_empty());
     let Some((kept, _)) = same else { return Ok(None) };
     let mut numbers = BTreeMap::new();
     let from = IteratorMode::From(&[keys::META_LEDGER], Direction::Forward);

@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use tocktower_core::agent::effect::{Batch, BatchNumber, LoadId, LoadRequest};
 use tocktower_core::agent::input::Committed;
+use tocktower_core::ids::Revision;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::store::limits::{GROUP_BATCHES_MAX, QUEUE_REQUESTS_MAX, SYNC_LAZY};
@@ -41,6 +42,8 @@ pub enum StoreRequest {
         rules: Retention,
         budget: TrimBudget,
     },
+    /// The highest revision of the shared state that was seen.
+    Seen(Revision),
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -49,6 +52,7 @@ pub enum StoreAnswer {
     Loaded(LoadId, Result<Loaded, StoreError>),
     Queried(u64, Result<Box<QueryAnswer>, StoreError>),
     Trimmed(Result<Trimmed, StoreError>),
+    Seen(Result<(), StoreError>),
 }
 
 /// The thread. Dropping it, after the last handle, writes and syncs what waits and ends it.
@@ -185,6 +189,9 @@ impl Work {
                     self.answer(StoreAnswer::Queried(id, answer));
                 }
                 StoreRequest::Trim { clock, rules, budget } => self.trim(clock, rules, budget),
+                StoreRequest::Seen(revision) => {
+                    self.answer(StoreAnswer::Seen(self.store.note_seen(revision)));
+                }
             }
         }
         self.sync_lazily();

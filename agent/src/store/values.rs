@@ -18,7 +18,7 @@
 //!               2 │ … as 1, not compressed
 //! meta: process 1 │ number 4    watermark, cutoff, slice 1 │ ms 6
 //!       ledger 1 │ process 8 │ count 8
-//!       session 2 │ lease 8 │ epoch 4 │ revision 8 │ clock 8 │ boot …
+//!       session 2 │ lease 8 │ epoch 4 │ revision 8 │ clock 8 │ life …
 //! ```
 
 use tocktower_core::agent::Kept;
@@ -323,14 +323,14 @@ pub fn ms_decode(bytes: &[u8]) -> Option<u64> {
     Fields::of(FORMAT, bytes)?.ms()
 }
 
-/// What an agent keeps of its session, and the boot of its host under which it got it.
-pub fn kept_encode(kept: &Kept, boot: &str) -> Vec<u8> {
+/// What an agent keeps of its session, and the boot of its host and the folder in which it got it.
+pub fn kept_encode(kept: &Kept, life: &str) -> Vec<u8> {
     let mut value = vec![KEPT_FORMAT];
     value.extend_from_slice(&kept.lease.0.to_be_bytes());
     value.extend_from_slice(&keys::epoch_bytes(kept.session.epoch, kept.session.revision));
     // No clock differs from another by the least number that there is.
     value.extend_from_slice(&kept.clock.unwrap_or(i64::MIN).to_be_bytes());
-    value.extend_from_slice(boot.as_bytes());
+    value.extend_from_slice(life.as_bytes());
     value
 }
 

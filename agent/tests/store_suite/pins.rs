@@ -1,10 +1,11 @@
 //! What is pinned to this agent outlives a process, its session and the host's boot.
 
-use tocktower_agent::store::KnownCluster;
+use tocktower_core::agent::Kept;
 use tocktower_core::agent::effect::{LoadRequest, PinsRecord, StoreOp};
 use tocktower_core::agent::input::LoadAnswer;
-use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{Attempt, Epoch, Fence, LedgerNumber, RangeId, Revision};
+use tocktower_core::ids::{
+    Attempt, Epoch, Fence, LeaseId, LedgerNumber, RangeId, Revision, Session,
+};
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::run::RunState;
 use tocktower_core::time::{Instant, Wall};
@@ -46,13 +47,10 @@ fn a_new_store_knows_nothing_of_it() {
 fn the_next_process_goes_on_from_what_was_kept() {
     let mut disk = Disk::new();
     kept(&mut disk);
-    let cluster = KnownCluster { epoch: Epoch(4), ranges: RangeCount::DEFAULT };
-    disk.store().know_cluster(cluster).unwrap();
     disk.open().unwrap();
     let before = disk.opened().pins.clone().unwrap();
     assert_eq!((before.born, before.delivered), (Wall::from_millis(5_000), Revision(44)));
     assert_eq!((before.ledger, before.intact), (ledger(), true));
-    assert_eq!(disk.opened().cluster, Some(cluster));
     let scan = LoadRequest::Scan { range: RangeId::PINS, after: None, limit: 9 };
     let LoadAnswer::Scan { tasks, more: false } = disk.load(scan).answer else { panic!() };
     assert_eq!(tasks.len(), 1);
@@ -70,6 +68,26 @@ fn after_another_boot_something_may_be_lost_of_it() {
     disk.apply([StoreOp::Pins(PinsRecord::Ledger(ledger()))]);
     disk.open_after_boot();
     assert!(disk.opened().pins.as_ref().unwrap().intact);
+}
+
+#[test]
+fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
+    let mut disk = Disk::new();
+    kept(&mut disk);
+    let session = Session { epoch: Epoch(1), revision: Revision(9) };
+    let session = Kept { lease: LeaseId(3), session, clock: None };
+    disk.apply([StoreOp::Session(Some(session))]);
+    disk.open().unwrap();
+    assert!(disk.opened().former.is_some(), "the same boot and folder");
+    disk.close();
+    let copy = tempfile::tempdir().unwrap();
+    let from = format!("{}/.", disk.dir.path().display());
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(copy.path()).status();
+    assert!(copied.unwrap().success());
+    disk.dir = copy;
+    disk.open().unwrap();
+    assert_eq!(disk.opened().former.as_ref().map(|former| former.kept), None);
+    assert!(!disk.opened().pins.as_ref().unwrap().intact, "what it permitted may have started");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! One task, one write at a time, so that revisions in its answers only grow. If they do not, etcd
 //! was put back from a backup under us, and nothing this process remembers can be trusted: it stops
-//! and says so (ledger.md, "etcd put back from a backup").
+//! and says so (ledger.md, "etcd put back from a backup"), as it does when the epoch was raised.
 //!
 //! Compaction is done by whoever finds the last one a minute old and wins the compare; it goes only
 //! to a revision that is a minute old itself, since some versions of etcd skip events for watchers
@@ -13,9 +13,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tocktower_cluster::cluster::Cluster;
 use tocktower_cluster::keys::Key;
 use tocktower_cluster::port::{Answer, Compare, Op, Port, PortError, Request, Txn};
-use tocktower_core::ids::{CoordinatorId, LeaseId, Revision};
+use tocktower_core::ids::{CoordinatorId, Epoch, LeaseId, Revision};
 use tocktower_core::time::Mono;
 use tocktower_proto::convert::encode_record;
 use tocktower_proto::store;
@@ -46,19 +47,23 @@ pub struct KeeperConfig {
     pub id: CoordinatorId,
     /// Where agents reach this coordinator.
     pub address: String,
+    /// As it was when this process read it.
+    pub cluster: Cluster,
     pub compact: bool,
 }
 
-/// etcd's revisions went back.
+/// What this process remembers is of another life of the shared state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the shared state is at revision {}, but {} was seen before: it was put back from a backup. \
-     Raise the cluster's epoch, then start the coordinators again",
-    now.0, seen.0
-)]
-pub struct PutBack {
-    pub seen: Revision,
-    pub now: Revision,
+pub enum Outdated {
+    #[error(
+        "the shared state is at revision {}, but {} was seen before: it was put back from a \
+         backup. Stop all daemons, raise the cluster's epoch with `tocktower raise-epoch`, then \
+         start them again",
+        now.0, seen.0
+    )]
+    PutBack { seen: Revision, now: Revision },
+    #[error("the cluster's epoch {} is over, it was raised: start again", was.0)]
+    Raised { was: Epoch },
 }
 
 pub struct Keeper {
@@ -80,7 +85,7 @@ pub struct Keeper {
 
 enum Wrong {
     Port(PortError),
-    PutBack(PutBack),
+    Outdated(Outdated),
 }
 
 impl From<PortError> for Wrong {
@@ -114,7 +119,7 @@ impl Keeper {
     }
 
     /// Runs until it is stopped, or until the shared state is found to have gone back.
-    pub async fn keep(mut self, mut stop: Stop) -> Result<(), PutBack> {
+    pub async fn keep(mut self, mut stop: Stop) -> Result<(), Outdated> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -131,7 +136,7 @@ impl Keeper {
                     tracing::info!("the shared state answers again");
                 }
                 Ok(()) => {}
-                Err(Wrong::PutBack(put_back)) => return Err(put_back),
+                Err(Wrong::Outdated(outdated)) => return Err(outdated),
                 Err(Wrong::Port(PortError::NoLease)) => self.lost_lease(),
                 Err(Wrong::Port(error)) => {
                     if !self.troubled {
@@ -161,6 +166,9 @@ impl Keeper {
             self.next_beat = now.plus(BEAT_EVERY);
         }
         if self.catalog.standing().listed {
+            if self.catalog.epoch() != self.config.cluster.epoch {
+                return Err(self.raised());
+            }
             self.shared_beat(now).await?;
             if self.config.compact {
                 self.compact(now).await?;
@@ -181,7 +189,8 @@ impl Keeper {
             Answer::Txn { revision, succeeded, .. } => {
                 let delivered = self.catalog.standing().delivered;
                 if revision < self.seen {
-                    return Err(Wrong::PutBack(PutBack { seen: self.seen, now: revision }));
+                    let put_back = Outdated::PutBack { seen: self.seen, now: revision };
+                    return Err(Wrong::Outdated(put_back));
                 }
                 self.seen = revision.max(delivered);
                 Ok((revision, succeeded))
@@ -216,9 +225,18 @@ impl Keeper {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let key = self.catalog.keys().build(&Key::Coordinator(self.config.id.clone()));
-        self.write(put(key, encode_record(&record), Some(lease))).await?;
-        self.registered = true;
+        let mut txn = put(key, encode_record(&record), Some(lease));
+        let (key, at) = (self.catalog.keys().build(&Key::Cluster), self.config.cluster.revision);
+        txn.when.push(Compare::Modified { key, at });
+        self.registered = self.write(txn).await?.1;
+        if !self.registered {
+            return Err(self.raised());
+        }
         Ok(())
+    }
+
+    fn raised(&self) -> Wrong {
+        Wrong::Outdated(Outdated::Raised { was: self.config.cluster.epoch })
     }
 
     async fn beat(&mut self, lease: LeaseId, now: Mono) -> Result<(), Wrong> {

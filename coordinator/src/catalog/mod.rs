@@ -30,7 +30,7 @@ use tocktower_core::time::{Instant, Mono};
 use tokio::sync::watch;
 
 pub use compare::{Comparer, Pace};
-pub use keeper::{Keeper, KeeperConfig, PutBack};
+pub use keeper::{Keeper, KeeperConfig, Outdated};
 pub use owner::{Note, own};
 pub use state::{Claim, Kept, LedgerGist, Member, State};
 pub use tasks::{Copied, Glance, Stored, Tasks, Unreadable};

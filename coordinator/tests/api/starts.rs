@@ -1,10 +1,13 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+use tocktower_cluster::cluster as record;
 use tocktower_cluster::keys::Key;
-use tocktower_coordinator::{Coordinator, CoordinatorConfig, StartError};
+use tocktower_cluster::port::{Answer, Op, OpAnswer, Port, Request, Txn};
+use tocktower_coordinator::{Coordinator, CoordinatorConfig, Outdated, StartError};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::CoordinatorId;
+use tocktower_core::time::Wall;
 use tocktower_proto::convert::encode_record;
 use tocktower_proto::store::ClusterRecord;
 
@@ -45,7 +48,7 @@ async fn the_clusters_own_number_of_ranges_holds() {
 #[tokio::test]
 async fn a_cluster_of_a_newer_format_is_left_alone() {
     let cluster = Cluster::new();
-    let newer = ClusterRecord { id: "x".to_owned(), format_version: 9, epoch: 1, range_count: 16 };
+    let newer = ClusterRecord { id: "x".to_owned(), format_version: 9, ..ClusterRecord::default() };
     cluster.put(cluster.keys().build(&Key::Cluster), encode_record(&newer)).await;
     let error = refused(config("127.0.0.1:0"), &cluster).await;
     assert!(matches!(error, StartError::Cluster(_)) && !error.is_configuration(), "{error:?}");
@@ -68,8 +71,29 @@ async fn a_store_that_was_put_back_from_a_backup_stops_the_coordinator() {
     api.create(&task("a")).await.ok();
     cluster.back.store(3, Ordering::SeqCst);
     let reason = tokio::time::timeout(PATIENCE, api.running.stopped()).await.unwrap();
-    assert!(reason.now < reason.seen);
+    let Outdated::PutBack { seen, now } = reason else { panic!("{reason}") };
+    assert!(now < seen);
     assert!(reason.to_string().contains("backup"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_epoch_that_was_raised_stops_the_coordinator_and_the_next_one_begins_in_it() {
+    let cluster = Cluster::new();
+    let api = cluster.coordinator("c1").await;
+    let key = cluster.keys().build(&Key::Cluster);
+    let read = Txn { then: vec![Op::Get { key }], ..Txn::default() };
+    let Ok(Answer::Txn { answers, .. }) = cluster.store.call(Request::Txn(read)).await else {
+        panic!("no answer")
+    };
+    let [OpAnswer::Got(Some(item))] = &answers[..] else { panic!("{answers:?}") };
+    let before = record::read_item(item).unwrap();
+    let raised = record::raise(item, Wall::from_millis(1_800_000_000_000)).unwrap();
+    cluster.store.call(Request::Txn(raised)).await.unwrap();
+    let reason = tokio::time::timeout(PATIENCE, api.running.stopped()).await.unwrap();
+    assert_eq!(reason, Outdated::Raised { was: before.epoch });
+    api.running.shutdown().await;
+    let next = cluster.coordinator("c1").await;
+    assert_eq!(next.running.app().catalog.epoch().0, 2);
 }
 
 #[tokio::test]

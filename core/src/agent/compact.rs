@@ -200,6 +200,7 @@ mod tests {
             ttl: Duration::from_secs(3),
             ranges: RangeCount::new(8).unwrap(),
             epoch: Epoch(1),
+            epoch_began: Wall::MIN,
             process: 1,
             first_number: 1,
             running_max: 1,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{LoadRequest, Notice, RunKeyName, StoreOp};
+use crate::agent::epoch::Told;
 use crate::agent::idle;
 use crate::agent::input::DueLoaded;
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
-use crate::agent::pins::BEFORE_STORE;
 use crate::agent::range::Range;
 use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::run_id;
@@ -240,9 +240,9 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), at, due);
         let name = RunKeyName::Task(task.spec.name.clone());
         run.key = Some(OwnKey { name, revision: task.revision });
-        if self.is_forgotten(task, due.wall()) {
+        if let Some(forgotten) = self.forgotten(desk, task, due.wall(), Told::ByKey) {
             self.open.insert(id.clone(), run);
-            self.end_run(desk, &id, RunState::Lost, Some(BEFORE_STORE));
+            self.end_run(desk, &id, RunState::Lost, Some(forgotten.why));
             return;
         }
         if outside_window(task, late) {
@@ -270,8 +270,8 @@ impl Range {
         (instant, due): (Instant, Instant),
         until: Option<Instant>,
     ) -> Option<Instant> {
-        if self.is_forgotten(task, due.wall()) {
-            return self.forget_instants(desk, timed, instant, until);
+        if let Some(forgotten) = self.forgotten(desk, task, due.wall(), Told::ByMarks) {
+            return self.forget_instants(desk, timed, (instant, until), forgotten);
         }
         let now = desk.now.wall;
         if due.wall().plus(limits::ON_TIME) >= now {

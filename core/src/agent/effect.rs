@@ -453,4 +453,6 @@ pub enum ExitReason {
         seen: Revision,
         now: Revision,
     },
+    /// The cluster's epoch was raised since this process read it.
+    EpochRaised,
 }

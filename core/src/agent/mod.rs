@@ -24,6 +24,7 @@ mod compact;
 mod decide;
 mod desk;
 pub mod effect;
+mod epoch;
 mod fleet;
 mod handoff;
 mod idle;
@@ -68,6 +69,8 @@ pub struct Config {
     pub ttl: Duration,
     pub ranges: RangeCount,
     pub epoch: Epoch,
+    /// When it began: what was due before in an earlier one may have run. Never, for the first.
+    pub epoch_began: Wall,
     /// Names this process in its ledgers; no other process of any store has the same.
     pub process: u64,
     /// What this process numbers (tasks, attempts, listings) counts on from here, and no other

@@ -50,6 +50,8 @@ pub(crate) struct OpenRun {
     pub series_of: Option<Arc<Timed>>,
     /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
     pub last_attempt: bool,
+    /// A ledger of an earlier epoch lists it, and nobody knows what became of it since.
+    pub past_epoch: bool,
 }
 
 /// The instants of a series that are still to come.
@@ -94,6 +96,7 @@ impl OpenRun {
             catch_up_last: None,
             series_of: None,
             last_attempt: false,
+            past_epoch: false,
         }
     }
 

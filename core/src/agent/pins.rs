@@ -11,6 +11,9 @@
 //! A store that has no such ledger is new, or the old one was lost: then what was due before is
 //! unknown. It is taken as not run, within the catch-up window, and what may start only once is
 //! `lost` up to the birth of the store.
+//!
+//! When the cluster's epoch was raised the ledger is gone on from all the same, since the store was
+//! not put back with the shared state. Only the tasks themselves are listed anew first.
 
 use std::time::Duration;
 
@@ -20,17 +23,15 @@ use crate::agent::desk::{Call, Desk};
 use crate::agent::effect::{
     Effect, Interest, Notice, PinsRecord, ShareRequest, StoreOp, WriteKind,
 };
-use crate::agent::near::Timed;
 use crate::agent::open::OpenRun;
 use crate::agent::permits::PermitsDue;
 use crate::agent::range::{Hold, Phase, Range};
 use crate::ids::{Epoch, Fence, RangeId, Revision, RunKey};
 use crate::ledger::{Entry, Ledger};
 use crate::limits;
-use crate::run::RunState;
 use crate::run::life::Stage;
 use crate::task::Task;
-use crate::time::{Instant, MILLISECOND, Mono, Wall};
+use crate::time::{Mono, Wall};
 
 /// How often the agent puts the key that its watch must bring.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
@@ -143,8 +144,10 @@ impl Range {
             pins.carried = ledger.open.iter().filter(by_hand).cloned().collect();
             pins.carried_from = (ledger.fence, intact);
         }
-        self.copy.listed = true;
-        self.copy.delivered = delivered;
+        // In another epoch revisions have come again: what is there is listed before anything is
+        // decided.
+        self.copy.listed = ledger.fence.epoch == desk.config.epoch;
+        self.copy.delivered = if self.copy.listed { delivered } else { Revision(0) };
         self.copy.stamp = desk.next_stamp();
         self.hold_pins(desk, ledger.fence, &ledger);
         self.inherit(desk, &ledger);
@@ -267,27 +270,5 @@ impl Range {
             WriteKind::Final { .. } => self.release(desk),
             _ => self.written(desk, prepared, Revision(0)),
         }
-    }
-
-    /// Whether this store cannot know what became of a run that may start only once.
-    pub(super) fn is_forgotten(&self, task: &Task, due: Wall) -> bool {
-        task.spec.at_most_once() && self.pins.as_ref().is_some_and(|pins| due <= pins.born)
-    }
-
-    /// Instants of a task that may start only once, from `first` up to the birth of this store: it
-    /// does not know what became of them. Gives the next one to decide.
-    pub(super) fn forget_instants(
-        &mut self,
-        desk: &mut Desk,
-        timed: &Timed,
-        first: Instant,
-        until: Option<Instant>,
-    ) -> Option<Instant> {
-        let born = self.pins.as_ref().map_or(Instant::MIN, |pins| pins.born.instant());
-        let until = until.unwrap_or(Instant::MAX);
-        let next = timed.first_due_after(born, first).filter(|(next, _)| *next <= until);
-        let through = next.map_or(until, |(next, _)| next.minus(MILLISECOND)).min(born.max(first));
-        self.end_instants(desk, timed, (first, through), RunState::Lost, BEFORE_STORE);
-        next.map(|(next, _)| next)
     }
 }

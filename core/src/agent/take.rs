@@ -129,9 +129,12 @@ impl Range {
 
     pub(super) fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
         let sessions = desk.fleet.sessions();
+        // The store's own is no older than what it did.
+        let past_epoch = ledger.fence.epoch < desk.config.epoch && !self.is_local();
         for entry in &ledger.open {
             let verdict = takeover::verdict(entry, &sessions);
             if let Some(mut run) = self.inherited(desk, entry, verdict) {
+                run.past_epoch = past_epoch;
                 if run.stage == (Stage::Held { session: desk.session_now(), asked: false }) {
                     self.take_back(entry, &mut run);
                 }
@@ -256,6 +259,7 @@ impl Range {
             run.attach(&id, task);
             // What is known of it here comes first.
             let doubtful = run.stage == Stage::Doubtful && self.own.is_none();
+            let past = run.past_epoch && run.at_most_once() && !run.ended();
             if one_shot && is_one_shot(&id, task) {
                 let name = RunKeyName::Task(task.spec.name.clone());
                 run.key = Some(OwnKey { name, revision: task.revision });
@@ -267,7 +271,9 @@ impl Range {
             if let Stage::Waiting { at } = run.stage {
                 desk.timers.insert((at, self.id, id.clone()));
             }
-            if doubtful {
+            if past {
+                self.lose_past(desk, &id);
+            } else if doubtful {
                 self.lose_run(desk, &id);
             }
         }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{LoadRequest, RunKeyName};
+use crate::agent::epoch::Told;
 use crate::agent::input::Trigger;
 use crate::agent::news::DELETED;
 use crate::agent::open::{OpenRun, OwnKey};
-use crate::agent::pins::BEFORE_STORE;
 use crate::agent::range::Range;
 use crate::ids::{Revision, RunId, RunKey, TaskName, TaskNumber};
 use crate::run::RunState;
@@ -83,11 +83,13 @@ impl Range {
             run.task = Some(task);
             run.payload = trigger.payload.clone();
             run.shorten_wait(&id, desk.now.wall);
+            let past = run.past_epoch && run.at_most_once();
             match run.stage {
+                Stage::Ended { batch } => desk.done.push_back((batch, range, id)),
+                _ if past => self.lose_past(desk, &id),
                 Stage::Waiting { at } => {
                     desk.timers.insert((at, range, id));
                 }
-                Stage::Ended { batch } => desk.done.push_back((batch, range, id)),
                 Stage::Doubtful if self.own.is_none() => self.lose_run(desk, &id),
                 _ => self.turns = true,
             }
@@ -96,13 +98,14 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), trigger.asked_at, trigger.asked_at);
         run.key = Some(own_trigger(&trigger));
         run.payload = trigger.payload.clone();
-        match self.asked_before(&trigger) {
-            None if self.is_forgotten(&task, trigger.asked_at.wall()) => {
+        let forgotten = self.forgotten(desk, &task, trigger.asked_at.wall(), Told::ByKey);
+        match (self.asked_before(&trigger), forgotten) {
+            (None, None) => self.meet_others(desk, id, run),
+            (None, Some(forgotten)) => {
                 self.open.insert(id.clone(), run);
-                self.end_run(desk, &id, RunState::Lost, Some(BEFORE_STORE));
+                self.end_run(desk, &id, RunState::Lost, Some(forgotten.why));
             }
-            None => self.meet_others(desk, id, run),
-            Some(earlier) => {
+            (Some(earlier), _) => {
                 self.open.insert(id.clone(), run);
                 let reason = format!("duplicate_of {earlier}");
                 self.end_run(desk, &id, RunState::Skipped, Some(&reason));

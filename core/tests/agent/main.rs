@@ -14,6 +14,7 @@ mod pins;
 mod priors;
 mod quarantine;
 mod refused;
+mod restored;
 mod retake;
 mod rota;
 mod shared;

@@ -25,13 +25,20 @@ use tocktower_core::time::{Instant, Now};
 pub const EPOCH: Epoch = Epoch(1);
 pub const TTL: Duration = Duration::from_secs(3);
 
+/// What a backup of the shared state has.
+pub struct Backup {
+    revision: Revision,
+    keys: BTreeMap<RangeId, Keys>,
+}
+
 /// A task's key: `readable` is false while its record cannot be decoded.
+#[derive(Clone)]
 pub struct Record {
     pub task: Arc<Task>,
     pub readable: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Keys {
     pub claim: Option<ClaimSeen>,
     pub ledger: Option<LedgerSeen>,
@@ -42,6 +49,7 @@ pub struct Keys {
 
 pub struct Shared {
     pub ranges: RangeCount,
+    pub epoch: Epoch,
     pub revision: Revision,
     pub keys: BTreeMap<RangeId, Keys>,
     pub lease_until_us: Option<u64>,
@@ -59,6 +67,7 @@ impl Shared {
     pub fn new(ranges: RangeCount) -> Shared {
         Shared {
             ranges,
+            epoch: EPOCH,
             revision: Revision(100),
             keys: ranges.all().chain([RangeId::PINS]).map(|id| (id, Keys::default())).collect(),
             lease_until_us: None,
@@ -69,6 +78,20 @@ impl Shared {
             news: Vec::new(),
             fleet_news: Vec::new(),
         }
+    }
+
+    pub fn back_up(&self) -> Backup {
+        Backup { revision: self.revision, keys: self.keys.clone() }
+    }
+
+    /// It is as the backup has it, every lease has run out, and the epoch is raised.
+    pub fn put_back(&mut self, backup: Backup) {
+        self.revision = backup.revision;
+        self.keys = backup.keys;
+        self.keys.values_mut().for_each(|keys| keys.claim = None);
+        self.members.clear();
+        self.lease_until_us = None;
+        self.epoch = Epoch(self.epoch.0 + 1);
     }
 
     /// Where the key of a task lies.
@@ -115,7 +138,7 @@ impl Shared {
                 ShareAnswer::Asked(self.asked)
             }
             ShareRequest::Register { capacity, .. } => {
-                let session = Session { epoch: EPOCH, revision: self.next() };
+                let session = Session { epoch: self.epoch, revision: self.next() };
                 self.put_member("a", session, *capacity);
                 self.ask(self.asked.duty, self.asked.weight);
                 ShareAnswer::Registered { session }
@@ -236,7 +259,7 @@ impl Shared {
         }
         let revision = self.next();
         let agent = AgentName::parse(agent).expect("a good name");
-        let fence = Fence { epoch: EPOCH, revision };
+        let fence = Fence { epoch: self.epoch, revision };
         let claim = ClaimSeen { agent, session, fence, beat: 0, revision };
         self.of(range).claim = Some(claim.clone());
         self.tell(range, RangeNews::Claim(Some(claim)));

@@ -113,7 +113,7 @@ impl World {
     pub fn create(&mut self, spec: Spec) {
         let version = task::create(spec, self.now().wall, None).expect("a good task");
         let revision = self.shared.next();
-        let incarnation = Incarnation { epoch: EPOCH, revision };
+        let incarnation = Incarnation { epoch: self.shared.epoch, revision };
         self.put(version.written(incarnation, revision));
     }
 

@@ -19,13 +19,15 @@ use tocktower_core::agent::input::{
 };
 use tocktower_core::agent::{Agent, Config, Former, PinsBefore, Rules};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, Fence, PoolName, RangeId, RunId};
+use tocktower_core::ids::{
+    AgentName, Attempt, CoordinatorId, Epoch, Fence, PoolName, RangeId, RunId,
+};
 use tocktower_core::ledger::{EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, Finished};
 use tocktower_core::task::Task;
 use tocktower_core::time::{Mono, Now, Wall};
 
-use crate::shared::{EPOCH, Shared, TTL};
+use crate::shared::{Backup, EPOCH, Shared, TTL};
 use crate::store::Store;
 
 /// When every story begins: a full hour, and a full minute with it.
@@ -105,6 +107,7 @@ pub struct World {
     pub agent: Agent,
     places: usize,
     process: u64,
+    epoch_began: Wall,
     pub shared: Shared,
     pub store: Store,
     pub starts: Vec<Started>,
@@ -194,9 +197,10 @@ impl World {
             now_us: 0,
             ahead_ms: 0,
             listed_us: None,
-            agent: Agent::new(config(ranges, places, 7, None, None), now_at(0)),
+            agent: Agent::new(config(ranges, places, (7, EPOCH), None, None), now_at(0)),
             places,
             process: 7,
+            epoch_began: Wall::MIN,
             shared,
             store: Store::default(),
             starts: Vec::new(),
@@ -319,10 +323,21 @@ impl World {
         self.begin_process(None, None);
     }
 
+    /// The shared state is put back from a backup, the epoch is raised, and the agent begins on its
+    /// store: as a stranger, but for what is pinned to it.
+    pub fn put_back(&mut self, backup: Backup) {
+        self.shared.put_back(backup);
+        self.epoch_began = self.now().wall;
+        let pins = self.store.pins_before(true);
+        self.begin_process(None, pins);
+    }
+
     fn begin_process(&mut self, former: Option<Former>, pins: Option<PinsBefore>) {
         self.process += 1;
         self.store.open_again();
-        let config = config(self.shared.ranges, self.places, self.process, former, pins);
+        let process = (self.process, self.shared.epoch);
+        let config = config(self.shared.ranges, self.places, process, former, pins);
+        let config = Config { epoch_began: self.epoch_began, ..config };
         self.agent = Agent::new(config, self.now());
         self.events.clear();
         self.running.clear();
@@ -724,7 +739,7 @@ impl World {
 fn config(
     ranges: RangeCount,
     places: usize,
-    process: u64,
+    (process, epoch): (u64, Epoch),
     former: Option<Former>,
     pins: Option<PinsBefore>,
 ) -> Config {
@@ -734,7 +749,8 @@ fn config(
         weight: 100,
         ttl: TTL,
         ranges,
-        epoch: EPOCH,
+        epoch,
+        epoch_began: Wall::MIN,
         process,
         first_number: process * 1_000,
         running_max: places,

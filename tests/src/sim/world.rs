@@ -455,6 +455,7 @@ impl World {
             ttl: TTL,
             ranges: keys.ranges(),
             epoch: Epoch(1),
+            epoch_began: Wall::MIN,
             process: at.store.process,
             first_number: at.store.process << 32,
             running_max: 50,
@@ -473,7 +474,7 @@ impl World {
         };
         let ops = AgentOps::new(keys, identity, Epoch(1));
         let mut effects = Vec::new();
-        at.driver = Some(Driver::new(config, ops, now, &mut effects));
+        at.driver = Some(Driver::new(config, ops, Revision(0), now, &mut effects));
         at.step_at = u64::MAX;
         at.push_at = u64::MAX;
         at.disk_at = self.now;

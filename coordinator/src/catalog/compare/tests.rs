@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tocktower_cluster::cluster::Cluster;
 use tocktower_cluster::embedded::Embedded;
 use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{Event, Op, PortError, Txn, WatchMessage, WatchStream};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, CoordinatorId, PoolName, TaskName};
+use tocktower_core::time::Wall;
 use tokio::sync::watch;
 
 use super::*;
@@ -181,7 +183,15 @@ impl Story {
         let id = CoordinatorId::parse("c1").unwrap();
         let feed = Feed::new();
         tokio::spawn(own(catalog.clone(), id.clone(), port.clone(), feed, notes_in, stop.clone()));
-        let config = KeeperConfig { id, address: String::new(), compact: false };
+        // There is no record, and so it stays.
+        let cluster = Cluster {
+            id: String::new(),
+            epoch: catalog.epoch(),
+            epoch_began: Wall::MIN,
+            ranges: RangeCount::DEFAULT,
+            revision: Revision(0),
+        };
+        let config = KeeperConfig { id, address: String::new(), cluster, compact: false };
         let keeper = Keeper::new(config, catalog.clone(), port.clone(), notes.clone());
         tokio::spawn(keeper.keep(stop.clone()));
         until(catalog.follow_standing(), |standing| standing.listed).await;

@@ -1,0 +1,152 @@
+//! The shared state was put back from a backup, and the epoch was raised: what was done since the
+//! backup stands nowhere, so what may start only once is lost up to then, and all else may repeat.
+
+use tocktower_core::ids::RangeId;
+use tocktower_core::run::RunState;
+use tocktower_core::task::{Overlap, Spec};
+
+use crate::words::{at_most_once, failed, pinned, retried};
+use crate::world::World;
+
+const LOST: &str = "the shared state was put back from a backup since: it may have run, and nobody \
+                    starts it again";
+
+/// A task whose runs do not wait for one another.
+fn every(name: &str, seconds: u64) -> Spec {
+    Spec { overlap: Overlap::Allow, ..crate::words::every(name, seconds) }
+}
+
+/// Seconds of the instants that started, each start one.
+fn seconds(world: &World, name: &str) -> Vec<i64> {
+    world.started(name).iter().map(|(second, _)| *second).collect()
+}
+
+#[test]
+fn what_may_start_once_is_lost_up_to_the_new_epoch_and_goes_on_then() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(every("a/once", 1)));
+    world.create(every("a/often", 1));
+    world.pass(10_500);
+    let backup = world.shared.back_up();
+    world.pass(10_000);
+    world.put_back(backup);
+    world.pass(5_000);
+    assert_eq!(seconds(&world, "a/once"), (1..=25).collect::<Vec<_>>(), "none starts twice");
+    let lost: Vec<String> = world.history("a/once");
+    let lost: Vec<&String> = lost.iter().filter(|row| row.contains(" lost")).collect();
+    let told = lost.iter().map(|row| row.as_str()).collect::<Vec<_>>().join(", ");
+    assert!(told.ends_with(&format!("20 lost: {LOST}")), "up to the raise: {told}");
+    world.each_ended(&world.task("a/once"), 1, 24);
+    let often = seconds(&world, "a/often");
+    let twice: Vec<i64> =
+        (11..=20).filter(|s| often.iter().filter(|o| *o == s).count() == 2).collect();
+    assert_eq!(twice, (11..=20).collect::<Vec<_>>(), "what may repeat does: {often:?}");
+    world.each_ended(&world.task("a/often"), 1, 24);
+}
+
+#[test]
+fn what_has_a_key_of_its_own_may_have_run_since_the_backup() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(world.once("a/once", 15)));
+    world.create(at_most_once(world.once("a/later", 25)));
+    world.create(world.once("a/often", 15));
+    world.create(at_most_once(every("a/asked", 3_600)));
+    world.pass(5_000);
+    world.trigger("a/asked", 7);
+    let backup = world.shared.back_up();
+    world.pass(15_000);
+    assert_eq!((seconds(&world, "a/once"), seconds(&world, "a/asked")), (vec![15], vec![7]));
+    world.put_back(backup);
+    world.pass(10_000);
+    assert_eq!(seconds(&world, "a/once"), [15], "{:?}", world.history("a/once"));
+    assert_eq!(world.history("a/once"), ["15 succeeded", &format!("15 lost: {LOST}")]);
+    assert_eq!(world.history("a/asked")[1..], [format!("trigger 7 lost: {LOST}")]);
+    assert_eq!(seconds(&world, "a/later"), [25], "it was not due before");
+    assert_eq!(seconds(&world, "a/often"), [15, 15]);
+    world.pass(5_000);
+    assert_eq!(world.shared.keys[&RangeId(0)].tasks.len(), 1, "one-shots are settled");
+    assert!(world.shared.keys[&RangeId(0)].triggers.is_empty());
+}
+
+#[test]
+fn what_an_old_ledger_lists_to_be_tried_or_made_up_for_is_lost_too() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(retried(every("a/tried", 60), 3, 10)));
+    world.create(retried(every("a/often", 60), 3, 10));
+    for name in ["a/tried", "a/often"] {
+        world.conduct(name, 1, &[failed()]);
+    }
+    world.pass(64_000);
+    assert_eq!(world.listed("a/tried").len(), 1, "it waits to be tried again");
+    let backup = world.shared.back_up();
+    world.pass(10_000);
+    assert_eq!(world.started("a/tried"), [(60, 1), (60, 2)]);
+    world.put_back(backup);
+    world.pass(20_000);
+    assert_eq!(world.started("a/tried"), [(60, 1), (60, 2)]);
+    assert_eq!(world.ended("a/tried", RunState::Lost), 1, "{:?}", world.history("a/tried"));
+    assert_eq!(world.started("a/often"), [(60, 1), (60, 2), (60, 2)]);
+    world.pass(40_000);
+    assert_eq!(world.started("a/tried").last(), Some(&(120, 1)), "the next one comes");
+}
+
+#[test]
+fn a_task_of_the_new_epoch_has_nothing_to_hide() {
+    let mut world = World::new(1, 10);
+    world.pass(5_000);
+    let backup = world.shared.back_up();
+    world.pass(5_000);
+    world.put_back(backup);
+    world.pass(100);
+    // Due just before the raise, as by a client whose clock is behind.
+    world.create(at_most_once(world.once("a/once", 9)));
+    world.pass(5_000);
+    assert_eq!(seconds(&world, "a/once"), [9], "{:?}", world.history("a/once"));
+}
+
+#[test]
+fn what_is_pinned_goes_on_from_its_store_which_was_not_put_back() {
+    let mut world = World::new(1, 10);
+    world.create(pinned(at_most_once(every("a/once", 1))));
+    world.create(pinned(every("a/often", 1)));
+    world.create(pinned(at_most_once(world.once("a/shot", 15))));
+    world.create(pinned(at_most_once(retried(every("a/tried", 20), 2, 10))));
+    world.conduct("a/tried", 1, &[failed()]);
+    world.pass(10_500);
+    let backup = world.shared.back_up();
+    world.create(pinned(every("a/gone", 1)));
+    world.pass(10_000);
+    assert_eq!(seconds(&world, "a/gone").len(), 10);
+    world.stop(5_000);
+    world.pass(4_900);
+    world.put_back(backup);
+    world.pass(15_000);
+    for name in ["a/once", "a/often"] {
+        let mut ran = seconds(&world, name);
+        ran.sort_unstable();
+        assert_eq!(ran, (1..=ran.len() as i64).collect::<Vec<_>>(), "{name}: each once");
+        assert!(ran.len() >= 30, "{name}: what came due meanwhile was made up for");
+        world.each_ended_once(&world.task(name), 1, 24);
+    }
+    assert_eq!(world.started("a/tried"), [(20, 1), (20, 2), (40, 1)]);
+    assert_eq!(seconds(&world, "a/gone").len(), 10, "it is not in the backup");
+    assert_eq!(world.history("a/shot"), ["15 succeeded"], "its key was there again");
+    assert_eq!(world.shared.keys[&RangeId::PINS].tasks.len(), 3);
+}
+
+#[test]
+fn what_an_earlier_process_did_with_a_pinned_one_shot_is_in_doubt() {
+    let mut world = World::new(1, 10);
+    world.create(pinned(at_most_once(world.once("a/once", 15))));
+    world.create(pinned(world.once("a/often", 15)));
+    world.pass(10_500);
+    let backup = world.shared.back_up();
+    world.pass(7_000);
+    world.restart();
+    world.pass(3_000);
+    world.put_back(backup);
+    world.pass(5_000);
+    assert_eq!(seconds(&world, "a/once"), [15]);
+    assert_eq!(world.history("a/once"), ["15 succeeded", &format!("15 lost: {LOST}")]);
+    assert_eq!(seconds(&world, "a/often"), [15, 15]);
+}
