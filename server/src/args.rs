@@ -11,13 +11,24 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::raise_epoch::{self, RaiseEpochArgs};
+
 /// A distributed task scheduler: every task runs at its time, on a fleet of hosts.
 #[derive(Parser, Debug)]
 #[command(name = "tocktower", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = TOP_EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Daemon,
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    #[command(flatten)]
+    Daemon(Daemon),
+    /// Begins a new epoch, after etcd was put back from a backup.
+    #[command(after_help = raise_epoch::EXAMPLES)]
+    RaiseEpoch(RaiseEpochArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -30,7 +41,7 @@ pub enum Daemon {
     Agent(Box<AgentArgs>),
     /// A stateless server of the client API; run two or more behind one name.
     #[command(after_help = COORDINATOR_EXAMPLES)]
-    Coordinator(CoordinatorArgs),
+    Coordinator(Box<CoordinatorArgs>),
 }
 
 /// What every daemon takes.

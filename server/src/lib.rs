@@ -16,6 +16,7 @@ mod dev;
 mod host;
 pub mod logging;
 pub mod notify;
+pub mod raise_epoch;
 pub mod sample;
 pub mod shell;
 
@@ -27,7 +28,7 @@ use clap::Parser;
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::config::{Config, Environment, Loaded, Problems};
 use crate::notify::Supervisor;
 use crate::shell::{Running, Signals};
@@ -41,8 +42,12 @@ const LEFT_BEHIND: Duration = Duration::from_secs(1);
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match config::load(&cli.command, &environment()) {
-        Ok(loaded) if config::common_args(&cli.command).check => check(&loaded),
+    let daemon = match &cli.command {
+        Command::Daemon(daemon) => daemon,
+        Command::RaiseEpoch(args) => return raise_epoch::main(args, &environment()),
+    };
+    match config::load(daemon, &environment()) {
+        Ok(loaded) if config::common_args(daemon).check => check(&loaded),
         Ok(loaded) => run(loaded),
         Err(problems) => {
             say(&mut io::stderr(), &problems.to_string());

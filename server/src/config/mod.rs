@@ -15,7 +15,7 @@ mod dev;
 mod listen;
 mod problem;
 mod read;
-mod values;
+pub(crate) mod values;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

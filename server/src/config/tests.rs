@@ -4,6 +4,7 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 use crate::args::Cli;
+use crate::args::Command::Daemon;
 
 /// What a test starts from: a command line, an environment and a file.
 #[derive(Default)]
@@ -28,7 +29,8 @@ impl Setting {
 
     fn load(&self, line: &str) -> Result<Loaded, Problems> {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        load(&cli.command, &self.environment)
+        let Daemon(daemon) = cli.command else { panic!("no daemon: {line}") };
+        load(&daemon, &self.environment)
     }
 
     fn agent(&self, flags: &str) -> AgentConfig {
