@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may say so by a panic")]
 
 mod audit;
+mod backup;
 mod big;
 mod dev;
 mod disks;
@@ -30,4 +31,5 @@ mod restart;
 mod scripts;
 mod standby;
 mod support;
+mod twins;
 mod why;

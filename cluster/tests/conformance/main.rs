@@ -10,6 +10,7 @@ mod cases;
 mod embedded;
 mod etcd;
 mod figures;
+#[expect(dead_code, reason = "shared with the stories end to end, which also put it back")]
 #[path = "../support/etcd.rs"]
 mod harness;
 mod vocabulary;

@@ -71,6 +71,28 @@ impl EtcdCluster {
         self.spawn(member);
     }
 
+    /// Saves a snapshot of a single member, as an operator does for a backup.
+    pub fn back_up(&self, name: &str) -> PathBuf {
+        let file = self.folder.path().join(name);
+        let path = file.display().to_string();
+        etcdctl(&["--endpoints", &self.endpoint(0), "snapshot", "save", &path]);
+        file
+    }
+
+    /// Puts the data of a single member that is stopped back from a snapshot; what was there
+    /// before is gone.
+    pub fn put_back(&mut self, snapshot: &Path) {
+        assert!(self.members.len() == 1 && self.members[0].process.is_none(), "one, stopped");
+        let data = self.folder.path().join("m0");
+        std::fs::remove_dir_all(&data).expect("its data can be removed");
+        let peer = format!("http://127.0.0.1:{}", self.members[0].peer_port);
+        let (data, snapshot) = (data.display().to_string(), snapshot.display().to_string());
+        let all = format!("m0={peer}");
+        let to = ["--data-dir", &data, "--name", "m0", "--initial-advertise-peer-urls", &peer];
+        let restore = ["snapshot", "restore", &snapshot, "--initial-cluster", &all];
+        etcdctl(&[&restore[..], &to].concat());
+    }
+
     /// SIGSTOP: the member's connections stay open, and silent.
     pub fn pause(&self, member: usize) {
         self.signal(member, Signal::STOP);
@@ -161,9 +183,21 @@ impl Drop for EtcdCluster {
     }
 }
 
+fn etcdctl(arguments: &[&str]) {
+    let mut command = Command::new(program("etcdctl"));
+    let output = command.args(arguments).env("ETCDCTL_API", "3").output().expect("etcdctl runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "etcdctl {arguments:?}: {told}");
+}
+
 fn binary() -> PathBuf {
+    program("etcd")
+}
+
+fn program(name: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/etcd-for-tests");
-    let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("the script runs");
+    let mut command = Command::new(&script);
+    let output = command.arg(name).stderr(Stdio::inherit()).output().expect("the script runs");
     assert!(output.status.success(), "{} failed, see above", script.display());
     let path = String::from_utf8(output.stdout).expect("a path in UTF-8");
     PathBuf::from(path.trim())

@@ -26,6 +26,10 @@ pub enum Trouble {
     DiskFull,
     /// The disk under its data is broken.
     DiskFailed,
+    /// Another process has its name, with a copy of its data.
+    Twin,
+    /// etcd is put back from a backup, and the epoch is raised.
+    PutBack,
 }
 
 struct Allowed {
@@ -37,6 +41,36 @@ struct Allowed {
 }
 
 const ALLOWED: &[Allowed] = &[
+    Allowed {
+        trouble: Trouble::Twin,
+        text: "another session has this agent's name; waiting for it to end",
+        why: "one of them is quicker",
+    },
+    Allowed {
+        trouble: Trouble::Twin,
+        text: "another process runs an agent of this name: give each its own `name`",
+        why: "and the other says so when it ends",
+    },
+    Allowed {
+        trouble: Trouble::PutBack,
+        text: "put back from a backup",
+        why: "who has seen more than the backup knows says so, and what to do",
+    },
+    Allowed {
+        trouble: Trouble::PutBack,
+        text: "the cluster is another than it was, start again: its epoch was raised",
+        why: "an agent that stood by ends, to begin anew",
+    },
+    Allowed {
+        trouble: Trouble::PutBack,
+        text: "the cluster's epoch 1 is over, it was raised: start again",
+        why: "a coordinator that did not know ends",
+    },
+    Allowed {
+        trouble: Trouble::PutBack,
+        text: "the lease of this coordinator is gone; it registers again",
+        why: "the raise has ended its session",
+    },
     Allowed {
         trouble: Trouble::Killed,
         text: "another session has this agent's name; waiting for it to end",
@@ -64,7 +98,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::Frozen,
-        text: "the claim is lost: nothing of the range starts here any more",
+        text: "claims are lost: nothing of their ranges starts here any more",
         why: "a claim goes with its lease",
     },
     Allowed {
@@ -74,7 +108,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::LeaseRevoked,
-        text: "the claim is lost: nothing of the range starts here any more",
+        text: "claims are lost: nothing of their ranges starts here any more",
         why: "a claim goes with its lease",
     },
     Allowed {
@@ -99,7 +133,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::DiskHung,
-        text: "the claim is lost: nothing of the range starts here any more",
+        text: "claims are lost: nothing of their ranges starts here any more",
         why: "a claim goes with its lease",
     },
     Allowed {
@@ -144,7 +178,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::Stopped,
-        text: "the claim is lost: nothing of the range starts here any more",
+        text: "claims are lost: nothing of their ranges starts here any more",
         why: "a claim goes with its lease",
     },
     Allowed {
@@ -164,7 +198,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::EtcdDown,
-        text: "the claim is lost: nothing of the range starts here any more",
+        text: "claims are lost: nothing of their ranges starts here any more",
         why: "a claim goes with its lease",
     },
     Allowed {
