@@ -39,7 +39,7 @@ pub(crate) async fn join(
     port: &Arc<dyn Port>,
     prefix: &str,
 ) -> Result<(KnownCluster, OtherCluster), StartError> {
-    let known = opened.cluster.filter(|_| opened.pins.is_some());
+    let known = opened.cluster.filter(|_| !opened.pins.is_empty());
     let Some(known) = known else {
         let found = read(&**port, prefix, true).await?;
         keep(&opened.store, opened.cluster, found)?;
@@ -52,7 +52,9 @@ pub(crate) async fn join(
             Ok((found, OtherCluster(None)))
         }
         Err(_) => {
-            tracing::warn!("the shared state is out of reach: only what is pinned here goes on");
+            tracing::warn!(
+                "the shared state is out of reach: only what this agent runs by itself goes on"
+            );
             let (port, prefix) = (Arc::clone(port), prefix.to_owned());
             let compare = tokio::spawn(async move { differs(&*port, &prefix, known).await });
             Ok((known, OtherCluster(Some(compare))))

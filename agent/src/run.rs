@@ -165,7 +165,8 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     // A new epoch makes every store a stranger's.
     let former = opened.former.filter(|former| former.kept.session.epoch == epoch);
     let process = (opened.process, first_number);
-    let pins = opened.pins.filter(|pins| pins.ledger.fence.epoch == epoch);
+    let mut pins = opened.pins;
+    pins.retain(|_, before| before.ledger.fence.epoch == epoch);
     let before = (former, pins);
     let driver = driver(&config, epoch, ranges, process, before, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));
@@ -222,7 +223,7 @@ fn driver(
     epoch: Epoch,
     ranges: RangeCount,
     (process, first_number): (u64, u64),
-    (former, pins): (Option<Former>, Option<PinsBefore>),
+    (former, pins): (Option<Former>, BTreeMap<RangeId, PinsBefore>),
     effects: &mut Vec<DriverEffect>,
 ) -> Driver {
     let core = Config {
@@ -238,6 +239,7 @@ fn driver(
         compact: config.compact,
         rules: Rules::ALL,
         former,
+        labels: config.labels.clone(),
         pins,
     };
     let identity = Identity {

@@ -16,6 +16,7 @@
 
 mod audit;
 mod big;
+mod broadcast;
 mod dev;
 mod disks;
 mod drain;

@@ -1,23 +1,28 @@
-//! What a process has to know of what is pinned to this agent and of its cluster, so that it can
-//! begin while the shared state is out of reach: the ledger that lies here in place of etcd, what
-//! the watch had come to, since when this store knows of it, and the cluster's epoch and number of
+//! What a process has to know of its local ranges and of its cluster, so that it can begin while the
+//! shared state is out of reach: of each range the ledger that lies here in place of etcd, what the
+//! watch had come to, and since when this store knows of it; the cluster's epoch and number of
 //! ranges.
 //!
 //! A ledger stands with the boot of the host under which it was written: after another one, what
 //! was not synced since may be lost.
+
+use std::collections::BTreeMap;
 
 use rocksdb::DB;
 use tocktower_cluster::ledgers;
 use tocktower_core::agent::PinsBefore;
 use tocktower_core::agent::effect::PinsRecord;
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{Epoch, Revision};
+use tocktower_core::ids::{Epoch, RangeId, Revision};
 use tocktower_core::ledger::Ledger;
 use tocktower_core::time::Wall;
 
 use crate::store::error::StoreError;
 use crate::store::values::{FORMAT, Fields};
 use crate::store::{Store, keys, options};
+
+/// What a store holds for a process that begins.
+pub type Before = (BTreeMap<RangeId, PinsBefore>, Option<KnownCluster>);
 
 /// The cluster that this store is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,44 +41,43 @@ impl Store {
     }
 }
 
-/// What a store holds when it is opened.
-pub fn before(
-    db: &DB,
-    boot: &str,
-) -> Result<(Option<PinsBefore>, Option<KnownCluster>), rocksdb::Error> {
+/// What a store holds of the local ranges when it is opened, and the cluster that it is of.
+pub fn before(db: &DB, boot: &str) -> Result<Before, rocksdb::Error> {
     let meta = db.cf_handle(options::META).expect("it was just opened");
-    let row = |kind: u8| db.get_cf(meta, [keys::META_PINS, kind]);
+    let mut local = BTreeMap::new();
+    for range in RangeId::LOCAL {
+        local.extend(range_before(db, boot, range)?.map(|before| (range, before)));
+    }
+    let cluster = db.get_cf(meta, [keys::META_CLUSTER])?;
+    Ok((local, cluster.as_deref().and_then(cluster_decode)))
+}
+
+fn range_before(db: &DB, boot: &str, range: RangeId) -> Result<Option<PinsBefore>, rocksdb::Error> {
+    let meta = db.cf_handle(options::META).expect("it was just opened");
+    let row = |kind: u8| db.get_cf(meta, [keys::meta_local(range), kind]);
     let born = row(keys::PINS_BORN)?.as_deref().and_then(number_decode);
     let delivered = row(keys::PINS_DELIVERED)?.as_deref().and_then(number_decode);
     let ledger = row(keys::PINS_LEDGER)?;
     let ledger = ledger.as_deref().and_then(ledger_decode);
-    let cluster = db.get_cf(meta, [keys::META_CLUSTER])?;
-    let cluster = cluster.as_deref().and_then(cluster_decode);
     let (Some(born), Some(delivered), Some((ledger, on))) = (born, delivered, ledger) else {
-        return Ok((None, cluster));
+        return Ok(None);
     };
-    let before = PinsBefore {
+    Ok(Some(PinsBefore {
         born: Wall::from_micros(born),
         delivered: Revision(delivered),
         ledger,
         intact: on == boot && !boot.is_empty(),
-    };
-    Ok((Some(before), cluster))
+    }))
 }
 
 /// The key and the row of a record.
-pub fn row(record: &PinsRecord, boot: &str) -> ([u8; 2], Vec<u8>) {
-    match record {
-        PinsRecord::Born(born) => {
-            ([keys::META_PINS, keys::PINS_BORN], number_encode(born.micros()))
-        }
-        PinsRecord::Delivered(revision) => {
-            ([keys::META_PINS, keys::PINS_DELIVERED], number_encode(revision.0))
-        }
-        PinsRecord::Ledger(ledger) => {
-            ([keys::META_PINS, keys::PINS_LEDGER], ledger_encode(ledger, boot))
-        }
-    }
+pub fn row(range: RangeId, record: &PinsRecord, boot: &str) -> ([u8; 2], Vec<u8>) {
+    let (kind, value) = match record {
+        PinsRecord::Born(born) => (keys::PINS_BORN, number_encode(born.micros())),
+        PinsRecord::Delivered(revision) => (keys::PINS_DELIVERED, number_encode(revision.0)),
+        PinsRecord::Ledger(ledger) => (keys::PINS_LEDGER, ledger_encode(ledger, boot)),
+    };
+    ([keys::meta_local(range), kind], value)
 }
 
 fn number_encode(number: i64) -> Vec<u8> {

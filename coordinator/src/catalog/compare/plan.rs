@@ -5,8 +5,8 @@
 //! keys by one open range would cost it the square of their number. So a round is cut, by what the
 //! copy knows, into parts of about a page each, or of one range where that holds more.
 //!
-//! The parts share borders, and together they are all keys of all pools, and all pinned ones: one
-//! that lies in a range of which the copy knows nothing is in one of them as well.
+//! The parts share borders, and together they are all keys of all pools, all pinned ones, and all of
+//! what is for every agent: one that lies in a range of which the copy knows nothing is in one of them as well.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::catalog::Tasks;
 /// Besides its tasks a range has its claim and its ledger.
 const KEYS_BESIDES: usize = 2;
 
-/// A range of a pool, or all that is pinned to an agent.
+/// A range of a pool, all that is pinned to an agent, or all that is for every agent of a pool.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
     pub placement: Placement,
@@ -96,13 +96,14 @@ impl Part {
         let range = |place: &Place| match &place.placement {
             Placement::Pool(pool) => keys.range(pool, place.range),
             Placement::Agent(agent) => keys.pins(agent),
+            Placement::EveryAgent(pool) => keys.broadcast(pool),
         };
         // In the order of keys, which is not that of pools: `a-b/` comes before `a/`.
         let mut counts: Vec<(KeyRange, Place, u32)> =
             counts.into_iter().map(|(place, count)| (range(&place), place, count)).collect();
         counts.sort();
         let mut parts = Vec::new();
-        for all in [keys.all_pins(), keys.pools()] {
+        for all in [keys.all_pins(), keys.pools(), keys.all_broadcast()] {
             let within = counts.iter().filter(|(range, ..)| all.contains(&range.start));
             parts.extend(Part::of(&all, within, page_keys));
         }
