@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tocktower_core::ids::{AgentName, RangeId, RunId};
+use tocktower_core::agent::effect::ExitReason;
+use tocktower_core::agent::input::Input;
+use tocktower_core::ids::{AgentName, PoolName, RangeId, RunId};
 use tocktower_core::run::RunState;
 use tocktower_core::schedule::{Every, Schedule};
 use tocktower_core::task::{Broadcast, CatchUp, CatchUpPolicy, Overlap, Placement, Spec};
+use tocktower_core::time::Instant;
 
-use crate::words::{at_most_once, broadcast, every, failed, named, retried};
-use crate::world::{Fate, World};
+use crate::words::{at_most_once, broadcast, every, failed, named, pinned, retried};
+use crate::world::{Fate, Started, World};
 
 const LOST: &str = "its host went away after the ledger had permitted it to start: it may have \
                     run, and nobody starts it again";
@@ -72,7 +75,7 @@ fn an_agent_runs_its_share_under_a_name_of_its_own() {
 fn an_agent_that_is_not_selected_runs_nothing_of_it() {
     let mut world = world_of(("role", "db"), everywhere("a/web", 1));
     world.create(broadcast(every("a/db", 1), ("role", "db")));
-    let blue = Placement::EveryAgent(tocktower_core::ids::PoolName::parse("blue").unwrap());
+    let blue = Placement::EveryAgent(PoolName::parse("blue").unwrap());
     world.create(Spec { placement: blue, ..broadcast(every("a/blue", 1), ("role", "db")) });
     let all = Broadcast::default();
     world.create(Spec { broadcast: all, ..everywhere("a/all", 1) });
@@ -235,8 +238,8 @@ fn the_start_is_put_off_by_the_splay_of_this_agent_and_keeps_the_order_of_instan
     world.pass(45_000);
     let starts = world.starts_of("a/task");
     assert!(starts.len() >= 3, "{starts:?}");
-    let offset = |start: &&crate::world::Started| {
-        let at = tocktower_core::time::Instant::from_millis(start.due.millis());
+    let offset = |start: &&Started| {
+        let at = Instant::from_millis(start.due.millis());
         at.millis() - world.at_second(0).millis()
     };
     let offsets: Vec<i64> = starts.iter().map(offset).collect();
@@ -271,4 +274,67 @@ fn a_pause_and_its_end_come_with_the_watch() {
     world.edit("a/task", |spec| Spec { paused: false, ..spec });
     world.pass(2_000);
     assert_eq!(world.seconds("a/task"), [1, 2, 3, 7, 8]);
+}
+
+#[test]
+fn what_a_power_cut_may_have_taken_with_it_never_starts_twice() {
+    let mut world = world(at_most_once(everywhere("a/once", 5)));
+    world.pass(3_000);
+    world.store.keep_disk();
+    world.pass(1_999);
+    world.nothing_comes();
+    world.pass(2);
+    assert_eq!(world.started("a/once"), [(5, 1)]);
+    world.power_cut();
+    world.pass(10_000);
+    assert_eq!(world.started("a/once"), [(5, 1), (10, 1), (15, 1)]);
+    assert_eq!(world.history("a/once")[0], format!("5 lost: {LOST}"));
+}
+
+#[test]
+fn what_is_pinned_and_a_share_go_on_beside_each_other() {
+    let mut world = world(at_most_once(everywhere("a/share", 1)));
+    world.create(pinned(at_most_once(every("a/pinned", 1))));
+    world.create(every("a/pooled", 1));
+    world.pass(5_500);
+    world.nothing_comes();
+    for _ in 0..3 {
+        world.restart();
+        world.pass(3_310);
+    }
+    world.pass(5_000);
+    for name in ["a/share", "a/pinned"] {
+        assert_eq!(world.each_ended(&world.task(name), 1, 20), [0; 0], "{name}");
+        assert_eq!(world.seconds(name), (1..=20).collect::<Vec<_>>(), "{name}");
+    }
+    world.all_comes();
+    world.pass(10_000);
+    assert!(world.seconds("a/pooled").len() > 10);
+}
+
+#[test]
+fn an_agent_that_leaves_waits_for_its_share_and_starts_nothing_more() {
+    let mut world = world(everywhere("a/task", 5));
+    world.conduct("a/task", 3_000, &[]);
+    world.pass(6_000);
+    world.tell(0, Input::Leave { deadline: Duration::from_secs(10) });
+    world.pass(1_000);
+    assert_eq!(world.exited, None, "it waits for the run");
+    world.pass(5_000);
+    assert_eq!(world.exited, Some(ExitReason::Left));
+    assert_eq!(world.started("a/task"), [(5, 1)]);
+    assert_eq!(world.history("a/task"), ["5 succeeded"]);
+}
+
+#[test]
+fn a_share_that_is_cancelled_by_hand_ends() {
+    let mut world = world(everywhere("a/task", 60));
+    world.runs_long("a/task");
+    world.pass(61_000);
+    let run = world.starts[0].run.clone();
+    let cancelled = world.agent.open_runs().any(|open| open.id == run);
+    assert!(cancelled, "it is told of as open");
+    world.tell(0, Input::CancelRun { run });
+    world.pass(1_000);
+    assert_eq!(world.ended("a/task", RunState::Cancelled), 1);
 }
