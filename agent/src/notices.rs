@@ -19,10 +19,7 @@ pub fn log(notice: &Notice) {
             session = holder.revision.0,
             "another session has this agent's name; waiting for it to end"
         ),
-        Notice::Pinned { range: RangeId::BROADCAST, restored } => {
-            tracing::info!(restored, "what is for every agent is kept");
-        }
-        Notice::Pinned { restored, .. } => tracing::info!(restored, "what is pinned here is kept"),
+        Notice::Pinned { range, restored } => pinned(*range, *restored),
         Notice::Claimed { range, fence } => {
             tracing::debug!(range = range.0, fence = fence.revision.0, "claimed");
         }
@@ -86,6 +83,13 @@ pub fn log(notice: &Notice) {
         Notice::Refused { what, error } => {
             tracing::error!(%what, %error, "the shared state refused a request");
         }
+    }
+}
+
+fn pinned(range: RangeId, restored: bool) {
+    match range {
+        RangeId::BROADCAST => tracing::info!(restored, "what is for every agent is kept"),
+        _ => tracing::info!(restored, "what is pinned here is kept"),
     }
 }
 

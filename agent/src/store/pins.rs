@@ -1,6 +1,6 @@
-//! What a process has to know of its local ranges and of its cluster, so that it can begin while the
-//! shared state is out of reach: of each range the ledger that lies here in place of etcd, what the
-//! watch had come to, and since when this store knows of it; the cluster's epoch and number of
+//! What a process has to know of its local ranges and of its cluster, so that it can begin while
+//! the shared state is out of reach: of each range the ledger that lies here in place of etcd, what
+//! the watch had come to, and since when this store knows of it; the cluster's epoch and number of
 //! ranges.
 //!
 //! A ledger stands with the boot of the host under which it was written: after another one, what

@@ -84,7 +84,7 @@ impl Agent {
         for range in self.ranges.values_mut().filter(|range| range.is_local()) {
             let (Some(fence), Phase::Idle) = (range.fence(), &range.writer.phase) else { continue };
             let last = matches!(range.hold, Hold::Leaving { .. });
-            // The next process reads by the fence of the last ledger, and not all of it is read yet.
+            // The next process reads by the fence of the last ledger, and not all is read yet.
             if range.own.is_none() && range.pins_due(&mut self.desk) {
                 range.prepare(&mut self.desk, fence, last);
             }

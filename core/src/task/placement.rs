@@ -1,5 +1,5 @@
-//! Where a task runs, and so where its keys lie: with whichever agent of a pool holds its range, with
-//! one agent by name, or with every agent of a pool that its selector names. A change from one to
+//! Where a task runs, and so where its keys lie: with whichever agent of a pool holds its range,
+//! with one agent by name, or with every agent of a pool that it selects. A change from one to
 //! another is a delete and a create.
 
 use std::collections::BTreeMap;
@@ -85,12 +85,11 @@ mod tests {
 
     #[test]
     fn an_agent_is_selected_that_has_all_of_the_labels() {
-        let web = Broadcast { labels: labels(&[("role", "web"), ("zone", "a")]), ..<_>::default() };
+        let web = labels(&[("role", "web"), ("zone", "a")]);
+        let web = Broadcast { labels: web, splay: Duration::ZERO };
         assert!(web.selects(&labels(&[("role", "web"), ("zone", "a"), ("os", "debian")])));
-        for other in
-            [labels(&[]), labels(&[("role", "web")]), labels(&[("role", "web"), ("zone", "")])]
-        {
-            assert!(!web.selects(&other), "{other:?}");
+        for other in [&[][..], &[("role", "web")], &[("role", "web"), ("zone", "")]] {
+            assert!(!web.selects(&labels(other)), "{other:?}");
         }
         assert!(Broadcast::default().selects(&labels(&[])), "no label: all of the pool");
     }

@@ -447,7 +447,8 @@ impl World {
         let at = &mut self.hosts[host];
         at.life += 1;
         let former = at.store.open();
-        let pins = at.store.pins_before().map(|before| (RangeId::PINS, before));
+        let pins =
+            at.store.pins_before().map(|before| (tocktower_core::ids::RangeId::PINS, before));
         let pool = PoolName::parse("default").expect("a good name");
         let config = Config {
             agent: at.name.clone(),

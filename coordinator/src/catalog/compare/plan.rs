@@ -5,8 +5,9 @@
 //! keys by one open range would cost it the square of their number. So a round is cut, by what the
 //! copy knows, into parts of about a page each, or of one range where that holds more.
 //!
-//! The parts share borders, and together they are all keys of all pools, all pinned ones, and all of
-//! what is for every agent: one that lies in a range of which the copy knows nothing is in one of them as well.
+//! The parts share borders, and together they are all keys of all pools, all pinned ones, and all
+//! of what is for every agent: one that lies in a range of which the copy knows nothing is in one of
+//! them as well.
 
 use std::collections::BTreeMap;
 

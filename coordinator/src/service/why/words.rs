@@ -254,7 +254,7 @@ impl Says<'_> {
         let labels = broadcast.labels.iter().map(|(key, value)| format!("{key}={value}"));
         let labels = labels.collect::<Vec<_>>().join(", ");
         let whom = match labels.is_empty() {
-            true => format!("{placement}"),
+            true => placement.to_string(),
             false => format!("{placement} that has the labels {labels}"),
         };
         match agent.is_some_and(|pinned| pinned.known) {
