@@ -6,8 +6,8 @@
 //! copy knows, into parts of about a page each, or of one range where that holds more.
 //!
 //! The parts share borders, and together they are all keys of all pools, all pinned ones, and all
-//! of what is for every agent: one that lies in a range of which the copy knows nothing is in one of
-//! them as well.
+//! of what is for every agent: one that lies in a range of which the copy knows nothing is in one
+//! of them as well.
 
 use std::collections::BTreeMap;
 
