@@ -100,14 +100,16 @@ pub(crate) async fn join(
         let (found, _) = read(&**port, prefix, true).await?;
         return begin(&opened.store, port, found);
     };
-    let goes_on = opened.pins.is_some();
+    let goes_on = !opened.pins.is_empty();
     let asked = read(&**port, prefix, !goes_on);
     let found = match goes_on {
         true => tokio::time::timeout(SOON, asked).await.ok(),
         false => Some(asked.await),
     };
     let Some(found) = found else {
-        tracing::warn!("the shared state is out of reach: only what is pinned here goes on");
+        tracing::warn!(
+            "the shared state is out of reach: only what this agent runs by itself goes on"
+        );
         return Ok(known_only(known, port, prefix, Arc::clone(port)));
     };
     let (found, now) = found?;

@@ -109,8 +109,8 @@ pub struct Driver {
     followers: BTreeMap<Target, Follower>,
     watchers: BTreeMap<WatcherId, Target>,
     next_watcher: u64,
-    /// The list of what is pinned here, until it is whole: with a part of it nothing could start.
-    pins_listed: Option<(Now, Vec<KeyValue>)>,
+    /// The lists of local ranges, until they are whole: with a part of one nothing could start.
+    locals_listed: BTreeMap<RangeId, (Now, Vec<KeyValue>)>,
     /// Requests under way, with the highest revision seen when they were sent.
     calls: BTreeMap<CallId, (ShareRequest, Revision)>,
     lists: BTreeMap<Target, (u64, Option<Revision>)>,
@@ -137,7 +137,7 @@ impl Driver {
             followers: BTreeMap::new(),
             watchers: BTreeMap::new(),
             next_watcher: 0,
-            pins_listed: None,
+            locals_listed: BTreeMap::new(),
             calls: BTreeMap::new(),
             lists: BTreeMap::new(),
             next_list: 0,
@@ -406,9 +406,10 @@ impl Driver {
                 Output::News(news) => match target {
                     Target::Shared => {
                         self.tell_coordinators(&news, out);
+                        self.broadcast_news(now, &news);
                         self.shared_news(now, news);
                     }
-                    Target::Range(RangeId::PINS) => self.pins_news(now, news),
+                    Target::Range(RangeId::PINS) => self.local_news(now, RangeId::PINS, news),
                     Target::Range(range) => self.range_news(now, range, news),
                 },
             }
@@ -456,24 +457,48 @@ impl Driver {
         }
     }
 
-    /// As of a range, but that a list is told when it is whole.
-    fn pins_news(&mut self, now: Now, news: News) {
-        match news {
-            News::ListBegan { sent } => self.pins_listed = Some((sent, Vec::new())),
+    /// What is for every agent of the pool lies in what all agents watch. Of events only those are
+    /// told: a beat comes every second, and says nothing of these tasks.
+    fn broadcast_news(&mut self, now: Now, news: &News) {
+        let of_pool = self.ops.keys.broadcast(&self.ops.identity.pool);
+        let news = match news {
             News::Listed(items) => {
-                if let Some((_, listed)) = &mut self.pins_listed {
+                let items = items.iter().filter(|item| of_pool.contains(&item.key));
+                News::Listed(items.cloned().collect())
+            }
+            News::Events { through, events } => {
+                let events = events.iter().filter(|event| of_pool.contains(event.key()));
+                let events: Vec<_> = events.cloned().collect();
+                if events.is_empty() {
+                    return;
+                }
+                News::Events { through: *through, events }
+            }
+            other => other.clone(),
+        };
+        self.local_news(now, RangeId::BROADCAST, news);
+    }
+
+    /// As of a range, but that a list is told when it is whole.
+    fn local_news(&mut self, now: Now, range: RangeId, news: News) {
+        match news {
+            News::ListBegan { sent } => {
+                self.locals_listed.insert(range, (sent, Vec::new()));
+            }
+            News::Listed(items) => {
+                if let Some((_, listed)) = self.locals_listed.get_mut(&range) {
                     listed.extend(items);
                 }
             }
             News::ListEnded { revision } => {
-                let Some((sent, items)) = self.pins_listed.take() else { return };
+                let Some((sent, items)) = self.locals_listed.remove(&range) else { return };
                 for news in
                     [News::ListBegan { sent }, News::Listed(items), News::ListEnded { revision }]
                 {
-                    self.range_news(now, RangeId::PINS, news);
+                    self.range_news(now, range, news);
                 }
             }
-            news => self.range_news(now, RangeId::PINS, news),
+            news => self.range_news(now, range, news),
         }
     }
 
@@ -523,6 +548,8 @@ impl Driver {
                 let call = PortCall::Share(call);
                 out.push(DriverEffect::Call { call, request: port_request });
             }
+            // It comes with what all agents watch.
+            Effect::Follow { range: RangeId::BROADCAST, .. } => {}
             Effect::Follow { range, interest } => {
                 let pool = self.ops.identity.pool.clone();
                 let target = Target::Range(range);

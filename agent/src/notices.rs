@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tocktower_core::agent::effect::Notice;
+use tocktower_core::ids::RangeId;
 use tocktower_core::ring::Duty;
 use tocktower_core::time::Mono;
 
@@ -18,7 +19,7 @@ pub fn log(notice: &Notice) {
             session = holder.revision.0,
             "another session has this agent's name; waiting for it to end"
         ),
-        Notice::Pinned { restored } => tracing::info!(restored, "what is pinned here is kept"),
+        Notice::Pinned { range, restored } => pinned(*range, *restored),
         Notice::Claimed { range, fence } => {
             tracing::debug!(range = range.0, fence = fence.revision.0, "claimed");
         }
@@ -80,6 +81,13 @@ pub fn log(notice: &Notice) {
         Notice::Refused { what, error } => {
             tracing::error!(%what, %error, "the shared state refused a request");
         }
+    }
+}
+
+fn pinned(range: RangeId, restored: bool) {
+    match range {
+        RangeId::BROADCAST => tracing::info!(restored, "what is for every agent is kept"),
+        _ => tracing::info!(restored, "what is pinned here is kept"),
     }
 }
 

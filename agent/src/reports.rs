@@ -239,6 +239,7 @@ mod tests {
             task: TaskName::parse("default/job").unwrap(),
             incarnation: Incarnation { epoch: Epoch(1), revision: Revision(3) },
             run: RunKey::Instant(Instant::from_millis(ms)),
+            agent: None,
         }
     }
 

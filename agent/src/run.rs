@@ -167,7 +167,8 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let mut effects = Vec::new();
     let process = (opened.process, first_number);
     let same = opened.cluster.is_none_or(|known| known.cluster.id == cluster.id);
-    let before = before(&cluster, opened.former, opened.pins.filter(|_| same));
+    let pins = if same { opened.pins } else { BTreeMap::new() };
+    let before = before(&cluster, opened.former, pins);
     let driver = driver(&config, (&cluster, seen), process, before, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));
     let (link_stats, link_stats_seen) = watch::channel(LinkStats::default());
@@ -224,8 +225,8 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
 fn before(
     cluster: &Cluster,
     former: Option<Former>,
-    pins: Option<PinsBefore>,
-) -> (Option<Former>, Option<PinsBefore>) {
+    pins: BTreeMap<RangeId, PinsBefore>,
+) -> (Option<Former>, BTreeMap<RangeId, PinsBefore>) {
     (former.filter(|former| former.kept.session.epoch == cluster.epoch), pins)
 }
 
@@ -233,7 +234,7 @@ fn driver(
     config: &AgentConfig,
     (cluster, seen): (&Cluster, Revision),
     (process, first_number): (u64, u64),
-    (former, pins): (Option<Former>, Option<PinsBefore>),
+    (former, pins): (Option<Former>, BTreeMap<RangeId, PinsBefore>),
     effects: &mut Vec<DriverEffect>,
 ) -> Driver {
     let core = Config {
@@ -250,6 +251,7 @@ fn driver(
         compact: config.compact,
         rules: Rules::ALL,
         former,
+        labels: config.labels.clone(),
         pins,
     };
     let identity = Identity {

@@ -133,6 +133,29 @@ fn examples_of_create_make_the_tasks_that_they_show() {
 }
 
 #[test]
+fn a_task_of_every_agent_says_its_pool_labels_and_splay() {
+    let create = |args: &[&str]| {
+        let given = ["-o", "json", "task", "create", "--dry-run", "a", "--every", "1h", "--noop"];
+        tock(&[&given[..], args].concat())
+    };
+    let placed = |args: &[&str]| {
+        let output = create(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        json_of(&output)["placement"]["every_agent"].clone()
+    };
+    let all = json!({"pool": "default", "labels": {}, "splay": "0s"});
+    assert_eq!(placed(&["--every-agent"]), all);
+    let labels = ["--agent-label", "role=web", "--agent-label", "zone=a"];
+    let some = [&["--every-agent=edge", "--splay", "30s"], &labels[..]].concat();
+    let web = json!({"pool": "edge", "labels": {"role": "web", "zone": "a"}, "splay": "30s"});
+    assert_eq!(placed(&some), web);
+    // What only makes sense with it is not ignored without it, and it is no pool beside another.
+    for wrong in [&["--splay", "30s"][..], &labels, &["--every-agent", "--pool", "edge"]] {
+        assert_eq!(create(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_2_and_nothing_is_sent() {
     for args in [
         &["task", "create", "a", "--noop"][..],

@@ -29,9 +29,14 @@ pub(crate) fn task_proto(task: &Task) -> v1::Task {
             .map(|exclude| v1::Exclude { dates: exclude.dates.clone().unwrap_or_default() }),
         action: task.action.as_ref().map(action),
         placement: task.placement.as_ref().map(|placement| v1::Placement {
-            kind: match (&placement.pool, &placement.agent) {
-                (_, Some(agent)) => Some(v1::placement::Kind::Agent(agent.clone())),
-                (pool, None) => pool.clone().map(v1::placement::Kind::Pool),
+            kind: match (&placement.pool, &placement.agent, &placement.every_agent) {
+                (_, _, Some(every)) => Some(v1::placement::Kind::EveryAgent(v1::EveryAgent {
+                    pool: every.pool.clone().unwrap_or_default(),
+                    labels: every.labels.clone().unwrap_or_default(),
+                    splay: duration(every.splay.as_ref()),
+                })),
+                (_, Some(agent), None) => Some(v1::placement::Kind::Agent(agent.clone())),
+                (pool, None, None) => pool.clone().map(v1::placement::Kind::Pool),
             },
         }),
         catch_up: task.catch_up.as_ref().map(catch_up),

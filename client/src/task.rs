@@ -136,6 +136,26 @@ impl Task {
         self
     }
 
+    /// Every agent of `pool` that has all of these labels, in place of any agent of a pool: each
+    /// runs its own share, and goes on with it while it is cut off from all others. Without labels
+    /// all agents of the pool do. Starts are spread over `splay`.
+    pub fn every_agent<K: Into<String>, V: Into<String>>(
+        mut self,
+        pool: impl Into<String>,
+        labels: impl IntoIterator<Item = (K, V)>,
+        splay: Duration,
+    ) -> Task {
+        let labels = labels.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let every = v1::EveryAgent {
+            pool: pool.into(),
+            labels: labels.collect(),
+            splay: Some(span(splay)),
+        };
+        let kind = Some(v1::placement::Kind::EveryAgent(every));
+        self.0.placement = Some(v1::Placement { kind });
+        self
+    }
+
     /// What becomes of instants that nobody could run in time; older ones than `window` are missed.
     pub fn catch_up(mut self, policy: CatchUpPolicy, window: Option<Duration>) -> Task {
         let mut catch_up = v1::CatchUp { policy: 0, window: window.map(span) };

@@ -341,7 +341,7 @@ impl Client {
     }
 
     /// What became of an instant of a task, and why; left out: of the newest that should have run
-    /// by now.
+    /// by now. `agent`: of a task of every agent, which needs it, whose share is asked about.
     ///
     /// # Errors
     /// `not_found` for a name that nobody has ever heard of; `agents_silent` if one who may have
@@ -351,11 +351,13 @@ impl Client {
         namespace: &str,
         name: &str,
         at: Option<SystemTime>,
+        agent: Option<&str>,
     ) -> Result<Read<Why>, Error> {
         let message = v1::WhyRequest {
             namespace: namespace.into(),
             name: name.into(),
             at: at.map(timestamp),
+            agent: agent.unwrap_or_default().into(),
         };
         let answer = self.read(|channel| {
             let request = self.request(message.clone());

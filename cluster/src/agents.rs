@@ -20,8 +20,7 @@ use tocktower_core::agent::input::{
 };
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
-    AgentName, CoordinatorId, Epoch, Fence, LeaseId, PoolName, RangeId, Revision, RunId, Session,
-    TaskName,
+    AgentName, CoordinatorId, Epoch, Fence, LeaseId, PoolName, RangeId, Revision, Session,
 };
 use tocktower_core::ring::Capacity;
 use tocktower_core::task::Placement;
@@ -268,6 +267,7 @@ impl AgentOps {
     fn delete(&self, delete: &KeyDelete) -> Txn {
         let placed = match delete.range {
             RangeId::PINS => Placement::Agent(self.identity.agent.clone()),
+            RangeId::BROADCAST => Placement::EveryAgent(self.identity.pool.clone()),
             _ => Placement::Pool(self.identity.pool.clone()),
         };
         let (key, elsewhere) = match &delete.key {
@@ -429,7 +429,7 @@ impl AgentOps {
             }
             Key::Settle(_, task, run, attempt) => {
                 let (session, end) = self.quarantine.read(item, settle_of(&item.value))?;
-                let key = SettleKey { run: run_id(task, run), attempt };
+                let key = SettleKey { run: run.id(task), attempt };
                 Some(RangeNews::SettlePut { key, session, end })
             }
             _ => None,
@@ -450,7 +450,7 @@ impl AgentOps {
                 Some(RangeNews::Gone { key: RunKeyName::Trigger(task, ulid), revision })
             }
             Key::Settle(_, task, run, attempt) => {
-                let key = SettleKey { run: run_id(task, run), attempt };
+                let key = SettleKey { run: run.id(task), attempt };
                 Some(RangeNews::SettleGone { key })
             }
             _ => None,
@@ -552,13 +552,6 @@ fn compact_read(item: Option<&KeyValue>, revision: Revision) -> ShareAnswer {
     }
 }
 
-fn run_id(task: TaskName, run: RunName) -> RunId {
-    match run {
-        RunName::Instant { instant, incarnation } => RunId::scheduled(task, incarnation, instant),
-        RunName::Manual(ulid) => RunId::manual(task, ulid),
-    }
-}
-
 fn settle_of(bytes: &[u8]) -> Result<(Session, SettledEnd), DecodeError> {
     let record: SettleRecord = decode_record(bytes)?;
     let session = record.session.as_ref().ok_or(DecodeError::missing("session"))?;
@@ -585,7 +578,7 @@ fn outcome_of(end: SettledEnd) -> SettleOutcomeRecord {
 
 #[cfg(test)]
 mod tests {
-    use tocktower_core::ids::Attempt;
+    use tocktower_core::ids::{Attempt, TaskName};
 
     use super::*;
 

@@ -393,6 +393,7 @@ mod tests {
             exclude: Default::default(),
             action: Action::Noop,
             placement: PoolName::parse("default").unwrap().into(),
+            broadcast: Default::default(),
             catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(60) },
             overlap: Overlap::Skip,
             retry: Retry::default(),

@@ -105,11 +105,22 @@ impl Keys {
         KeyRange::prefix(format!("{}pins/", self.prefix).as_bytes())
     }
 
-    /// The range of its placement that a task lies in: an agent has one for all.
+    /// All that is for every agent of a pool: of what all agents watch.
+    pub fn broadcast(&self, pool: &PoolName) -> KeyRange {
+        KeyRange::prefix(format!("{}shared/broadcast/{pool}/", self.prefix).as_bytes())
+    }
+
+    /// All that is for every agent of any pool.
+    pub fn all_broadcast(&self) -> KeyRange {
+        KeyRange::prefix(format!("{}shared/broadcast/", self.prefix).as_bytes())
+    }
+
+    /// The range of its placement that a task lies in: one agent has one for all, and so have all
+    /// agents of a pool.
     pub fn range_in(&self, placement: &Placement, task: &TaskName) -> RangeId {
         match placement {
             Placement::Pool(_) => self.ranges.range_of(task),
-            Placement::Agent(_) => RangeId(0),
+            Placement::Agent(_) | Placement::EveryAgent(_) => RangeId(0),
         }
     }
 
@@ -182,6 +193,9 @@ impl Keys {
                 Key::Coordinator(CoordinatorId::parse(id).ok()?)
             }
             ["shared", "agents", agent] => Key::Agent(AgentName::parse(agent).ok()?),
+            ["shared", "broadcast", pool, rest @ ..] => {
+                parse_broadcast(PoolName::parse(pool).ok()?, rest)?
+            }
             ["beats", id] => Key::CoordinatorBeat(CoordinatorId::parse(id).ok()?),
             ["pools", pool, range, rest @ ..] => {
                 let number = RangeId(u16::from_str_radix(range, 16).ok()?);
@@ -201,6 +215,7 @@ impl Keys {
         match placement {
             Placement::Pool(pool) => self.in_range(pool, range, rest),
             Placement::Agent(agent) => format!("{}pins/{agent}/{rest}", self.prefix),
+            Placement::EveryAgent(pool) => format!("{}shared/broadcast/{pool}/{rest}", self.prefix),
         }
     }
 
@@ -221,13 +236,21 @@ fn parse_pinned(agent: AgentName, rest: &[&str]) -> Option<Key> {
     }
 }
 
-/// What lies in every placement.
+/// Nothing of it is asked for by hand.
+fn parse_broadcast(pool: PoolName, rest: &[&str]) -> Option<Key> {
+    match rest {
+        ["tasks", ..] => parse_placed(Placement::EveryAgent(pool), rest),
+        _ => None,
+    }
+}
+
+/// What lies in a placement.
 fn parse_placed(placement: Placement, rest: &[&str]) -> Option<Key> {
     Some(match rest {
         ["tasks", namespace, name] => Key::Task(placement, task_name(namespace, name)?),
         ["triggers", namespace, name, ulid] => match RunName::parse(ulid)? {
             RunName::Manual(ulid) => Key::Trigger(placement, task_name(namespace, name)?, ulid),
-            RunName::Instant { .. } => return None,
+            RunName::Instant { .. } | RunName::Share { .. } => return None,
         },
         _ => return None,
     })
@@ -294,6 +317,7 @@ mod tests {
             Key::Task(Placement::Agent(agent.clone()), task.clone()),
             Key::Trigger(Placement::Agent(agent.clone()), task.clone(), 7),
             Key::PinsBeat(agent.clone()),
+            Key::Task(Placement::EveryAgent(pool.clone()), task.clone()),
             Key::Elsewhere(task.clone()),
             Key::Trigger(pool.clone().into(), task.clone(), u128::MAX / 3),
             Key::Settle(pool.clone(), task.clone(), RunName::Manual(5), attempt),

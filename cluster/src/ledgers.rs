@@ -1,6 +1,8 @@
 //! Ledgers as they lie in the shared state, to and from what the core says.
 
-use tocktower_core::ids::{Attempt, LedgerNumber, PoolName, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::ids::{
+    AgentName, Attempt, LedgerNumber, PoolName, RangeId, RunId, RunKey, TaskName,
+};
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::{
@@ -72,6 +74,7 @@ fn entry_record(entry: &Entry) -> EntryRecord {
         attempt_fence: Some(fence_record(entry.attempt.fence)),
         attempt: entry.attempt.number,
         due_ms: entry.due.millis(),
+        share_of: entry.run.agent.as_ref().map_or_else(String::new, ToString::to_string),
         ..EntryRecord::default()
     };
     match entry.state {
@@ -104,6 +107,14 @@ fn entry(record: &EntryRecord) -> Result<Entry, DecodeError> {
         RunRecord::InstantMs(ms) => RunId::scheduled(task, incarnation, Instant::from_millis(*ms)),
         RunRecord::Ulid(bytes) => RunId::manual(task, ulid_from_bytes(bytes)?),
     };
+    let agent = match record.share_of.as_str() {
+        "" => None,
+        agent => {
+            let agent = AgentName::parse(agent);
+            Some(agent.map_err(|error| DecodeError::invalid("share_of", error))?)
+        }
+    };
+    let run = RunId { agent, ..run };
     let fence = record.attempt_fence.as_ref().ok_or(DecodeError::missing("attempt_fence"))?;
     let attempt = Attempt { fence: fence_from_record(fence), number: record.attempt };
     let at = Wall::from_micros(record.waiting_at_us);

@@ -98,7 +98,7 @@ pub fn read_task(
 /// The placement in the value of a directory entry.
 pub fn read_elsewhere(bytes: &[u8]) -> Result<Placement, DecodeError> {
     let record: store::ElsewhereRecord = decode_record(bytes)?;
-    placement_of(&record.pool, &record.agent)
+    placement_of(&record.pool, &record.agent, &record.every_agent)
 }
 
 /// The trigger in the value of its key.
@@ -149,6 +149,7 @@ mod tests {
         let agent = || NAME.prop_map(|name| AgentName::parse(&name).unwrap());
         let placed =
             || prop_oneof![pool().prop_map(Placement::Pool), agent().prop_map(Placement::Agent)];
+        let every = pool().prop_map(Placement::EveryAgent);
         let coordinator = || NAME.prop_map(|name| CoordinatorId::parse(&name).unwrap());
         let range = || (0_u16..256).prop_map(RangeId);
         let attempt =
@@ -167,6 +168,7 @@ mod tests {
             (pool(), range()).prop_map(|(pool, range)| Key::Claim(pool, range)),
             (pool(), range()).prop_map(|(pool, range)| Key::Ledger(pool, range)),
             (placed(), any_task()).prop_map(|(placed, task)| Key::Task(placed, task)),
+            (every, any_task()).prop_map(|(placed, task)| Key::Task(placed, task)),
             agent().prop_map(Key::PinsBeat),
             any_task().prop_map(Key::Elsewhere),
             (placed(), any_task(), any::<u128>())

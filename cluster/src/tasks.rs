@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use tocktower_core::ids::{Epoch, Incarnation, Revision, TaskName};
 use tocktower_core::limits;
 use tocktower_core::task::{NewVersion, Placement, Task};
-use tocktower_proto::convert::{DecodeError, encode_record, encode_task};
+use tocktower_proto::convert::{DecodeError, encode_record, encode_task, every_agent_text};
 use tocktower_proto::store;
 
 use crate::keys::{Key, Keys};
@@ -353,6 +353,7 @@ fn elsewhere_value(placement: &Placement) -> Vec<u8> {
     encode_record(&store::ElsewhereRecord {
         pool: placement.pool().map_or_else(String::new, ToString::to_string),
         agent: placement.agent().map_or_else(String::new, ToString::to_string),
+        every_agent: every_agent_text(placement),
     })
 }
 

@@ -4,7 +4,8 @@
 //! them, and the present one. Each says which instants there are between two moments. What no
 //! version speaks of is unknown, and said to be: an instant that is not there any more must not be
 //! taken for one that never was. The instant of a one-shot stands for itself, whenever the task was
-//! edited: it may have been created late.
+//! edited: it may have been created late. Of a task of every agent it is the timeline of the share
+//! that the task names (`share_of`), if it names one: each has dues of its own.
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub struct Timeline<'a> {
 struct Version {
     table: Timetable,
     jitter: Duration,
+    splay: Duration,
     paused: bool,
     /// Its instants are those after this...
     from: Instant,
@@ -49,6 +51,7 @@ impl Timeline<'_> {
         let version = |task: &Task, until: Instant| Version {
             table: timetable(&task.spec, task.last_instant),
             jitter: task.spec.jitter,
+            splay: task.spec.broadcast.splay,
             paused: task.spec.paused,
             from: match task.spec.one_shot_at() {
                 Some(at) => at.minus(MILLISECOND),
@@ -125,7 +128,7 @@ impl Timeline<'_> {
     /// A due lies before the next instant: so it is that of the last instant up to `through`, or
     /// of the one after it.
     fn first_due_of(&self, version: &Version, through: Instant) -> Option<Instant> {
-        if !version.jitter.is_zero() {
+        if version.delays() {
             let last = version.table.last_between(version.from, through.min(version.until));
             let due = last.map(|last| self.due(version, last).instant());
             if let Some(due) = due.filter(|due| *due > through) {
@@ -144,15 +147,20 @@ impl Timeline<'_> {
     }
 
     fn due(&self, version: &Version, at: Instant) -> Wall {
-        if version.jitter.is_zero() {
+        if !version.delays() {
             return at.wall();
         }
         let next = version.table.next_after(at);
-        jitter::due(&self.task.spec.name, at, next, version.jitter)
+        let share = self.task.share_of.as_ref().map(|agent| (agent, version.splay));
+        jitter::due_of_share(&self.task.spec.name, share, at, next, version.jitter)
     }
 }
 
 impl Version {
+    fn delays(&self) -> bool {
+        !self.jitter.is_zero() || !self.splay.is_zero()
+    }
+
     fn has(&self, at: Instant) -> bool {
         let before = at.minus(MILLISECOND);
         self.from < at && at <= self.until && self.table.next_after(before) == Some(at)

@@ -123,6 +123,10 @@ impl RangeId {
     /// What is pinned to this agent. No slice of the hash space, of which there are at most 32,768,
     /// but a range in all that its agent does with it.
     pub const PINS: RangeId = RangeId(u16::MAX);
+    /// The tasks of every agent that this agent has a share of; as `PINS`.
+    pub const BROADCAST: RangeId = RangeId(u16::MAX - 1);
+    /// The ranges whose ledger is in the agent's own store.
+    pub const LOCAL: [RangeId; 2] = [RangeId::BROADCAST, RangeId::PINS];
 }
 
 /// A revision of the shared state, as etcd counts them. 0 is before everything.
@@ -178,16 +182,19 @@ pub struct RunId {
     pub task: TaskName,
     pub incarnation: Incarnation,
     pub run: RunKey,
+    /// Of a task of every agent: whose share it is.
+    pub agent: Option<AgentName>,
 }
 
 impl RunId {
     pub fn scheduled(task: TaskName, incarnation: Incarnation, instant: Instant) -> RunId {
-        RunId { task, incarnation, run: RunKey::Instant(instant) }
+        RunId { task, incarnation, run: RunKey::Instant(instant), agent: None }
     }
 
     /// A manual run: its ulid says all, so it carries no incarnation.
     pub fn manual(task: TaskName, ulid: u128) -> RunId {
-        RunId { task, incarnation: Incarnation::default(), run: RunKey::Manual(ulid) }
+        let incarnation = Incarnation::default();
+        RunId { task, incarnation, run: RunKey::Manual(ulid), agent: None }
     }
 
     /// Whether it is a run of this life of its task; a manual one is, as long as its key exists.
@@ -198,15 +205,19 @@ impl RunId {
 
 impl fmt::Display for RunId {
     /// `<ns>/<name>@<instant in Unix milliseconds>-<incarnation in base 36>`, of a manual run
-    /// `<ns>/<name>@<ulid, lower case>`. An epoch above 1 follows the incarnation after a dot.
+    /// `<ns>/<name>@<ulid, lower case>`. An epoch above 1 follows the incarnation after a dot; of a
+    /// task of every agent each epoch does, and then the agent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.run {
             RunKey::Instant(instant) => {
                 let revision = u64::try_from(self.incarnation.revision.0).unwrap_or(0);
                 write!(f, "{}@{}-{}", self.task, instant.millis(), base36(revision))?;
-                match self.incarnation.epoch {
-                    Epoch(0 | 1) => Ok(()),
-                    Epoch(epoch) => write!(f, ".{}", base36(u64::from(epoch))),
+                match (&self.agent, self.incarnation.epoch) {
+                    (None, Epoch(0 | 1)) => Ok(()),
+                    (None, Epoch(epoch)) => write!(f, ".{}", base36(u64::from(epoch))),
+                    (Some(agent), Epoch(epoch)) => {
+                        write!(f, ".{}.{agent}", base36(u64::from(epoch.max(1))))
+                    }
                 }
             }
             RunKey::Manual(ulid) => write!(f, "{}@{}", self.task, ulid_text(ulid)),

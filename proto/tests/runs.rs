@@ -75,7 +75,12 @@ fn any_run() -> impl Strategy<Value = RunRecord> {
                 let (run, instant) = key;
                 let incarnation = Incarnation { epoch: fence.epoch, revision: fence.revision };
                 RunRecord {
-                    id: RunId { task: TaskName::parse("default/a").unwrap(), incarnation, run },
+                    id: RunId {
+                        task: TaskName::parse("default/a").unwrap(),
+                        incarnation,
+                        run,
+                        agent: None,
+                    },
                     state,
                     reason,
                     instant,
@@ -127,6 +132,7 @@ fn a_run_in_json_has_the_form_that_scripts_rely_on() {
             task: TaskName::parse("default/nightly").unwrap(),
             incarnation: Incarnation { epoch: Epoch(1), revision: Revision(71) },
             run: RunKey::Instant(Instant::from_millis(1_795_055_400_000)),
+            agent: None,
         },
         state: RunState::Failed,
         reason: None,

@@ -12,8 +12,8 @@ use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{AgentName, Epoch, Incarnation, PoolName, Revision, TaskName};
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Command, Delivery, Http, NewVersion, Overlap, Placement, Prior,
-    Program, Retry, Spec, Task, check,
+    Action, Broadcast, CatchUp, CatchUpPolicy, Command, Delivery, Http, NewVersion, Overlap,
+    Placement, Prior, Program, Retry, Spec, Task, check,
 };
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::{
@@ -141,11 +141,19 @@ fn any_spec() -> impl Strategy<Value = Spec> {
             let ((jitter, timeout, priority, paused), window, max_runs, description) = rest;
             let (delivery, catch_up, overlap, retry) = policies;
             let start_at = window.map(|(start, _)| Wall::from_micros(start));
-            let placement = match paused {
-                true => Placement::Agent(AgentName::parse("web-12").unwrap()),
-                false => Placement::Pool(PoolName::parse("edge").unwrap()),
+            let pool = PoolName::parse("edge").unwrap();
+            let recurs = !matches!(schedules.as_slice(), [Schedule::At(_)]);
+            let mut broadcast = Broadcast::default();
+            let placement = match (paused, priority > 0) {
+                (true, _) => Placement::Agent(AgentName::parse("web-12").unwrap()),
+                (false, true) if recurs => {
+                    broadcast = Broadcast { labels: labels.clone(), splay: jitter };
+                    Placement::EveryAgent(pool)
+                }
+                (false, _) => Placement::Pool(pool),
             };
             Spec {
+                broadcast,
                 name: name(),
                 description,
                 labels,
@@ -186,6 +194,7 @@ fn any_task() -> impl Strategy<Value = Task> {
             last_instant: times.3.map(Wall::instant),
             request,
             prior,
+            share_of: None,
         },
     )
 }
@@ -197,6 +206,7 @@ fn any_prior() -> impl Strategy<Value = Prior> {
         end_at: spec.end_at,
         exclude: spec.exclude,
         jitter: spec.jitter,
+        splay: spec.broadcast.splay,
         last_instant: spec.start_at.map(Wall::instant),
         paused: spec.paused,
         from,
@@ -368,6 +378,29 @@ fn all_wrong_fields_are_reported_at_once() {
 }
 
 #[test]
+fn a_task_of_every_agent_says_which_agents_and_recurs() {
+    let mut body = minimal();
+    body["placement"] = json!({"every_agent": {"labels": {"role": "web"}, "splay": "30s"}});
+    let spec = task_from_value(body.clone(), EDIT).unwrap();
+    assert_eq!(spec.placement, Placement::EveryAgent(PoolName::parse("default").unwrap()));
+    let labels = BTreeMap::from([("role".to_owned(), "web".to_owned())]);
+    assert_eq!(spec.broadcast, Broadcast { labels, splay: Duration::from_secs(30) });
+
+    body["placement"] = json!({"every_agent": {}, "pool": "default"});
+    assert_eq!(paths(body.clone()), ["placement"]);
+    body["placement"] = json!({"every_agent": {"pool": "No", "splay": "soon", "weight": 1}});
+    let mut found = paths(body.clone());
+    found.sort_unstable();
+    let at = |field: &str| format!("placement.every_agent.{field}");
+    assert_eq!(found, [at("pool"), at("splay"), at("weight")]);
+    body["placement"] = json!({"every_agent": {"labels": {"a b": "x"}, "splay": "100000h"}});
+    body["schedules"] = json!([{"at": "2026-11-24T10:00:00Z"}]);
+    let mut found = paths(body);
+    found.sort_unstable();
+    assert_eq!(found, [at("labels.a b"), at("splay"), "schedules[0].at".to_owned()]);
+}
+
+#[test]
 fn a_message_says_what_was_given_and_what_is_allowed() {
     let mut body = minimal();
     body["overlap"] = json!("maybe");
@@ -442,6 +475,7 @@ fn example() -> Task {
         last_instant: None,
         request: None,
         prior: Vec::new(),
+        share_of: None,
     }
 }
 

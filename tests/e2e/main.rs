@@ -17,6 +17,7 @@
 mod audit;
 mod backup;
 mod big;
+mod broadcast;
 mod dev;
 mod disks;
 mod drain;

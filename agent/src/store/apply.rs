@@ -262,8 +262,8 @@ impl<'s, 'b> Stage<'s, 'b> {
                 let value = values::kept_encode(kept, &self.store.life);
                 self.put(options::META, [keys::META_SESSION], value);
             }
-            StoreOp::Pins(record) => {
-                let (key, value) = pins::row(record, &self.store.life);
+            StoreOp::Pins(range, record) => {
+                let (key, value) = pins::row(*range, record, &self.store.life);
                 self.put(options::META, key, value);
             }
             StoreOp::Session(None) => self.delete(options::META, [keys::META_SESSION]),

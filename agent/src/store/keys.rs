@@ -49,6 +49,7 @@ pub const META_SESSION: u8 = 6;
 pub const META_PINS: u8 = 7;
 pub const META_CLUSTER: u8 = 8;
 pub const META_SEEN: u8 = 9;
+pub const META_BROADCAST: u8 = 10;
 pub const PINS_BORN: u8 = 0;
 pub const PINS_DELIVERED: u8 = 1;
 pub const PINS_LEDGER: u8 = 2;
@@ -205,6 +206,11 @@ pub fn due_parts(key: &[u8]) -> Option<(RangeId, u64, TaskNumber)> {
     let range = RangeId(u16::from_be_bytes(key.get(..2)?.try_into().ok()?));
     let number = TaskNumber(u64::from_be_bytes(key.get(8..)?.try_into().ok()?));
     Some((range, ms_read(&key[2..8])?, number))
+}
+
+/// What the rows of a local range begin with.
+pub fn meta_local(range: RangeId) -> u8 {
+    if range == RangeId::BROADCAST { META_BROADCAST } else { META_PINS }
 }
 
 // --- runs ---------------------------------------------------------------------------------------

@@ -83,8 +83,8 @@ pub struct Opened {
     pub process: u64,
     /// What the process before left, if that can be gone on with.
     pub former: Option<Former>,
-    /// What it left of what is pinned here.
-    pub pins: Option<PinsBefore>,
+    /// What it left of the local ranges.
+    pub pins: BTreeMap<RangeId, PinsBefore>,
     /// The cluster that this store is of, if it ever met one.
     pub cluster: Option<KnownCluster>,
     /// A store that was damaged, and where it is now. A person must be told.
@@ -146,7 +146,7 @@ struct Engine {
     process: u32,
     life: String,
     former: Option<Former>,
-    pins: Option<PinsBefore>,
+    pins: BTreeMap<RangeId, PinsBefore>,
     cluster: Option<KnownCluster>,
 }
 
@@ -179,11 +179,11 @@ impl Engine {
         db.create_cf(options::DUE, &due).map_err(engine)?;
         kept.push(due);
         if former.is_none() {
-            // What is pinned here is open whatever became of the session.
+            // What lies here alone is open whatever became of the session.
             let family = db.cf_handle(options::RUN).expect("it was just opened");
             let (from, _) = keys::range_all(RangeId(0));
-            let (pinned, _) = keys::range_all(RangeId::PINS);
-            db.delete_range_cf(family, from, pinned).map_err(engine)?;
+            let (local, _) = keys::range_all(RangeId::LOCAL[0]);
+            db.delete_range_cf(family, from, local).map_err(engine)?;
         }
         let process = begin(&db, dir, &cutoffs, config.clock)?;
         let cluster = known;

@@ -72,9 +72,9 @@ impl Store {
         let mut begun = Vec::new();
         for row in self.db.iterator_cf_opt(family, reading, IteratorMode::Start) {
             let (key, value) = row.map_err(|error| self.failed(error))?;
-            let Some((attempt, task)) = values::open_run_decode(&value) else { continue };
+            let Some((attempt, task, agent)) = values::open_run_decode(&value) else { continue };
             let Some((incarnation, run)) = keys::open_run_of(&key) else { continue };
-            let run = RunId { task, incarnation, run };
+            let run = RunId { task, incarnation, run, agent };
             if attempt.fence == fence || listed.contains(&run) {
                 begun.push(OwnRun { run, attempt, end: None, until: None });
             }

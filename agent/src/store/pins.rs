@@ -1,25 +1,35 @@
-//! What a process has to know of what is pinned to this agent, so that it can begin while the
-//! shared state is out of reach: the ledger that lies here in place of etcd, what the watch had
-//! come to, and since when this store knows of it.
+//! What a process has to know of its local ranges, so that it can begin while the shared state is
+//! out of reach: of each range the ledger that lies here in place of etcd, what the watch had come
+//! to, and since when this store knows of it.
 //!
 //! A ledger stands with the boot of the host and the folder in which it was written: after another
 //! boot what was not synced since may be lost, and in a copy all that was written since.
+
+use std::collections::BTreeMap;
 
 use rocksdb::DB;
 use tocktower_cluster::ledgers;
 use tocktower_core::agent::PinsBefore;
 use tocktower_core::agent::effect::PinsRecord;
-use tocktower_core::ids::Revision;
+use tocktower_core::ids::{RangeId, Revision};
 use tocktower_core::ledger::Ledger;
 use tocktower_core::time::Wall;
 
 use crate::store::values::{FORMAT, Fields};
 use crate::store::{keys, options};
 
-/// What a store holds when it is opened.
-pub fn before(db: &DB, life: &str) -> Result<Option<PinsBefore>, rocksdb::Error> {
+/// What a store holds of the local ranges when it is opened.
+pub fn before(db: &DB, life: &str) -> Result<BTreeMap<RangeId, PinsBefore>, rocksdb::Error> {
+    let mut local = BTreeMap::new();
+    for range in RangeId::LOCAL {
+        local.extend(range_before(db, life, range)?.map(|before| (range, before)));
+    }
+    Ok(local)
+}
+
+fn range_before(db: &DB, life: &str, range: RangeId) -> Result<Option<PinsBefore>, rocksdb::Error> {
     let meta = db.cf_handle(options::META).expect("it was just opened");
-    let row = |kind: u8| db.get_cf(meta, [keys::META_PINS, kind]);
+    let row = |kind: u8| db.get_cf(meta, [keys::meta_local(range), kind]);
     let born = row(keys::PINS_BORN)?.as_deref().and_then(number_decode);
     let delivered = row(keys::PINS_DELIVERED)?.as_deref().and_then(number_decode);
     let ledger = row(keys::PINS_LEDGER)?;
@@ -27,28 +37,22 @@ pub fn before(db: &DB, life: &str) -> Result<Option<PinsBefore>, rocksdb::Error>
     let (Some(born), Some(delivered), Some((ledger, on))) = (born, delivered, ledger) else {
         return Ok(None);
     };
-    let before = PinsBefore {
+    Ok(Some(PinsBefore {
         born: Wall::from_micros(born),
         delivered: Revision(delivered),
         ledger,
         intact: on == life && !life.is_empty(),
-    };
-    Ok(Some(before))
+    }))
 }
 
 /// The key and the row of a record.
-pub fn row(record: &PinsRecord, life: &str) -> ([u8; 2], Vec<u8>) {
-    match record {
-        PinsRecord::Born(born) => {
-            ([keys::META_PINS, keys::PINS_BORN], number_encode(born.micros()))
-        }
-        PinsRecord::Delivered(revision) => {
-            ([keys::META_PINS, keys::PINS_DELIVERED], number_encode(revision.0))
-        }
-        PinsRecord::Ledger(ledger) => {
-            ([keys::META_PINS, keys::PINS_LEDGER], ledger_encode(ledger, life))
-        }
-    }
+pub fn row(range: RangeId, record: &PinsRecord, life: &str) -> ([u8; 2], Vec<u8>) {
+    let (kind, value) = match record {
+        PinsRecord::Born(born) => (keys::PINS_BORN, number_encode(born.micros())),
+        PinsRecord::Delivered(revision) => (keys::PINS_DELIVERED, number_encode(revision.0)),
+        PinsRecord::Ledger(ledger) => (keys::PINS_LEDGER, ledger_encode(ledger, life)),
+    };
+    ([keys::meta_local(range), kind], value)
 }
 
 pub(super) fn number_encode(number: i64) -> Vec<u8> {

@@ -333,8 +333,8 @@ impl Store {
         let mut runs = Vec::new();
         while let Some((key, value)) = rows.item() {
             let run = keys::open_run_of(key).zip(values::open_run_decode(value));
-            runs.extend(run.map(|((incarnation, run), (attempt, task))| {
-                (RunId { task, incarnation, run }, attempt)
+            runs.extend(run.map(|((incarnation, run), (attempt, task, agent))| {
+                (RunId { task, incarnation, run, agent }, attempt)
             }));
             rows.next();
         }

@@ -8,7 +8,7 @@
 //!               2 │ instant 6
 //!               3 │ task record without its 1         instant = due, one-shot
 //!               4 │ instant 6 │ task record without its 1
-//! open run      1 │ fence 12 │ attempt 4 │ "<ns>/<name>"
+//! open run      1 │ fence 12 │ attempt 4 │ "<ns>/<name>" or "<ns>/<name>@<agent>"
 //! history row   1 │ state 1 │ run as the codec has it
 //! by time       1 │ state 1
 //! by state      1
@@ -23,7 +23,8 @@
 
 use tocktower_core::agent::Kept;
 use tocktower_core::ids::{
-    Attempt, Epoch, Fence, LeaseId, LedgerNumber, Revision, RunId, Session, TaskName, TaskNumber,
+    AgentName, Attempt, Epoch, Fence, LeaseId, LedgerNumber, Revision, RunId, Session, TaskName,
+    TaskNumber,
 };
 use tocktower_core::limits;
 use tocktower_core::run::{CapturedStream, RunState};
@@ -179,16 +180,26 @@ pub fn open_run_encode(run: &RunId, attempt: Attempt) -> Vec<u8> {
     value.extend_from_slice(&keys::fence_bytes(attempt.fence));
     value.extend_from_slice(&attempt.number.to_be_bytes());
     value.extend_from_slice(run.task.to_string().as_bytes());
+    if let Some(agent) = &run.agent {
+        value.extend_from_slice(b"@");
+        value.extend_from_slice(agent.as_str().as_bytes());
+    }
     value
 }
 
-pub fn open_run_decode(bytes: &[u8]) -> Option<(Attempt, TaskName)> {
+/// The attempt, the task and, of one of every agent, whose share it is.
+pub fn open_run_decode(bytes: &[u8]) -> Option<(Attempt, TaskName, Option<AgentName>)> {
     let mut fields = Fields::of(FORMAT, bytes)?;
     let epoch = Epoch(u32::from_be_bytes(fields.array()?));
     let revision = Revision(i64::from_be_bytes(fields.array()?));
     let number = u32::from_be_bytes(fields.array()?);
-    let task = TaskName::parse(std::str::from_utf8(fields.0).ok()?).ok()?;
-    Some((Attempt { fence: Fence { epoch, revision }, number }, task))
+    let name = std::str::from_utf8(fields.0).ok()?;
+    let (task, agent) = match name.split_once('@') {
+        Some((task, agent)) => (task, Some(AgentName::parse(agent).ok()?)),
+        None => (name, None),
+    };
+    let attempt = Attempt { fence: Fence { epoch, revision }, number };
+    Some((attempt, TaskName::parse(task).ok()?, agent))
 }
 
 pub fn history_encode(state: RunState, run: &[u8]) -> Vec<u8> {
@@ -260,7 +271,7 @@ pub fn request_decode(bytes: &[u8]) -> Option<(u64, RunId)> {
     let rest = if kind == [1] { &[] } else { fields.take(10)? };
     let (incarnation, run) = keys::run_of(&ms, &incarnation, &[&kind, rest].concat())?;
     let task = TaskName::parse(std::str::from_utf8(fields.0).ok()?).ok()?;
-    Some((at, RunId { task, incarnation, run }))
+    Some((at, RunId { task, incarnation, run, agent: None }))
 }
 
 // --- output -------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
-//! What is pinned to this agent outlives a process, its session and the host's boot.
+//! What an agent runs by itself, pinned or its share of what every agent runs, outlives a process,
+//! its session and the host's boot.
 
 use tocktower_core::agent::Kept;
 use tocktower_core::agent::effect::{LoadRequest, PinsRecord, StoreOp};
 use tocktower_core::agent::input::LoadAnswer;
 use tocktower_core::ids::{
-    Attempt, Epoch, Fence, LeaseId, LedgerNumber, RangeId, Revision, Session,
+    AgentName, Attempt, Epoch, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, Session,
 };
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
-use tocktower_core::run::RunState;
+use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::time::{Instant, Wall};
 
 use crate::support::{Disk, RANGE, recurring_in, run};
@@ -16,8 +17,14 @@ fn fence() -> Fence {
     Fence { epoch: Epoch(1), revision: Revision(1_800_000_000_000) }
 }
 
-fn ledger() -> Ledger {
-    let begun = run("a", 7_000, RunState::Running).id;
+/// A run of a local range.
+fn begun(range: RangeId, name: &str) -> RunId {
+    let agent = (range == RangeId::BROADCAST).then(|| AgentName::parse("w1").unwrap());
+    RunId { agent, ..run(name, 7_000, RunState::Running).id }
+}
+
+fn ledger(range: RangeId) -> Ledger {
+    let begun = begun(range, "a");
     let incarnation = begun.incarnation;
     let attempt = Attempt { fence: fence(), number: 1 };
     let due = Instant::from_millis(7_000);
@@ -27,53 +34,61 @@ fn ledger() -> Ledger {
     Ledger { fence: fence(), number, marks, open: vec![entry] }
 }
 
-fn kept(disk: &mut Disk) {
+fn kept(disk: &mut Disk, range: RangeId) {
     disk.apply([
-        StoreOp::Pins(PinsRecord::Born(Wall::from_millis(5_000))),
-        StoreOp::Pins(PinsRecord::Delivered(Revision(44))),
-        StoreOp::Pins(PinsRecord::Ledger(ledger())),
-        recurring_in(RangeId::PINS, "a", 1),
+        StoreOp::Pins(range, PinsRecord::Born(Wall::from_millis(5_000))),
+        StoreOp::Pins(range, PinsRecord::Delivered(Revision(44))),
+        StoreOp::Pins(range, PinsRecord::Ledger(ledger(range))),
+        recurring_in(range, "a", 1),
     ]);
 }
 
 #[test]
 fn a_new_store_knows_nothing_of_it() {
     let disk = Disk::new();
-    assert_eq!(disk.opened().pins, None);
+    assert!(disk.opened().pins.is_empty());
     assert_eq!(disk.opened().cluster, None);
 }
 
 #[test]
 fn the_next_process_goes_on_from_what_was_kept() {
-    let mut disk = Disk::new();
-    kept(&mut disk);
-    disk.open().unwrap();
-    let before = disk.opened().pins.clone().unwrap();
-    assert_eq!((before.born, before.delivered), (Wall::from_millis(5_000), Revision(44)));
-    assert_eq!((before.ledger, before.intact), (ledger(), true));
-    let scan = LoadRequest::Scan { range: RangeId::PINS, after: None, limit: 9 };
-    let LoadAnswer::Scan { tasks, more: false } = disk.load(scan).answer else { panic!() };
-    assert_eq!(tasks.len(), 1);
+    for range in RangeId::LOCAL {
+        let mut disk = Disk::new();
+        kept(&mut disk, range);
+        disk.open().unwrap();
+        let before = disk.opened().pins.clone();
+        assert_eq!(before.keys().collect::<Vec<_>>(), [&range], "the other is new still");
+        let before = before[&range].clone();
+        assert_eq!((before.born, before.delivered), (Wall::from_millis(5_000), Revision(44)));
+        assert_eq!((before.ledger, before.intact), (ledger(range), true));
+        let scan = LoadRequest::Scan { range, after: None, limit: 9 };
+        let LoadAnswer::Scan { tasks, more: false } = disk.load(scan).answer else { panic!() };
+        assert_eq!(tasks.len(), 1);
+    }
 }
 
 #[test]
 fn after_another_boot_something_may_be_lost_of_it() {
     let mut disk = Disk::new();
-    kept(&mut disk);
+    let intact = |disk: &Disk, range| disk.opened().pins[&range].intact;
+    for range in RangeId::LOCAL {
+        kept(&mut disk, range);
+    }
     disk.open_after_boot();
-    assert!(!disk.opened().pins.as_ref().unwrap().intact);
+    assert!(RangeId::LOCAL.into_iter().all(|range| !intact(&disk, range)));
     // Opened once more on that boot: nobody has kept a ledger since.
     disk.open_after_boot();
-    assert!(!disk.opened().pins.as_ref().unwrap().intact);
-    disk.apply([StoreOp::Pins(PinsRecord::Ledger(ledger()))]);
+    assert!(RangeId::LOCAL.into_iter().all(|range| !intact(&disk, range)));
+    let ledger = ledger(RangeId::BROADCAST);
+    disk.apply([StoreOp::Pins(RangeId::BROADCAST, PinsRecord::Ledger(ledger))]);
     disk.open_after_boot();
-    assert!(disk.opened().pins.as_ref().unwrap().intact);
+    assert!(intact(&disk, RangeId::BROADCAST) && !intact(&disk, RangeId::PINS));
 }
 
 #[test]
 fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
     let mut disk = Disk::new();
-    kept(&mut disk);
+    kept(&mut disk, RangeId::PINS);
     let session = Session { epoch: Epoch(1), revision: Revision(9) };
     let session = Kept { lease: LeaseId(3), session, clock: None };
     disk.apply([StoreOp::Session(Some(session))]);
@@ -87,27 +102,42 @@ fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
     disk.dir = copy;
     disk.open().unwrap();
     assert_eq!(disk.opened().former.as_ref().map(|former| former.kept), None);
-    assert!(!disk.opened().pins.as_ref().unwrap().intact, "what it permitted may have started");
+    assert!(!disk.opened().pins[&RangeId::PINS].intact, "what it permitted may have started");
 }
 
 #[test]
 fn what_was_begun_stays_known_without_a_session() {
     let mut disk = Disk::new();
-    kept(&mut disk);
     let attempt = Attempt { fence: fence(), number: 1 };
-    let begun = |range, name| {
-        let run = run(name, 7_000, RunState::Running).id;
-        StoreOp::OpenRun { range, run, attempt }
-    };
-    disk.apply([StoreOp::Session(None), begun(RangeId::PINS, "a"), begun(RANGE, "pooled")]);
+    let open = |range, name| StoreOp::OpenRun { range, run: begun(range, name), attempt };
+    for range in RangeId::LOCAL {
+        kept(&mut disk, range);
+        disk.apply([open(range, "a")]);
+    }
+    disk.apply([StoreOp::Session(None), open(RANGE, "pooled")]);
     disk.open().unwrap();
     assert!(disk.opened().former.is_none());
     let own = |disk: &Disk, range| {
         let (runs, tasks) = (Vec::new(), Vec::new());
         match disk.load(LoadRequest::Own { range, fence: fence(), runs, tasks }).answer {
-            LoadAnswer::Own(own) => own.len(),
+            LoadAnswer::Own(own) => own.into_iter().map(|own| own.run).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((own(&disk, RangeId::PINS), own(&disk, RANGE)), (1, 0));
+    for range in RangeId::LOCAL {
+        assert_eq!(own(&disk, range), [begun(range, "a")], "also whose share it is");
+    }
+    assert_eq!(own(&disk, RANGE), []);
+}
+
+#[test]
+fn a_row_of_history_says_whose_share_it_was() {
+    let mut disk = Disk::new();
+    let row = run("a", 7_000, RunState::Succeeded);
+    let id = RunId { agent: Some(row.agent.clone()), ..row.id.clone() };
+    let other = RunId { agent: Some(AgentName::parse("other").unwrap()), ..row.id.clone() };
+    let share = RunRecord { id: id.clone(), ..row.clone() };
+    disk.apply([StoreOp::History(std::sync::Arc::new(share))]);
+    let found = |asked: &RunId| disk.store().run(asked).unwrap().len();
+    assert_eq!((found(&id), found(&other), found(&row.id)), (1, 0, 0));
 }

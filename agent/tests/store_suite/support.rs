@@ -13,7 +13,7 @@ use tocktower_core::ids::{
 };
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::Schedule;
-use tocktower_core::task::{Action, CatchUp, CatchUpPolicy, Overlap, Retry, Spec, Task};
+use tocktower_core::task::{Action, Broadcast, CatchUp, CatchUpPolicy, Overlap, Retry, Spec, Task};
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::encode_task_row;
 
@@ -185,7 +185,7 @@ pub fn attempt(number: u32) -> Attempt {
 
 pub fn run_id(name: &str, ms: i64) -> RunId {
     let incarnation = Incarnation { epoch: Epoch(1), revision: Revision(3) };
-    RunId { task: named(name), incarnation, run: RunKey::Instant(at(ms)) }
+    RunId { task: named(name), incarnation, run: RunKey::Instant(at(ms)), agent: None }
 }
 
 pub fn run(name: &str, ms: i64, state: RunState) -> RunRecord {
@@ -228,6 +228,7 @@ pub fn raw(name: &str, number: u64, schedules: Vec<Schedule>, action: Action) ->
         last_instant: None,
         request: None,
         prior: Vec::new(),
+        share_of: None,
     })
 }
 
@@ -244,6 +245,7 @@ fn spec(name: &TaskName, schedules: Vec<Schedule>, action: Action) -> Spec {
         exclude: Default::default(),
         action,
         placement: PoolName::parse("default").unwrap().into(),
+        broadcast: Broadcast::default(),
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Default::default() },
         overlap: Overlap::Skip,
         retry: Retry::default(),

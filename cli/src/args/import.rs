@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::task::EveryAgent;
+
 #[derive(Subcommand, Debug)]
 pub enum ImportCommand {
     /// Make tasks of the jobs of crontabs
@@ -51,4 +53,6 @@ pub struct Crontab {
     /// Agent that runs the tasks, and no other: as on the host that the crontab is from
     #[arg(long, value_name = "NAME", conflicts_with = "pool")]
     pub agent: Option<String>,
+    #[command(flatten)]
+    pub every_agent: EveryAgent,
 }

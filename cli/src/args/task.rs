@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
+use tocktower_client::Task;
 
 use super::value;
 
@@ -199,6 +200,46 @@ pub struct What {
     pub body: Option<String>,
 }
 
+/// Of tasks that every agent of a pool runs.
+#[derive(Args, Debug)]
+pub struct EveryAgent {
+    /// Every agent of this pool runs it, each by itself, also while it is cut off [default pool:
+    /// default]
+    #[arg(
+        long,
+        value_name = "POOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "default",
+        conflicts_with_all = ["pool", "agent"]
+    )]
+    pub every_agent: Option<String>,
+    /// Of every agent only those with this label; may be repeated
+    #[arg(
+        long = "agent-label",
+        value_name = "NAME=VALUE",
+        value_parser = value::pair,
+        requires = "every_agent"
+    )]
+    pub agent_labels: Vec<(String, String)>,
+    /// Spread the starts of all these agents over this
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = value::duration,
+        requires = "every_agent"
+    )]
+    pub splay: Option<Duration>,
+}
+
+impl EveryAgent {
+    pub fn place(&self, task: Task) -> Task {
+        let Some(pool) = &self.every_agent else { return task };
+        let labels = self.agent_labels.iter().cloned();
+        task.every_agent(pool, labels, self.splay.unwrap_or_default())
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "How")]
 pub struct Policy {
@@ -208,6 +249,8 @@ pub struct Policy {
     /// Agent that runs it, and no other: it goes on while that one is cut off
     #[arg(long, value_name = "NAME", conflicts_with = "pool")]
     pub agent: Option<String>,
+    #[command(flatten)]
+    pub every_agent: EveryAgent,
     /// Attempts in all, until one succeeds [default: 1]
     #[arg(long, value_name = "N")]
     pub retry: Option<u32>,
@@ -347,4 +390,7 @@ pub struct Why {
     /// The instant (RFC 3339) [default: the newest that should have run by now]
     #[arg(long, value_name = "TIME", value_parser = value::moment)]
     pub at: Option<Timestamp>,
+    /// The agent whose share is asked about, of a task of every agent
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
 }

@@ -147,6 +147,7 @@ fn policy(mut task: Task, policy: &Policy) -> Task {
     if let Some(agent) = &policy.agent {
         task = task.agent(agent);
     }
+    task = policy.every_agent.place(task);
     if let Some(attempts) = policy.retry {
         let retry = Retry::attempts(attempts);
         task = task.retry(policy.backoff.map_or(retry, |wait| retry.backoff(wait)));

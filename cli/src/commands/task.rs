@@ -166,7 +166,7 @@ async fn upcoming(args: Upcoming, context: &mut Context<'_>) -> anyhow::Result<O
 async fn why(args: Why, context: &mut Context<'_>) -> anyhow::Result<Outcome> {
     let (namespace, name) = context.task_name(&args.task);
     let at = args.at.map(sdk_time);
-    let read = context.client()?.why(&namespace, &name, at).await?;
+    let read = context.client()?.why(&namespace, &name, at, args.agent.as_deref()).await?;
     warn_if_stale(context.printer, read.stale);
     let why = read.value;
     let clock = context.clock.clone();

@@ -109,6 +109,7 @@ fn read_all(
             if let Some(agent) = &args.agent {
                 task = task.agent(agent);
             }
+            task = args.every_agent.place(task);
             match json::check_new(&task, now).as_slice() {
                 [] => tasks.push(task),
                 errors => refused.extend(

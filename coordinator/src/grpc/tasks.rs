@@ -213,7 +213,8 @@ impl TaskService for TaskApi {
         let request = request.into_inner();
         let name = values::task_name(&request.namespace, &request.name)?;
         let at = values::instant(&request.at, "at")?;
-        let why = self.app.tasks.why(&name, at).await.map_err(refused)?;
+        let agent = values::agent_name(&request.agent, "agent")?;
+        let why = self.app.tasks.why(&name, at, agent).await.map_err(refused)?;
         Ok(Response::new(super::why::message(why)))
     }
 

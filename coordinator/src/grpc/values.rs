@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use prost_types::Timestamp;
-use tocktower_core::ids::{Name, NameError, Namespace, Revision, TaskName};
+use tocktower_core::ids::{AgentName, Name, NameError, Namespace, Revision, TaskName};
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::{run_proto, run_state_from_proto, task_proto};
 use tocktower_proto::v1;
@@ -62,6 +62,12 @@ pub fn task_name(namespace: &str, name: &str) -> Result<TaskName, Status> {
         namespace: Namespace::parse(namespace).map_err(wrong("namespace"))?,
         name: Name::parse(name).map_err(wrong("name"))?,
     })
+}
+
+/// Empty: none.
+pub fn agent_name(text: &str, field: &'static str) -> Result<Option<AgentName>, Status> {
+    let given = Some(text).filter(|text| !text.is_empty());
+    given.map(|text| AgentName::parse(text).map_err(wrong(field))).transpose()
 }
 
 /// `-` and empty mean all.

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tocktower_core::ids::{Name, NameError, Namespace, Revision, TaskName};
+use tocktower_core::ids::{AgentName, Name, NameError, Namespace, Revision, TaskName};
 use tocktower_core::limits;
 use tocktower_core::task::FieldError;
 use tocktower_core::time::Instant;
@@ -314,6 +314,13 @@ impl<'a> Query<'a> {
 
     pub fn instant(&self, name: &str) -> Result<Option<Instant>, Failure> {
         let read = |text| json::parse_instant(text).map_err(|error| Failure::bad(name, error));
+        self.text(name)?.map(read).transpose()
+    }
+
+    pub fn agent(&self, name: &str) -> Result<Option<AgentName>, Failure> {
+        let read = |text: &str| {
+            AgentName::parse(text).map_err(|error| Failure::bad(name, error.to_string()))
+        };
         self.text(name)?.map(read).transpose()
     }
 

@@ -59,7 +59,7 @@ pub fn shown(shown: Shown, stale: bool) -> TaskShown {
             let task = json::Task {
                 namespace: Some(unreadable.name.namespace.to_string()),
                 name: Some(unreadable.name.name.to_string()),
-                placement: Some(placement_json(&unreadable.placement)),
+                placement: Some(placement_json(&unreadable.placement, None)),
                 revision: Some(unreadable.revision.0),
                 state: Some("unreadable".to_owned()),
                 ..json::Task::default()

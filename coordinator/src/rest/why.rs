@@ -18,6 +18,8 @@ use crate::service::{Facts, RangeFacts, Why, entry_shown};
         ("namespace" = String, Path,), ("name" = String, Path,),
         ("at" = Option<String>, Query, description = "RFC 3339; left out: the newest instant that \
             should have run by now"),
+        ("agent" = Option<String>, Query, description = "Of a task of every agent, which needs \
+            it: the agent whose share is asked about"),
     ),
     responses(
         (status = 200, body = json::Why),
@@ -27,8 +29,9 @@ use crate::service::{Facts, RangeFacts, Why, entry_shown};
     )
 )]
 pub async fn why(State(app): State<App>, call: Call) -> Answer {
-    let at = call.query(&["at"])?.instant("at")?;
-    Ok(answer(StatusCode::OK, &shape(app.tasks.why(&call.task()?, at).await?)))
+    let query = call.query(&["at", "agent"])?;
+    let (at, agent) = (query.instant("at")?, query.agent("agent")?);
+    Ok(answer(StatusCode::OK, &shape(app.tasks.why(&call.task()?, at, agent).await?)))
 }
 
 fn shape(why: Why) -> json::Why {

@@ -56,8 +56,10 @@ pub(super) struct Whose<'a> {
     pub range: Option<RangeId>,
     /// Where their task is known to be: agents elsewhere without a link are not missed.
     pub placement: Option<&'a Placement>,
-    /// Their task is pinned to this agent, which need not have any history of it yet.
-    pub pinned_to: Option<AgentName>,
+    /// Agents that run their task by themselves, and need not have any history of it yet.
+    pub local_to: Vec<AgentName>,
+    /// It is this agent's share of a task of every agent: no other knows of it.
+    pub only: Option<AgentName>,
 }
 
 /// Asks all who may know such runs, at once.
@@ -70,12 +72,15 @@ pub(super) async fn ask(
 ) -> Told {
     let linked: BTreeSet<AgentName> = links.all().into_iter().map(|info| info.agent).collect();
     let mut asked: BTreeSet<AgentName> = links.knowing(whose.range).into_iter().collect();
-    asked.extend(whose.pinned_to.clone().filter(|agent| linked.contains(agent)));
+    asked.extend(whose.local_to.iter().chain(&whose.only).cloned());
+    let only = |agent: &AgentName| whose.only.as_ref().is_none_or(|only| only == agent);
+    asked.retain(|agent| linked.contains(agent) && only(agent));
     let questions = asked.into_iter().map(|agent| (agent, kind.clone())).collect();
     let mut told = ask_each(links, questions, within).await;
     let concerned = |agent: &AgentName, pool: &str| match whose.placement {
+        _ if !only(agent) => false,
         None => true,
-        Some(Placement::Pool(asked)) => asked.as_str() == pool,
+        Some(Placement::Pool(asked) | Placement::EveryAgent(asked)) => asked.as_str() == pool,
         Some(Placement::Agent(asked)) => asked == agent,
     };
     let (silent, down) = catalog.look(|state| {

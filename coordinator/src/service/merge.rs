@@ -81,6 +81,7 @@ mod tests {
                 task: TaskName::parse("default/a").unwrap(),
                 incarnation: Incarnation { epoch: Epoch(1), revision: Revision(5) },
                 run: RunKey::Instant(Instant::from_millis(ms)),
+                agent: None,
             },
             state,
             reason: None,

@@ -167,7 +167,9 @@ impl Runs {
             let others = runs
                 .iter()
                 .map(|run| &run.id)
-                .filter(|id| !told.contains(id) && info.may_know(ranges.range_of(&id.task)));
+                // A share is known to its agent alone.
+                .filter(|id| id.agent.is_none() && !told.contains(id))
+                .filter(|id| info.may_know(ranges.range_of(&id.task)));
             let run_ids: Vec<String> = others.map(format_run_id).collect();
             let limit = u32::try_from(run_ids.len()).ok().filter(|count| *count > 0)?;
             let query = v1::RunsQuery { run_ids, limit, ..v1::RunsQuery::default() };
@@ -181,8 +183,9 @@ impl Runs {
     pub async fn one(&self, run_id: &str) -> Result<RunRecord, RunError> {
         self.ready()?;
         let (task, name) = parse(run_id)?;
-        let query = v1::RunQuery { run_id: run_id.to_owned() };
-        let told = self.ask(Some(&task), v1::query::Kind::Run(query), ANSWER_WITHIN).await;
+        let query = v1::query::Kind::Run(v1::RunQuery { run_id: run_id.to_owned() });
+        let whose = Whose { only: name.agent(), ..self.whose(Some(&task)) };
+        let told = asking::ask(&self.catalog, &self.links, whose, query, ANSWER_WITHIN).await;
         let (silent, down) = (told.silent.clone(), told.down.clone());
         if let Some(run) = merge::merged(told.all()).into_iter().next() {
             return Ok(run);
@@ -211,17 +214,19 @@ impl Runs {
         Newest { run, silent }
     }
 
-    /// The runs of a task at an instant, rows of several instants that reach over it included.
+    /// The runs of a task at an instant, rows of several instants that reach over it included;
+    /// `share_of`: those of this agent, of a task of every agent.
     pub(super) async fn at(
         &self,
         task: &TaskName,
         placement: Option<&Placement>,
+        share_of: Option<&AgentName>,
         at: Instant,
     ) -> (Vec<RunRecord>, Vec<String>) {
         let (since, until) = (Some(at), Some(at.plus(Duration::from_millis(1))));
         let filter = RunFilter { since, until, ..of_task(task) };
         let query = v1::query::Kind::Runs(runs_query(&filter, AT_INSTANT_MAX, None));
-        let whose = Whose { placement, ..self.whose(Some(task)) };
+        let whose = Whose { placement, only: share_of.cloned(), ..self.whose(Some(task)) };
         let told = asking::ask(&self.catalog, &self.links, whose, query, ANSWER_WITHIN).await;
         let missing = told.missing();
         (merge::merged(told.all()), missing)
@@ -351,10 +356,12 @@ impl Runs {
                     .get(&(pool.clone(), range))
                     .map(|claim| (claim.agent.clone(), claim.fence)),
                 Placement::Agent(agent) => Some((agent.clone(), Fence::default())),
+                // Nobody can ask for a run of it.
+                Placement::EveryAgent(_) => None,
             };
             stored.task().ok().map(|task| (task.incarnation, holder))
         })?;
-        let id = RunId { task: task.clone(), incarnation, run: RunKey::Manual(ulid) };
+        let id = RunId { incarnation, ..RunId::manual(task.clone(), ulid) };
         let Some((agent, fence)) = holder else {
             return Some(Err(RunError::Waits(format_run_id(&id))));
         };
@@ -384,11 +391,19 @@ impl Runs {
     /// Who may know runs of a task, or of all.
     fn whose(&self, task: Option<&TaskName>) -> Whose<'static> {
         let Some(task) = task else { return Whose::default() };
-        let pinned_to = self.catalog.look(|state| {
-            state.tasks.get(task).and_then(|stored| stored.placement.agent().cloned())
-        });
+        let placement =
+            self.catalog.look(|state| state.tasks.get(task).map(|stored| stored.placement.clone()));
+        let in_pool = |pool| {
+            let all = self.links.all().into_iter().filter(move |info| info.pool == pool);
+            all.map(|info| info.agent).collect()
+        };
+        let local_to = match placement {
+            Some(Placement::Agent(agent)) => vec![agent],
+            Some(Placement::EveryAgent(pool)) => in_pool(pool),
+            Some(Placement::Pool(_)) | None => Vec::new(),
+        };
         let range = Some(self.catalog.keys().ranges().range_of(task));
-        Whose { range, placement: None, pinned_to }
+        Whose { range, local_to, ..Whose::default() }
     }
 
     fn ready(&self) -> Result<(), RunError> {

@@ -206,7 +206,7 @@ impl Tasks {
     /// What is accepted and worth a look.
     fn warnings(&self, spec: &Spec) -> Vec<Warning> {
         let known = self.catalog.look(|state| match &spec.placement {
-            Placement::Pool(pool) => {
+            Placement::Pool(pool) | Placement::EveryAgent(pool) => {
                 let kept = |kept: &Kept| kept.record.pool == pool.as_str();
                 state.agents_in(pool) > 0 || state.agents.values().any(kept)
             }
@@ -218,7 +218,7 @@ impl Tasks {
             return Vec::new();
         }
         let (code, message) = match &spec.placement {
-            Placement::Pool(pool) => {
+            Placement::Pool(pool) | Placement::EveryAgent(pool) => {
                 let message =
                     format!("no agent is in the pool {pool}: its tasks wait until one is");
                 ("unknown_pool", message)

@@ -47,6 +47,20 @@ pub struct Triggered {
     pub run: Option<RunRecord>,
 }
 
+/// Its trigger would be every agent's, and nobody's to delete.
+fn refuse_every_agent(task: &Task) -> Result<(), TaskError> {
+    match task.spec.placement.every_agent() {
+        None => Ok(()),
+        Some(pool) => Err(TaskError::bad(
+            "placement.every_agent",
+            format!(
+                "the task runs on every agent of pool {pool} that it selects, and cannot be run by \
+                 hand: allowed are `placement.pool` and `placement.agent`"
+            ),
+        )),
+    }
+}
+
 impl Tasks {
     pub async fn trigger(
         &self,
@@ -75,6 +89,7 @@ impl Tasks {
         request: Option<u128>,
     ) -> Result<RunId, TaskError> {
         let mut task = self.newest(name).await?;
+        refuse_every_agent(&task)?;
         let ulid = requests::ulid(request, clock::wall());
         if request.is_some()
             && let Some(id) = self.asked_before(&task, ulid).await?
@@ -103,6 +118,7 @@ impl Tasks {
                 Asked::TaskGone => {
                     let found = self.look_up(name).await?;
                     task = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                    refuse_every_agent(&task)?;
                 }
             }
         }

@@ -88,6 +88,7 @@ pub fn run(task: &str, ms: i64, fence: i64, agent: &str, state: RunState) -> Run
             task: TaskName::parse(task).unwrap(),
             incarnation,
             run: RunKey::Instant(instant),
+            agent: None,
         },
         state,
         reason: None,

@@ -7,6 +7,7 @@
 mod absence;
 mod agent;
 mod audit;
+mod broadcast;
 mod duty;
 mod harness;
 

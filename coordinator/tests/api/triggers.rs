@@ -81,6 +81,7 @@ async fn a_trigger_that_is_waited_for_is_answered_with_its_end() {
             task: TaskName::parse("default/a").unwrap(),
             incarnation: Incarnation::default(),
             run: RunKey::Manual(ulid),
+            agent: None,
         };
         run.fence = Fence { revision: Revision(10), ..Fence::default() };
         until("its events are wanted", async || match agent.interest() {

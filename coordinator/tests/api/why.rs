@@ -182,7 +182,7 @@ async fn an_instant_that_is_due_is_followed_from_nobody_to_the_ledger() {
         task.incarnation
     };
     let instant = parse_instant(&moment).unwrap();
-    let run = RunId { task: name, incarnation, run: RunKey::Instant(instant) };
+    let run = RunId { task: name, incarnation, run: RunKey::Instant(instant), agent: None };
     let attempt = Attempt { fence: Fence::default(), number: 1 };
     let entry = |state| vec![Entry { run: run.clone(), due: instant, attempt, state }];
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis());

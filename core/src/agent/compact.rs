@@ -135,7 +135,7 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::agent::effect::{CallId, Effect};
@@ -207,7 +207,8 @@ mod tests {
             compact,
             rules: Rules::ALL,
             former: None,
-            pins: None,
+            labels: BTreeMap::new(),
+            pins: BTreeMap::new(),
         };
         Agent::new(config, at(0))
     }

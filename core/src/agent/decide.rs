@@ -157,7 +157,10 @@ impl Range {
             }
             let timed = match desk.near.get(loaded.number) {
                 Some(near) => near.timed.clone(),
-                None => Arc::new(Timed::new(loaded.task)),
+                None => match self.share(desk, loaded.task) {
+                    Some(task) => Arc::new(Timed::new(task)),
+                    None => continue,
+                },
             };
             self.take_near(desk, loaded.number, &timed, loaded.instant, loaded.due);
         }

@@ -302,8 +302,8 @@ pub enum StoreOp {
         range: RangeId,
         number: LedgerNumber,
     },
-    /// What a process that comes after has to know of what is pinned here.
-    Pins(PinsRecord),
+    /// What a process that comes after has to know of a local range.
+    Pins(RangeId, PinsRecord),
     /// The session that this agent has, or that it has none: a process that comes after goes on
     /// from it.
     Session(Option<Kept>),
@@ -381,8 +381,9 @@ pub enum Notice {
     NameTaken {
         holder: Session,
     },
-    /// What is pinned here is taken up; `restored`: as the process before left it.
+    /// A local range is taken up; `restored`: as the process before left it.
     Pinned {
+        range: RangeId,
         restored: bool,
     },
     Claimed {

@@ -133,7 +133,8 @@ impl Range {
                 continue;
             };
             let (task, span) = (&timed.task, Span { until: through, count });
-            let due = if count == 1 { timed.due(first) } else { through.plus(task.spec.jitter) };
+            let due =
+                if count == 1 { timed.due(first) } else { through.plus(task.spec.delay_max()) };
             self.record_span(desk, &Ended { task, first, span, due, state, reason }, count);
         }
     }

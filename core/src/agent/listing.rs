@@ -7,7 +7,7 @@ use crate::ids::{RunId, Session};
 use crate::ledger::{Entry, EntryState, Marks};
 use crate::run::life::Stage;
 
-/// Bytes of an entry beside its task's name, at most.
+/// Bytes of an entry beside names, at most.
 pub(super) const ENTRY_BYTES: usize = 80;
 /// Bytes of a settle key and a compare beside names, at most.
 const KEY_BYTES: usize = 200;

@@ -19,6 +19,7 @@ use crate::time::{Mono, Now, Wall};
 
 mod adopt;
 mod answers;
+mod broadcast;
 mod clock;
 mod compact;
 mod decide;
@@ -83,8 +84,10 @@ pub struct Config {
     pub rules: Rules,
     /// What the process before left in the same store, if that can be gone on from.
     pub former: Option<Former>,
-    /// What is in this store of tasks that are pinned here; `None`: nothing was ever.
-    pub pins: Option<PinsBefore>,
+    /// By which tasks of every agent select it.
+    pub labels: BTreeMap<String, String>,
+    /// What is in this store of its local ranges; of one that is not there nothing was ever.
+    pub pins: BTreeMap<RangeId, PinsBefore>,
 }
 
 /// The rules of the ledger that this crate keeps. All hold, always, but where the simulator breaks
@@ -164,7 +167,7 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(config: Config, now: Now) -> Agent {
-        let ranges = config.ranges.all().map(Range::new).chain([Range::pinned()]);
+        let ranges = config.ranges.all().map(Range::new).chain(RangeId::LOCAL.map(Range::local));
         let ranges = ranges.map(|range| (range.id, range)).collect();
         Agent { desk: Desk::new(config, now), ranges }
     }
@@ -306,7 +309,7 @@ impl Agent {
         self.pooled().filter(|range| range.fence().is_some()).map(|range| range.id)
     }
 
-    /// The ranges of the pool, without what is pinned here.
+    /// The ranges of the pool, without the local ones.
     fn pooled(&self) -> impl Iterator<Item = &Range> + Clone {
         self.ranges.values().filter(|range| !range.is_local())
     }
@@ -315,6 +318,7 @@ impl Agent {
     fn range_of(&self, id: &RunId) -> RangeId {
         let pinned = self.ranges.get(&RangeId::PINS);
         match pinned.is_some_and(|pins| pins.open.contains_key(id)) {
+            _ if id.agent.is_some() => RangeId::BROADCAST,
             true => RangeId::PINS,
             false => self.desk.config.ranges.range_of(&id.task),
         }

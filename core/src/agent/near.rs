@@ -30,16 +30,18 @@ impl Timed {
 
     /// The due of an instant of this task.
     pub fn due(&self, instant: Instant) -> Instant {
-        if self.task.spec.jitter.is_zero() {
+        let spec = &self.task.spec;
+        if spec.delay_max().is_zero() {
             return instant;
         }
         let next = self.timetable.next_after(instant);
-        jitter::due(&self.task.spec.name, instant, next, self.task.spec.jitter).instant()
+        let share = self.task.share_of.as_ref().map(|agent| (agent, spec.broadcast.splay));
+        jitter::due_of_share(&spec.name, share, instant, next, spec.jitter).instant()
     }
 
     /// The first instant whose due is after `through`, and which itself is after `from`.
     pub fn first_due_after(&self, through: Instant, from: Instant) -> Option<(Instant, Instant)> {
-        let mut after = through.minus(self.task.spec.jitter).max(from);
+        let mut after = through.minus(self.task.spec.delay_max()).max(from);
         loop {
             let instant = self.timetable.next_after(after)?;
             let due = self.due(instant);

@@ -184,7 +184,12 @@ impl Range {
         }
         self.cancel_triggers(desk, &name, task.incarnation.revision);
         self.read_again(desk, &name);
-        self.note_fresh(name, task.revision);
+        self.note_fresh(name.clone(), task.revision);
+        let Some(task) = self.share(desk, task) else {
+            self.leave_out(desk, &name);
+            return;
+        };
+        self.join_in(desk, &task);
         // The scan attaches no run to what has changed since it was read.
         if !self.window.scanned || silent.is_some() {
             self.attach(desk, &task);
@@ -360,6 +365,11 @@ impl Range {
     /// The key behind a run is gone: an ended one is settled, what has not started never starts,
     /// what runs ends by itself.
     pub(super) fn run_key_gone(&mut self, desk: &mut Desk, id: &RunId) {
+        self.drop_run(desk, id, DELETED);
+    }
+
+    /// As [`Range::run_key_gone`], for another reason.
+    pub(super) fn drop_run(&mut self, desk: &mut Desk, id: &RunId, reason: &'static str) {
         let Some(run) = self.open.get_mut(id) else { return };
         let known = matches!(
             run.stage,
@@ -389,12 +399,12 @@ impl Range {
                 self.open.remove(id);
             }
             life::Stage::Running { .. } | life::Stage::Held { .. } => {}
-            _ => self.end_run(desk, id, RunState::Cancelled, Some(DELETED)),
+            _ => self.end_run(desk, id, RunState::Cancelled, Some(reason)),
         }
         if let (Some(rest), RunKey::Instant(first)) = (rest, id.run) {
             let instants = (first.plus(MILLISECOND), rest.last);
             let state = RunState::Cancelled;
-            self.end_instants(desk, &rest.timed(), instants, state, DELETED);
+            self.end_instants(desk, &rest.timed(), instants, state, reason);
         }
     }
 }

@@ -1,16 +1,18 @@
-//! Tasks that are pinned to this agent. Only its host can run them, so nobody claims them and there
-//! is no licence to lose: they are a range of their own (`RangeId::PINS`), held as long as the
-//! process lives, whose ledger is kept in the agent's store and answered when it is on disk. All
-//! that is decided about what is due, open, tried again or made up for is decided as in any range.
+//! Local ranges: the tasks that are pinned to this agent, and its share of those of every agent.
+//! Only its host can run them, so nobody claims them and there is no licence to lose: each is a
+//! range of its own (`RangeId::PINS`, `RangeId::BROADCAST`), held as long as the process lives,
+//! whose ledger is kept in the agent's store and answered when it is on disk. All that is decided
+//! about what is due, open, tried again or made up for is decided as in any range.
 //!
 //! So they go on while the shared state cannot be reached, also in a process that is started then:
 //! it takes up the ledger of the process before, which this store keeps, and goes on from what that
 //! one wrote down (as `adopt` does). What it learns late, an edit or a delete, comes by the watch.
-//! That the watch is whole is proved by a key that the agent puts every 10 s.
+//! That the watch of what is pinned is whole is proved by a key that the agent puts every 10 s; of
+//! what is broadcast, by the common beat.
 //!
 //! A store that has no such ledger is new, or the old one was lost: then what was due before is
-//! unknown. It is taken as not run, within the catch-up window, and what may start only once is
-//! `lost` up to the birth of the store.
+//! unknown. What is pinned is taken as not run, within the catch-up window, and what may start only
+//! once is `lost` up to the birth of the store. What `broadcast` does is told there.
 //!
 //! When the cluster's epoch was raised the ledger is gone on from all the same, since the store was
 //! not put back with the shared state. Only the tasks themselves are listed anew first.
@@ -41,7 +43,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 pub(super) const BEFORE_STORE: &str = "this agent's store is younger than that: it may have run, \
                                        and nobody starts it again";
 
-/// What the processes before left in this store of what is pinned here.
+/// What the processes before left in this store of a local range.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PinsBefore {
     /// When this store began to know of it.
@@ -53,7 +55,7 @@ pub struct PinsBefore {
     pub intact: bool,
 }
 
-/// What the range of pinned tasks has beside all that a range has.
+/// What a local range has beside all that a range has.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     pub born: Wall,
@@ -66,56 +68,42 @@ pub(crate) struct Pins {
 }
 
 impl Agent {
-    /// Takes up what is pinned here, and shows that its watch is whole.
+    /// Takes up the local ranges, and shows that their watches are whole.
     pub(super) fn keep_pins(&mut self) {
         let desk = &mut self.desk;
-        let Some(range) = self.ranges.get_mut(&RangeId::PINS) else { return };
-        if range.interest == Interest::Nothing {
-            range.interest = Interest::Whole;
-            desk.effect(Effect::Follow { range: range.id, interest: Interest::Whole });
+        for range in self.ranges.values_mut().filter(|range| range.is_local()) {
+            range.keep_local(desk);
+            // Beside the places of the pool's ranges: there are two of them.
+            range.scan(desk, &mut 1);
+            range.want_triggers(desk);
+            range.beat_pins(desk);
         }
-        match range.hold {
-            Hold::No if desk.leaving.is_none() => {
-                if let Some(before) = desk.config.pins.take() {
-                    range.take_up_pins(desk, before);
-                } else if range.copy.listed && desk.session.session().is_some() {
-                    // With a session it is known that no other agent has this name.
-                    range.begin_pins(desk);
-                }
-            }
-            Hold::Held { fence } if desk.leaving.is_some() => {
-                range.hold = Hold::Leaving { fence, since: desk.now.mono };
-            }
-            _ => {}
-        }
-        // Beside the places of the pool's ranges: there is one of it.
-        range.scan(desk, &mut 1);
-        range.want_triggers(desk);
-        range.beat_pins(desk);
     }
 
-    /// Keeps the ledger of what is pinned here, when it has something to say.
+    /// Keeps the ledgers of the local ranges, when they have something to say.
     pub(super) fn write_pins(&mut self) {
-        let Some(range) = self.ranges.get_mut(&RangeId::PINS) else { return };
-        let (Some(fence), Phase::Idle) = (range.fence(), &range.writer.phase) else { return };
-        let last = matches!(range.hold, Hold::Leaving { .. });
-        // The next process reads by the fence of the last ledger, and not all of it is read yet.
-        if range.own.is_none() && range.pins_due(&mut self.desk) {
-            range.prepare(&mut self.desk, fence, last);
+        for range in self.ranges.values_mut().filter(|range| range.is_local()) {
+            let (Some(fence), Phase::Idle) = (range.fence(), &range.writer.phase) else { continue };
+            let last = matches!(range.hold, Hold::Leaving { .. });
+            // The next process reads by the fence of the last ledger, and not all is read yet.
+            if range.own.is_none() && range.pins_due(&mut self.desk) {
+                range.prepare(&mut self.desk, fence, last);
+            }
         }
     }
 
-    /// Ends what still runs of what is pinned here: the agent leaves.
+    /// Ends what still runs of the local ranges: the agent leaves.
     pub(super) fn cancel_pins(&mut self) {
-        let Some(range) = self.ranges.get(&RangeId::PINS) else { return };
-        for ticket in range.open.values().filter_map(OpenRun::ticket) {
+        let local = self.ranges.values().filter(|range| range.is_local());
+        let tickets = local.flat_map(|range| range.open.values().filter_map(OpenRun::ticket));
+        for ticket in tickets {
             self.desk.effect(Effect::Cancel { ticket });
         }
     }
 
-    /// Whether nothing that is pinned here runs, or may start.
+    /// Whether nothing of the local ranges runs, or may start.
     pub(super) fn pins_are_left(&self) -> bool {
-        self.ranges.get(&RangeId::PINS).is_none_or(|range| range.hold == Hold::No)
+        self.ranges.values().filter(|range| range.is_local()).all(|range| range.hold == Hold::No)
     }
 }
 
@@ -126,14 +114,34 @@ fn next_fence(epoch: Epoch, now: Wall, before: Fence) -> Fence {
 }
 
 impl Range {
-    /// The range of what is pinned to this agent.
-    pub fn pinned() -> Range {
-        Range { pins: Some(Box::default()), ..Range::new(RangeId::PINS) }
+    pub fn local(id: RangeId) -> Range {
+        Range { pins: Some(Box::default()), ..Range::new(id) }
     }
 
     /// Held for as long as the process lives, by nobody's leave.
     pub fn is_local(&self) -> bool {
         self.pins.is_some()
+    }
+
+    fn keep_local(&mut self, desk: &mut Desk) {
+        if self.interest == Interest::Nothing {
+            self.interest = Interest::Whole;
+            desk.effect(Effect::Follow { range: self.id, interest: Interest::Whole });
+        }
+        match self.hold {
+            Hold::No if desk.leaving.is_none() => {
+                if let Some(before) = desk.config.pins.remove(&self.id) {
+                    self.take_up_pins(desk, before);
+                } else if self.copy.listed && desk.session.session().is_some() {
+                    // With a session it is known that no other agent has this name.
+                    self.begin_pins(desk);
+                }
+            }
+            Hold::Held { fence } if desk.leaving.is_some() => {
+                self.hold = Hold::Leaving { fence, since: desk.now.mono };
+            }
+            _ => {}
+        }
     }
 
     fn take_up_pins(&mut self, desk: &mut Desk, before: PinsBefore) {
@@ -152,20 +160,20 @@ impl Range {
         self.hold_pins(desk, ledger.fence, &ledger);
         self.inherit(desk, &ledger);
         self.own = Some(Own::kept_here(&ledger, intact));
-        desk.notice(Notice::Pinned { restored: true });
+        desk.notice(Notice::Pinned { range: self.id, restored: true });
     }
 
-    /// This store knows nothing yet of what is pinned here.
+    /// This store knows nothing yet of this range.
     fn begin_pins(&mut self, desk: &mut Desk) {
         let (born, delivered) = (desk.now.wall, self.copy.delivered);
         if let Some(pins) = &mut self.pins {
             pins.born = born;
         }
-        desk.store(StoreOp::Pins(PinsRecord::Born(born)));
-        desk.store(StoreOp::Pins(PinsRecord::Delivered(delivered)));
-        let nothing = Ledger::empty();
+        desk.store(StoreOp::Pins(self.id, PinsRecord::Born(born)));
+        desk.store(StoreOp::Pins(self.id, PinsRecord::Delivered(delivered)));
+        let nothing = self.blank(desk);
         self.hold_pins(desk, nothing.fence, &nothing);
-        desk.notice(Notice::Pinned { restored: false });
+        desk.notice(Notice::Pinned { range: self.id, restored: false });
     }
 
     fn hold_pins(&mut self, desk: &mut Desk, before: Fence, ledger: &Ledger) {
@@ -184,7 +192,7 @@ impl Range {
     /// are runs again, as far as their keys are there.
     pub(super) fn pins_listed(&mut self, desk: &mut Desk) {
         let revision = self.copy.delivered;
-        desk.store(StoreOp::Pins(PinsRecord::Delivered(revision)));
+        desk.store(StoreOp::Pins(self.id, PinsRecord::Delivered(revision)));
         let Some(pins) = self.pins.as_mut().filter(|pins| !pins.carried.is_empty()) else { return };
         let open = std::mem::take(&mut pins.carried);
         let (fence, intact) = pins.carried_from;
@@ -199,7 +207,7 @@ impl Range {
     /// What the store has to know of a ledger before it is sent (L4), or in place of that.
     pub(super) fn row_of(&self, ledger: &Ledger) -> StoreOp {
         match self.is_local() {
-            true => StoreOp::Pins(PinsRecord::Ledger(ledger.clone())),
+            true => StoreOp::Pins(self.id, PinsRecord::Ledger(ledger.clone())),
             false => StoreOp::LedgerNumber { range: self.id, number: ledger.number },
         }
     }
@@ -212,7 +220,7 @@ impl Range {
     /// What the watch has come to, for a process that begins without one.
     pub(super) fn pins_delivered(&self, desk: &mut Desk, revision: Revision) {
         if self.fence().is_some() {
-            desk.store(StoreOp::Pins(PinsRecord::Delivered(revision)));
+            desk.store(StoreOp::Pins(self.id, PinsRecord::Delivered(revision)));
         }
     }
 
@@ -223,6 +231,9 @@ impl Range {
     }
 
     fn beat_pins(&mut self, desk: &mut Desk) {
+        if self.is_broadcast() {
+            return;
+        }
         let (Some(session), Some(pins)) = (desk.session.session(), self.pins.as_mut()) else {
             return;
         };

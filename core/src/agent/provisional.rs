@@ -40,6 +40,7 @@ impl Agent {
     pub fn settled(&self, record: &RunRecord) -> Settled {
         let pins = self.ranges.get(&RangeId::PINS);
         let pinned = pins.is_some_and(|pins| pins.fence() == Some(record.fence));
+        let pinned = pinned && record.id.agent.is_none();
         let range = if pinned { RangeId::PINS } else { self.range_of(&record.id) };
         let Some(range) = self.ranges.get(&range) else { return Settled::Elsewhere };
         if range.unsettled(record, self.desk.now.wall) {

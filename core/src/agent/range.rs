@@ -493,6 +493,7 @@ impl Range {
             task: task.clone(),
             incarnation: Incarnation::default(),
             run: RunKey::Instant(Instant::MIN),
+            agent: None,
         };
         self.open.range(first..).take_while(move |(id, _)| id.task == *task)
     }

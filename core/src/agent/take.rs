@@ -11,7 +11,7 @@ use crate::agent::effect::{
     Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
 };
 use crate::agent::near::{NearTask, Timed};
-use crate::agent::news::{DELETED, UNREADABLE};
+use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::priors::is_one_shot;
 use crate::agent::range::{Hold, LeftRun, Range, Written};
@@ -220,7 +220,10 @@ impl Range {
         let last = tasks.last().map(|(number, _)| *number);
         for (number, task) in tasks {
             let newer = self.fresh.get(&task.spec.name).is_some_and(|at| *at > task.revision);
-            if !newer && self.is_known(&task) {
+            if newer || !self.is_known(&task) {
+                continue;
+            }
+            if let Some(task) = self.share(desk, task) {
                 self.attach(desk, &task);
                 self.admit(desk, number, task);
             }
@@ -298,7 +301,7 @@ impl Range {
             // Its end may have been recorded by the one who ran it, before the key went: under the
             // lowest fence this account gives way to every other.
             let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);
-            record.reason = Some(DELETED.to_owned());
+            record.reason = Some(self.gone_reason().to_owned());
             desk.end(record);
         }
     }
@@ -545,5 +548,6 @@ fn covered_to(through: Instant, undecided: Option<(Instant, Instant)>) -> Instan
 }
 
 pub(super) fn run_id(task: &Task, instant: Instant) -> RunId {
-    RunId::scheduled(task.spec.name.clone(), task.incarnation, instant)
+    let run = RunId::scheduled(task.spec.name.clone(), task.incarnation, instant);
+    RunId { agent: task.share_of.clone(), ..run }
 }

@@ -56,6 +56,7 @@ mod tests {
             task: TaskName::parse("a/b").unwrap(),
             incarnation: Incarnation::default(),
             run: RunKey::Instant(Instant::from_millis(1)),
+            agent: None,
         };
         let attempt = Attempt { fence: Fence::default(), number: 1 };
         verdict(&Entry { run, due: Instant::from_millis(1), attempt, state }, &alive)

@@ -42,6 +42,7 @@ mod tests {
             task: TaskName::parse("a/b").unwrap(),
             incarnation: Incarnation::default(),
             run: RunKey::Instant(Instant::from_millis(1)),
+            agent: None,
         }
     }
 

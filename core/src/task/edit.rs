@@ -71,6 +71,7 @@ impl NewVersion {
             last_instant: self.last_instant,
             request: self.request,
             prior: self.prior,
+            share_of: None,
         }
     }
 }
@@ -221,6 +222,7 @@ fn same_instants(old: &Spec, new: &Spec) -> bool {
         && old.max_runs == new.max_runs
         && old.exclude == new.exclude
         && old.jitter == new.jitter
+        && old.broadcast.splay == new.broadcast.splay
 }
 
 /// The last instant that `max_runs` allows after an edit: what the incarnation has used up to
@@ -293,6 +295,7 @@ mod tests {
             exclude: BTreeSet::new(),
             action: Action::Noop,
             placement: PoolName::parse("default").unwrap().into(),
+            broadcast: crate::task::Broadcast::default(),
             catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) },
             overlap: Overlap::Skip,
             retry: Retry::default(),

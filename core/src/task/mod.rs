@@ -7,7 +7,7 @@ mod spec;
 mod validate;
 
 pub use edit::{EditError, NewVersion, create, pause, replace, resume};
-pub use placement::Placement;
+pub use placement::{Broadcast, Placement};
 pub use prior::Prior;
 pub use spec::{
     Action, CatchUp, CatchUpPolicy, Command, Delivery, Http, Overlap, Program, Retry, Spec, Task,

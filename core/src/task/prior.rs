@@ -15,6 +15,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 use super::edit::EditError;
+use super::placement::Broadcast;
 use super::spec::{Spec, Task};
 use super::validate::timetable;
 use crate::ledger::Marks;
@@ -30,6 +31,7 @@ pub struct Prior {
     pub end_at: Option<Wall>,
     pub exclude: BTreeSet<Date>,
     pub jitter: Duration,
+    pub splay: Duration,
     pub last_instant: Option<Instant>,
     pub paused: bool,
     /// Its instants are those after this, which tells it apart from others of the task...
@@ -47,6 +49,7 @@ impl Prior {
             end_at: spec.end_at,
             exclude: spec.exclude.clone(),
             jitter: spec.jitter,
+            splay: spec.broadcast.splay,
             last_instant: version.last_instant,
             paused: spec.paused,
             from: version.effective_from,
@@ -62,6 +65,7 @@ impl Prior {
             end_at: self.end_at,
             exclude: self.exclude.clone(),
             jitter: self.jitter,
+            broadcast: Broadcast { splay: self.splay, ..present.spec.broadcast.clone() },
             paused: self.paused || present.spec.paused,
             ..present.spec.clone()
         };
@@ -78,7 +82,7 @@ impl Prior {
     fn is_left(&self, present: &Task, marks: Marks) -> bool {
         let covers = present.incarnation <= marks.incarnation;
         // An instant before this is due before what the marks have passed.
-        let passed = covers.then(|| marks.through.minus(self.jitter));
+        let passed = covers.then(|| marks.through.minus(self.jitter).minus(self.splay));
         let from = self.from.instant().max(passed.unwrap_or(Instant::MIN));
         let version = self.version(present);
         let next = timetable(&version.spec, version.last_instant).next_after(from);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use crate::ids::{Incarnation, Revision, TaskName};
+use crate::ids::{AgentName, Incarnation, Revision, TaskName};
 use crate::schedule::Schedule;
-use crate::task::{Placement, Prior};
+use crate::task::{Broadcast, Placement, Prior};
 use crate::time::{Instant, Wall};
 
 /// What a client asks for.
@@ -28,6 +28,8 @@ pub struct Spec {
     pub exclude: BTreeSet<Date>,
     pub action: Action,
     pub placement: Placement,
+    /// With `Placement::EveryAgent`; else it says nothing.
+    pub broadcast: Broadcast,
     /// No edit changes it.
     pub delivery: Delivery,
     pub catch_up: CatchUp,
@@ -48,6 +50,11 @@ impl Spec {
             [Schedule::At(at)] => Some(*at),
             _ => None,
         }
+    }
+
+    /// The longest that a due is behind its instant.
+    pub fn delay_max(&self) -> Duration {
+        self.jitter.saturating_add(self.broadcast.splay)
     }
 
     pub fn at_most_once(&self) -> bool {
@@ -72,6 +79,9 @@ pub struct Task {
     pub request: Option<u128>,
     /// Schedules before this version, of which instants may be undecided; oldest first.
     pub prior: Vec<Prior>,
+    /// Of a task of every agent: whose share this is. No record says so: an agent puts itself here
+    /// when it takes the task in.
+    pub share_of: Option<AgentName>,
 }
 
 impl Task {

@@ -8,9 +8,11 @@
 //! still get wrong. The rule that something must be left to run needs the time, so it stands apart
 //! in [`check_future`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::placement::Broadcast;
 use super::spec::{Action, CatchUpPolicy, Command, Http, Program, Retry, Spec};
 use crate::limits;
 use crate::schedule::{Schedule, Timetable};
@@ -69,7 +71,10 @@ pub fn check(spec: &Spec) -> Vec<FieldError> {
     rules.must(spec.description.len() <= DESCRIPTION_BYTES_MAX, "description", || {
         format!("{} bytes; at most {DESCRIPTION_BYTES_MAX}", spec.description.len())
     });
-    labels(spec, &mut rules);
+    labels(&spec.labels, "labels", &mut rules);
+    if spec.placement.every_agent().is_some() {
+        broadcast(spec, &mut rules);
+    }
     schedules(spec, &mut rules);
     spans(spec, &mut rules);
     retry(&spec.retry, &mut rules);
@@ -125,17 +130,32 @@ pub fn timetable(spec: &Spec, last: Option<Instant>) -> Timetable {
     }
 }
 
-fn labels(spec: &Spec, rules: &mut Rules) {
-    rules.must(spec.labels.len() <= limits::LABELS_MAX, "labels", || {
-        format!("{} labels; at most {}", spec.labels.len(), limits::LABELS_MAX)
+/// Every agent runs it, so nobody can say when it is done: a one-shot would never be over.
+fn broadcast(spec: &Spec, rules: &mut Rules) {
+    let Broadcast { labels: selector, splay } = &spec.broadcast;
+    labels(selector, "placement.every_agent.labels", rules);
+    let max = limits::DURATION_MAX;
+    rules.must(*splay <= max, "placement.every_agent.splay", || {
+        format!("{splay:?}; allowed is 0s to {} days", max.as_secs() / 86_400)
     });
-    for (key, value) in &spec.labels {
+    rules.must(spec.one_shot_at().is_none(), "schedules[0].at", || {
+        "a task of every agent recurs: use `cron` or `every`, with `end_at` or `max_runs` where it \
+         has to end"
+            .to_owned()
+    });
+}
+
+fn labels(labels: &BTreeMap<String, String>, at: &str, rules: &mut Rules) {
+    rules.must(labels.len() <= limits::LABELS_MAX, at, || {
+        format!("{} labels; at most {}", labels.len(), limits::LABELS_MAX)
+    });
+    for (key, value) in labels {
         let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-' | b'/');
         let good = key.len() <= limits::NAME_BYTES_MAX
             && key.bytes().all(inner)
             && key.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric())
             && key.bytes().next_back().is_some_and(|c| c.is_ascii_alphanumeric());
-        rules.must(good, format!("labels.{key}"), || {
+        rules.must(good, format!("{at}.{key}"), || {
             format!(
                 "the key {key:?} is not allowed: use 1 to {} letters, digits, '.', '_', '-' and \
                  '/', with a letter or a digit at both ends",
@@ -143,7 +163,7 @@ fn labels(spec: &Spec, rules: &mut Rules) {
             )
         });
         let good = value.len() <= LABEL_VALUE_BYTES_MAX && !value.chars().any(char::is_control);
-        rules.must(good, format!("labels.{key}"), || {
+        rules.must(good, format!("{at}.{key}"), || {
             format!(
                 "the value has {} bytes; at most {LABEL_VALUE_BYTES_MAX}, without control \
                  characters",

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod bounds;
+mod broadcast;
 mod clock;
 mod drain;
 mod handoff;

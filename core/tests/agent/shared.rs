@@ -69,7 +69,7 @@ impl Shared {
             ranges,
             epoch: EPOCH,
             revision: Revision(100),
-            keys: ranges.all().chain([RangeId::PINS]).map(|id| (id, Keys::default())).collect(),
+            keys: ranges.all().chain(RangeId::LOCAL).map(|id| (id, Keys::default())).collect(),
             lease_until_us: None,
             spared: false,
             lease: LeaseId(0),
@@ -96,10 +96,8 @@ impl Shared {
 
     /// Where the key of a task lies.
     pub fn range_of(&self, name: &TaskName) -> RangeId {
-        match self.keys[&RangeId::PINS].tasks.contains_key(name) {
-            true => RangeId::PINS,
-            false => self.ranges.range_of(name),
-        }
+        let local = |range: &RangeId| self.keys[range].tasks.contains_key(name);
+        RangeId::LOCAL.into_iter().find(local).unwrap_or_else(|| self.ranges.range_of(name))
     }
 
     pub fn of(&mut self, range: RangeId) -> &mut Keys {
@@ -395,6 +393,7 @@ impl Shared {
         let range = match task.spec.placement {
             Placement::Pool(_) => self.ranges.range_of(&name),
             Placement::Agent(_) => RangeId::PINS,
+            Placement::EveryAgent(_) => RangeId::BROADCAST,
         };
         let record = Record { task: task.clone(), readable: true };
         self.of(range).tasks.insert(name, record);

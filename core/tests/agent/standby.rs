@@ -288,7 +288,7 @@ fn copies_are_made_one_after_the_other_when_all_that_is_to_be_held_is() {
     assert!(of_standbys.is_sorted_by(|one, next| one.0 < next.0), "{of_standbys:?}");
     let pause = of_standbys[1].0 - of_standbys[0].0;
     assert!((95_000..200_000).contains(&pause), "2,000 at 20,000 a second: {pause} us");
-    let pooled = |range: &RangeId| *range != RangeId::PINS;
+    let pooled = |range: &RangeId| !RangeId::LOCAL.contains(range);
     let held = world.notices.iter();
     let held = held.filter(|(_, n)| matches!(n, Notice::Holding { range, .. } if pooled(range)));
     assert_eq!(held.clone().count(), 8 - standbys.len());

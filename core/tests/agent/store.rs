@@ -30,9 +30,9 @@ pub struct Store {
     numbers: BTreeMap<RangeId, LedgerNumber>,
     written: BTreeMap<LedgerNumber, BatchNumber>,
     synced: BatchNumber,
-    born: Option<Wall>,
-    delivered: Revision,
-    pinned: Option<Ledger>,
+    born: BTreeMap<RangeId, Wall>,
+    delivered: BTreeMap<RangeId, Revision>,
+    ledgers: BTreeMap<RangeId, Ledger>,
     /// What is on disk, and the batches that are not yet.
     disk: Option<Box<Store>>,
     unsynced: Vec<Batch>,
@@ -79,10 +79,18 @@ impl Store {
         self.keep_disk();
     }
 
-    /// What a process that comes after has of what is pinned here. `intact`: on the same boot.
+    /// What a process that comes after has of the local ranges. `intact`: on the same boot.
+    pub fn locals_before(&self, intact: bool) -> BTreeMap<RangeId, PinsBefore> {
+        let before = |range| {
+            let ledger = self.ledgers.get(&range)?.clone();
+            let (born, delivered) = (*self.born.get(&range)?, *self.delivered.get(&range)?);
+            Some((range, PinsBefore { born, delivered, ledger, intact }))
+        };
+        RangeId::LOCAL.into_iter().filter_map(before).collect()
+    }
+
     pub fn pins_before(&self, intact: bool) -> Option<PinsBefore> {
-        let (born, ledger) = (self.born?, self.pinned.clone()?);
-        Some(PinsBefore { born, delivered: self.delivered, ledger, intact })
+        self.locals_before(intact).remove(&RangeId::PINS)
     }
 
     pub fn knows(&self, number: LedgerNumber) -> bool {
@@ -180,9 +188,15 @@ impl Store {
                 self.open.remove(run);
             }
             StoreOp::Session(session) => self.session = *session,
-            StoreOp::Pins(PinsRecord::Born(born)) => self.born = Some(*born),
-            StoreOp::Pins(PinsRecord::Delivered(at)) => self.delivered = *at,
-            StoreOp::Pins(PinsRecord::Ledger(ledger)) => self.pinned = Some(ledger.clone()),
+            StoreOp::Pins(range, PinsRecord::Born(born)) => {
+                self.born.insert(*range, *born);
+            }
+            StoreOp::Pins(range, PinsRecord::Delivered(at)) => {
+                self.delivered.insert(*range, *at);
+            }
+            StoreOp::Pins(range, PinsRecord::Ledger(ledger)) => {
+                self.ledgers.insert(*range, ledger.clone());
+            }
             StoreOp::Output { .. } => {}
         }
     }

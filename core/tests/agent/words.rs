@@ -14,8 +14,8 @@ use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::schedule::{Every, Schedule};
 use tocktower_core::task::{
-    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Placement, Retry, Spec,
-    Task, timetable,
+    self, Action, Broadcast, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Placement,
+    Retry, Spec, Task, timetable,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -53,6 +53,7 @@ fn spec(name: &str, schedule: Schedule) -> Spec {
         exclude: Default::default(),
         action: Action::Noop,
         placement: PoolName::parse("default").expect("a good name").into(),
+        broadcast: Broadcast::default(),
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) },
         overlap: Overlap::Skip,
         retry: Retry::default(),
@@ -68,6 +69,13 @@ fn spec(name: &str, schedule: Schedule) -> Spec {
 pub fn pinned(spec: Spec) -> Spec {
     let placement = Placement::Agent(AgentName::parse("a").expect("a good name"));
     Spec { placement, ..spec }
+}
+
+/// As given, and on every agent of the pool that has this label.
+pub fn broadcast(spec: Spec, (key, value): (&str, &str)) -> Spec {
+    let placement = Placement::EveryAgent(PoolName::parse("default").expect("a good name"));
+    let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    Spec { placement, broadcast: Broadcast { labels, splay: Duration::ZERO }, ..spec }
 }
 
 /// As given, and no attempt of it may start twice.

@@ -106,6 +106,8 @@ pub struct World {
     listed_us: Option<u64>,
     pub agent: Agent,
     places: usize,
+    /// Those of the next process.
+    pub labels: BTreeMap<String, String>,
     process: u64,
     epoch_began: Wall,
     pub shared: Shared,
@@ -160,28 +162,28 @@ struct Held {
     permitted: BTreeMap<RangeId, BTreeSet<(RunId, Attempt)>>,
     started: BTreeSet<(RunId, Attempt)>,
     newest_batch: BatchNumber,
-    /// Ledgers of what is pinned here that are on their way to the disk.
-    pins: Vec<(BatchNumber, Ledger)>,
+    /// Ledgers of local ranges that are on their way to the disk.
+    pins: Vec<(BatchNumber, RangeId, Ledger)>,
 }
 
 impl Held {
     fn pins_written(&mut self, batch: &Batch) {
         for op in &batch.ops {
-            if let StoreOp::Pins(PinsRecord::Ledger(ledger)) = op {
+            if let StoreOp::Pins(range, PinsRecord::Ledger(ledger)) = op {
                 let listed = permissions(ledger);
-                let permitted = self.permitted.entry(RangeId::PINS).or_default();
+                let permitted = self.permitted.entry(*range).or_default();
                 permitted.retain(|run| listed.contains(run));
-                self.pins.push((batch.number, ledger.clone()));
+                self.pins.push((batch.number, *range, ledger.clone()));
             }
         }
     }
 
     fn pins_synced(&mut self, batch: BatchNumber) {
-        let (synced, rest): (Vec<_>, _) = self.pins.drain(..).partition(|(at, _)| *at <= batch);
+        let (synced, rest): (Vec<_>, _) = self.pins.drain(..).partition(|(at, ..)| *at <= batch);
         self.pins = rest;
-        for (_, ledger) in synced {
-            self.permitted.insert(RangeId::PINS, permissions(&ledger));
-            self.answered.insert((RangeId::PINS, ledger.fence));
+        for (_, range, ledger) in synced {
+            self.permitted.insert(range, permissions(&ledger));
+            self.answered.insert((range, ledger.fence));
         }
     }
 }
@@ -189,16 +191,24 @@ impl Held {
 impl World {
     /// An agent called `a`, alone, with so many ranges and places.
     pub fn new(ranges: u32, places: usize) -> World {
+        World::labelled(ranges, places, BTreeMap::new())
+    }
+
+    /// As [`World::new`], with labels.
+    pub fn labelled(ranges: u32, places: usize, labels: BTreeMap<String, String>) -> World {
         let ranges = RangeCount::new(ranges).expect("a power of two");
         let mut shared = Shared::new(ranges);
         shared.fleet_news.push(SharedNews::ListBegan);
         shared.fleet_news.push(SharedNews::ListEnded { revision: shared.revision });
+        let first = config(ranges, places, (7, EPOCH), None, BTreeMap::new());
+        let first = Config { labels: labels.clone(), ..first };
         let mut world = World {
             now_us: 0,
             ahead_ms: 0,
             listed_us: None,
-            agent: Agent::new(config(ranges, places, (7, EPOCH), None, None), now_at(0)),
+            agent: Agent::new(first, now_at(0)),
             places,
+            labels,
             process: 7,
             epoch_began: Wall::MIN,
             shared,
@@ -306,21 +316,21 @@ impl World {
     /// the shared state may still arrive; what was told to the process before is lost, and what it
     /// ran has ended with it.
     pub fn restart(&mut self) {
-        let (former, pins) = (self.store.former(), self.store.pins_before(true));
+        let (former, pins) = (self.store.former(), self.store.locals_before(true));
         self.begin_process(former, pins);
     }
 
     /// The host loses its power and boots again: what was not synced is lost.
     pub fn power_cut(&mut self) {
         self.store.lose_unsynced();
-        let pins = self.store.pins_before(false);
+        let pins = self.store.locals_before(false);
         self.begin_process(None, pins);
     }
 
     /// The data directory is lost, and another agent of this name begins with an empty one.
     pub fn lose_store(&mut self) {
         self.store.lose_all();
-        self.begin_process(None, None);
+        self.begin_process(None, BTreeMap::new());
     }
 
     /// The shared state is put back from a backup, the epoch is raised, and the agent begins on its
@@ -328,16 +338,17 @@ impl World {
     pub fn put_back(&mut self, backup: Backup) {
         self.shared.put_back(backup);
         self.epoch_began = self.now().wall;
-        let pins = self.store.pins_before(true);
+        let pins = self.store.locals_before(true);
         self.begin_process(None, pins);
     }
 
-    fn begin_process(&mut self, former: Option<Former>, pins: Option<PinsBefore>) {
+    fn begin_process(&mut self, former: Option<Former>, pins: BTreeMap<RangeId, PinsBefore>) {
         self.process += 1;
         self.store.open_again();
         let process = (self.process, self.shared.epoch);
         let config = config(self.shared.ranges, self.places, process, former, pins);
-        let config = Config { epoch_began: self.epoch_began, ..config };
+        let (epoch_began, labels) = (self.epoch_began, self.labels.clone());
+        let config = Config { epoch_began, labels, ..config };
         self.agent = Agent::new(config, self.now());
         self.events.clear();
         self.running.clear();
@@ -664,7 +675,11 @@ impl World {
         let pinned = |task: &std::sync::Arc<Task>| {
             task.spec.name == run.task && task.spec.placement.agent().is_some()
         };
-        if versions.any(pinned) { RangeId::PINS } else { self.shared.ranges.range_of(&run.task) }
+        match versions.any(pinned) {
+            _ if run.agent.is_some() => RangeId::BROADCAST,
+            true => RangeId::PINS,
+            false => self.shared.ranges.range_of(&run.task),
+        }
     }
 
     /// L2, from outside.
@@ -710,7 +725,7 @@ impl World {
         assert!(start.due <= now.wall, "{run} started early");
         assert!(self.rules.answered.contains(&(range, fence)), "{run} before a ledger (L1)");
         assert!(!self.rules.left.contains(&(range, fence)), "{run} after a final ledger");
-        if range != RangeId::PINS {
+        if !RangeId::LOCAL.contains(&range) {
             self.check_licence(range, fence);
         }
         let first = self.rules.started.insert((run.clone(), start.attempt));
@@ -741,7 +756,7 @@ fn config(
     places: usize,
     (process, epoch): (u64, Epoch),
     former: Option<Former>,
-    pins: Option<PinsBefore>,
+    pins: BTreeMap<RangeId, PinsBefore>,
 ) -> Config {
     Config {
         agent: AgentName::parse("a").expect("a good name"),
@@ -757,6 +772,7 @@ fn config(
         compact: false,
         rules: Rules::ALL,
         former,
+        labels: BTreeMap::new(),
         pins,
     }
 }

@@ -39,5 +39,6 @@ pub use task_proto::{
     apply_mask, schedule_json_of_proto, task_from_proto, task_json_of_proto, without_payload,
 };
 pub use task_record::{
-    StoredTask, decode_task, decode_task_row, encode_task, encode_task_row, placement_of,
+    StoredTask, decode_task, decode_task_row, encode_task, encode_task_row, every_agent_text,
+    placement_of,
 };

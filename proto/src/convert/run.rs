@@ -58,7 +58,7 @@ pub fn run_from_proto(run: &v1::Run) -> Result<RunRecord, DecodeError> {
     let count = run.count;
     let until = run.until.as_ref().map(|until| wall(until, "until")).transpose()?;
     Ok(RunRecord {
-        id: RunId { task, incarnation, run: name.key() },
+        id: RunId { task, incarnation, run: name.key(), agent: name.agent() },
         state: run_state_from_proto(run.state)?,
         reason: Some(run.reason.clone()).filter(|reason| !reason.is_empty()),
         instant: wall(instant, "instant")?.instant(),

@@ -43,6 +43,7 @@ pub fn encode_run(run: &RunRecord) -> Vec<u8> {
             RunKey::Instant(_) => None,
             RunKey::Manual(_) => Some(run.instant.millis()),
         },
+        share: run.id.agent.is_some(),
     })
 }
 
@@ -68,7 +69,12 @@ pub fn decode_run(bytes: &[u8]) -> Result<RunRecord, DecodeError> {
     let read_attempt = |attempt| attempt_of(attempt, fence, &agent);
     let incarnation = row.incarnation.as_ref().map(incarnation_from_record);
     Ok(RunRecord {
-        id: RunId { task, incarnation: incarnation.unwrap_or_default(), run },
+        id: RunId {
+            task,
+            incarnation: incarnation.unwrap_or_default(),
+            run,
+            agent: row.share.then(|| agent.clone()),
+        },
         state: state_of(row.state)?,
         reason: Some(row.reason).filter(|reason| !reason.is_empty()),
         instant,

@@ -19,8 +19,8 @@ use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{AgentName, Name, NameError, Namespace, PoolName, TaskName};
 use tocktower_core::schedule::{Cron, Every, EveryError, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Command, Delivery, FieldError, Http, Overlap, Placement,
-    Program, Retry, Spec, Task, check, check_future,
+    Action, Broadcast, CatchUp, CatchUpPolicy, Command, Delivery, FieldError, Http, Overlap,
+    Placement, Program, Retry, Spec, Task, check, check_future,
 };
 use tocktower_core::time::Wall;
 
@@ -32,6 +32,9 @@ use crate::json::{self, Mistakes};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// The kinds of placement: one of them is given.
+const PLACEMENTS: [&str; 3] = ["pool", "agent", "every_agent"];
 
 /// What the request says beside the task itself.
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +103,15 @@ pub fn patch_task(current: &Task, patch: &Value) -> Result<Spec, Vec<FieldError>
     }
 }
 
-/// Who names a pool or an agent means that in place of the other.
+/// Who names a kind of placement means that in place of the others.
 fn one_placement(body: &mut Value, patch: &Value) {
     let named = |kind: &str| patch["placement"].get(kind).is_some_and(|name| !name.is_null());
     if let Some(placement) = body.get_mut("placement").and_then(Value::as_object_mut) {
-        for (kind, other) in [("pool", "agent"), ("agent", "pool")] {
-            if named(kind) && patch["placement"].get(other).is_none() {
-                placement.remove(other);
+        for kind in PLACEMENTS.into_iter().filter(|kind| named(kind)) {
+            for other in PLACEMENTS.into_iter().filter(|other| *other != kind) {
+                if patch["placement"].get(other).is_none() {
+                    placement.remove(other);
+                }
             }
         }
     }
@@ -190,30 +195,40 @@ impl Reader {
         read.map_err(|error| self.error(path, error)).ok()
     }
 
-    fn placement(&mut self, placement: Option<&json::Placement>) -> Placement {
-        let given = placement.map(|given| (given.pool.as_deref(), given.agent.as_deref()));
-        let placement = match given.unwrap_or_default() {
-            (None, None) => None,
-            (Some(pool), None) => {
+    fn placement(&mut self, placement: Option<&json::Placement>) -> (Placement, Broadcast) {
+        let usual = json::Placement::default();
+        let given = placement.unwrap_or(&usual);
+        let mut broadcast = Broadcast::default();
+        let placement = match (given.pool.as_deref(), given.agent.as_deref(), &given.every_agent) {
+            (None, None, None) => None,
+            (Some(pool), None, None) => {
                 self.keep("placement.pool", PoolName::parse(pool)).map(Placement::Pool)
             }
-            (None, Some(agent)) => {
+            (None, Some(agent), None) => {
                 self.keep("placement.agent", AgentName::parse(agent)).map(Placement::Agent)
             }
-            (Some(_), Some(_)) => {
-                let message = "give `pool` or `agent`, not both: any agent of a pool runs the \
-                               task, or this one alone";
+            (None, None, Some(every)) => {
+                broadcast.labels = every.labels.clone().unwrap_or_default();
+                let splay = self.span("placement.every_agent.splay", every.splay.as_deref());
+                broadcast.splay = splay.unwrap_or_default();
+                let pool = every.pool.as_deref().map_or_else(|| Ok(usual_pool()), PoolName::parse);
+                self.keep("placement.every_agent.pool", pool).map(Placement::EveryAgent)
+            }
+            _ => {
+                let message = "give one of `pool`, `agent` and `every_agent`: any agent of a pool \
+                               runs the task, or this one alone, or each one that is selected";
                 self.error("placement", message);
                 None
             }
         };
-        placement.unwrap_or_else(|| Placement::Pool(usual_pool()))
+        (placement.unwrap_or_else(|| Placement::Pool(usual_pool())), broadcast)
     }
 
     fn spec(&mut self, task: &json::Task, given: Given<'_>) -> Spec {
         let name = self.name(task, given);
         let schedules =
             self.schedules(task.schedules.as_deref().unwrap_or_default(), task_hash(&name));
+        let (placement, broadcast) = self.placement(task.placement.as_ref());
         let one_shot = matches!(schedules.as_slice(), [Schedule::At(_)]);
         let start_at = task.start_at.as_deref().map(json::parse_wall_up);
         let end_at = task.end_at.as_deref().map(json::parse_wall_down);
@@ -227,7 +242,8 @@ impl Reader {
             jitter: self.span("jitter", task.jitter.as_deref()).unwrap_or_default(),
             exclude: self.exclude(task.exclude.as_ref()),
             action: self.action(task.action.as_ref()),
-            placement: self.placement(task.placement.as_ref()),
+            placement,
+            broadcast,
             catch_up: self.catch_up(task.catch_up.as_ref(), one_shot),
             delivery: self.word(
                 "delivery",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tocktower_core::run::RunRecord;
 use tocktower_core::schedule::Schedule;
 use tocktower_core::task::{
-    Action, Command, Http, Placement, Program, Retry, Spec, Task, timetable,
+    Action, Broadcast, Command, Http, Placement, Program, Retry, Spec, Task, timetable,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -100,7 +100,7 @@ pub fn spec_json(spec: &Spec) -> json::Task {
         jitter: Some(json::format_duration(spec.jitter)),
         exclude: Some(json::Exclude { dates: Some(dates) }),
         action: Some(action_json(&spec.action)),
-        placement: Some(placement_json(&spec.placement)),
+        placement: Some(placement_json(&spec.placement, Some(&spec.broadcast))),
         catch_up: Some(json::CatchUp {
             policy: Some(word_of(POLICIES, spec.catch_up.policy).text.to_owned()),
             window: Some(json::format_duration(spec.catch_up.window)),
@@ -137,10 +137,16 @@ fn schedule_json(schedule: &Schedule) -> json::Schedule {
     }
 }
 
-pub fn placement_json(placement: &Placement) -> json::Placement {
+/// Where a task runs; `broadcast` is not known of a record that cannot be read.
+pub fn placement_json(placement: &Placement, broadcast: Option<&Broadcast>) -> json::Placement {
     json::Placement {
         pool: placement.pool().map(ToString::to_string),
         agent: placement.agent().map(ToString::to_string),
+        every_agent: placement.every_agent().map(|pool| json::EveryAgent {
+            pool: Some(pool.to_string()),
+            labels: broadcast.map(|broadcast| broadcast.labels.clone()),
+            splay: broadcast.map(|broadcast| json::format_duration(broadcast.splay)),
+        }),
     }
 }
 
@@ -215,6 +221,11 @@ pub fn task_proto(task: &Task, status: &TaskStatus) -> v1::Task {
             kind: Some(match &spec.placement {
                 Placement::Pool(pool) => v1::placement::Kind::Pool(pool.to_string()),
                 Placement::Agent(agent) => v1::placement::Kind::Agent(agent.to_string()),
+                Placement::EveryAgent(pool) => {
+                    let (pool, labels) = (pool.to_string(), spec.broadcast.labels.clone());
+                    let splay = Some(span(spec.broadcast.splay));
+                    v1::placement::Kind::EveryAgent(v1::EveryAgent { pool, labels, splay })
+                }
             }),
         }),
         catch_up: Some(v1::CatchUp {

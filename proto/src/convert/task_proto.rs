@@ -192,6 +192,13 @@ fn placement(placement: &v1::Placement) -> json::Placement {
         None => {}
         Some(v1::placement::Kind::Pool(pool)) => read.pool = Some(pool.clone()),
         Some(v1::placement::Kind::Agent(agent)) => read.agent = Some(agent.clone()),
+        Some(v1::placement::Kind::EveryAgent(every)) => {
+            read.every_agent = Some(json::EveryAgent {
+                pool: text(&every.pool),
+                labels: Some(every.labels.clone()),
+                splay: every.splay.as_ref().map(span),
+            });
+        }
     }
     read
 }

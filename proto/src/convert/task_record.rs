@@ -16,7 +16,8 @@ use tocktower_core::ids::{
 };
 use tocktower_core::schedule::{Cron, Every, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, Command, Http, NewVersion, Placement, Prior, Program, Retry, Spec, Task,
+    Action, Broadcast, CatchUp, Command, Http, NewVersion, Placement, Prior, Program, Retry, Spec,
+    Task,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -62,6 +63,7 @@ pub fn encode_task_row(task: &Task) -> Vec<u8> {
         name: task.spec.name.name.to_string(),
         pool: task.spec.placement.pool().map_or_else(String::new, ToString::to_string),
         agent: task.spec.placement.agent().map_or_else(String::new, ToString::to_string),
+        every_agent: every_agent_text(&task.spec.placement),
         create_revision: task.incarnation.revision.0,
         mod_revision: task.revision.0,
         record: Some(store::TaskRecord {
@@ -87,23 +89,31 @@ pub fn decode_task_row(bytes: &[u8]) -> Result<Task, DecodeError> {
     };
     let stored = StoredTask {
         name,
-        placement: placement_of(&row.pool, &row.agent)?,
+        placement: placement_of(&row.pool, &row.agent, &row.every_agent)?,
         create_revision: Revision(row.create_revision),
         mod_revision: Revision(row.mod_revision),
     };
     task(row.record.ok_or_else(|| DecodeError::missing("record"))?, stored)
 }
 
-/// The placement in a row or a directory entry: one of the two names is empty.
-pub fn placement_of(pool: &str, agent: &str) -> Result<Placement, DecodeError> {
-    match agent {
-        "" => PoolName::parse(pool)
+/// The placement in a row or a directory entry: all but one of the names are empty.
+pub fn placement_of(pool: &str, agent: &str, every_agent: &str) -> Result<Placement, DecodeError> {
+    match (agent, every_agent) {
+        ("", "") => PoolName::parse(pool)
             .map(Placement::Pool)
             .map_err(|error| DecodeError::invalid("pool", error)),
-        agent => AgentName::parse(agent)
+        ("", pool) => PoolName::parse(pool)
+            .map(Placement::EveryAgent)
+            .map_err(|error| DecodeError::invalid("every_agent", error)),
+        (agent, _) => AgentName::parse(agent)
             .map(Placement::Agent)
             .map_err(|error| DecodeError::invalid("agent", error)),
     }
+}
+
+/// The pool whose agents each have a share, for a row or a directory entry; else empty.
+pub fn every_agent_text(placement: &Placement) -> String {
+    placement.every_agent().map_or_else(String::new, ToString::to_string)
 }
 
 fn spec_record(spec: &Spec) -> store::TaskRecord {
@@ -132,6 +142,10 @@ fn spec_record(spec: &Spec) -> store::TaskRecord {
         start_deadline_ms: spec.start_deadline.map(millis),
         priority: spec.priority,
         paused: spec.paused,
+        broadcast: spec.placement.every_agent().map(|_| store::BroadcastRecord {
+            labels: spec.broadcast.labels.clone(),
+            splay_ms: millis(spec.broadcast.splay),
+        }),
         ..store::TaskRecord::default()
     }
 }
@@ -143,6 +157,7 @@ fn prior_record(prior: &Prior) -> store::PriorRecord {
         end_at_us: prior.end_at.map(Wall::micros),
         exclude_days: prior.exclude.iter().filter_map(|date| day_number(*date)).collect(),
         jitter_ms: millis(prior.jitter),
+        splay_ms: millis(prior.splay),
         last_instant_ms: prior.last_instant.map(Instant::millis),
         paused: prior.paused,
         from_us: prior.from.micros(),
@@ -158,6 +173,7 @@ fn prior_of(record: store::PriorRecord, hash_seed: u64) -> Result<Prior, DecodeE
         end_at: record.end_at_us.map(Wall::from_micros),
         exclude: record.exclude_days.into_iter().map(date).collect::<Result<BTreeSet<_>, _>>()?,
         jitter: Duration::from_millis(record.jitter_ms),
+        splay: Duration::from_millis(record.splay_ms),
         last_instant: record.last_instant_ms.map(Instant::from_millis),
         paused: record.paused,
         from: Wall::from_micros(record.from_us),
@@ -233,6 +249,10 @@ fn task(record: store::TaskRecord, stored: StoredTask) -> Result<Task, DecodeErr
         exclude: record.exclude_days.into_iter().map(date).collect::<Result<BTreeSet<_>, _>>()?,
         action: action_of(action.ok_or_else(|| DecodeError::missing("action"))?)?,
         placement: stored.placement,
+        broadcast: record.broadcast.map_or_else(Broadcast::default, |broadcast| Broadcast {
+            labels: broadcast.labels,
+            splay: Duration::from_millis(broadcast.splay_ms),
+        }),
         catch_up: CatchUp {
             policy: value_of(POLICIES, record.catch_up_policy, "catch_up_policy")?,
             window: Duration::from_millis(record.catch_up_window_ms),
@@ -255,6 +275,7 @@ fn task(record: store::TaskRecord, stored: StoredTask) -> Result<Task, DecodeErr
         last_instant: record.last_instant_ms.map(Instant::from_millis),
         request: request_from_bytes(&record.request)?,
         prior: record.prior.into_iter().map(read_prior).collect::<Result<_, _>>()?,
+        share_of: None,
     })
 }
 

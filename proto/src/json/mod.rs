@@ -32,8 +32,8 @@ pub use patch::merge_patch;
 pub use read::{gather, read};
 pub use run::{Attempt, Run, RunState};
 pub use task::{
-    Action, CatchUp, CatchUpPolicy, Command, Delivery, Dialect, Exclude, Fold, Gap, Http, Noop,
-    Overlap, Placement, Retry, Schedule, Task, TaskState,
+    Action, CatchUp, CatchUpPolicy, Command, Delivery, Dialect, EveryAgent, Exclude, Fold, Gap,
+    Http, Noop, Overlap, Placement, Retry, Schedule, Task, TaskState,
 };
 pub use time::{format_instant, format_wall, parse_instant, parse_wall_down, parse_wall_up};
 pub use why::{Why, WhyEntry, WhyPolicy, WhyRange, WhyVerdict};

@@ -207,6 +207,28 @@ pub struct Placement {
     /// This agent and no other, in place of a pool: it goes on while it is cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
+    /// Every agent of a pool that is selected, each its own share, in place of a pool. They go on
+    /// while they are cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every_agent: Option<EveryAgent>,
+}
+
+/// Which agents have a share of a task, and over how long their starts are spread.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EveryAgent {
+    #[schema(default = "default")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// An agent has a share that has all of these labels. Left out: every agent of the pool.
+    #[schema(example = json!({"role": "web"}))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Each agent starts later by a share of this that is fixed for (task, agent), and before the
+    /// next instant.
+    #[schema(default = "0s", example = "30s")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splay: Option<String>,
 }
 
 /// What becomes of instants that nobody could run in time.

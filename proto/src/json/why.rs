@@ -132,8 +132,11 @@ pub enum WhyVerdict {
     HolderSilent,
     /// It is due, and the holder of its range does not answer this coordinator.
     HolderUnreachable,
-    /// It is due, and the agent that it is pinned to has no link to this coordinator.
+    /// It is due, and the agent that it is pinned to, or whose share it is, has no link to this
+    /// coordinator.
     AgentAway,
+    /// The task runs on every agent that it selects, and this one is none of them.
+    NotSelected,
     /// It is due, and this coordinator cannot reach the shared state.
     StoreUnavailable,
     /// It ended; who may know how did not answer.

@@ -188,7 +188,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::EtcdDown,
-        text: "the shared state is out of reach: only what is pinned here goes on",
+        text: "the shared state is out of reach: only what this agent runs by itself goes on",
         why: "an agent that is started meanwhile begins from its store",
     },
     Allowed {

@@ -12,8 +12,8 @@ use tocktower_core::ids::{AgentName, Epoch, PoolName, TaskName};
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    self, Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Placement, Retry, Spec,
-    Task,
+    self, Action, Broadcast, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Placement,
+    Retry, Spec, Task,
 };
 use tocktower_core::time::Wall;
 
@@ -84,6 +84,7 @@ impl World {
             exclude: Default::default(),
             action: Action::Noop,
             placement: self.placement(),
+            broadcast: Broadcast::default(),
             delivery: match self.rng.chance(400) {
                 true => Delivery::AtMostOnce,
                 false => Delivery::AtLeastOnce,

@@ -140,7 +140,7 @@ impl Store {
         let mut duplicates = Vec::new();
         for op in &batch.ops {
             self.one(op, &mut duplicates);
-            if let StoreOp::Pins(PinsRecord::Ledger(ledger)) = op {
+            if let StoreOp::Pins(RangeId::PINS, PinsRecord::Ledger(ledger)) = op {
                 self.ledgers.insert(batch.number, ledger.clone());
                 self.booted = false;
             }
@@ -280,9 +280,11 @@ impl Store {
                 tables.open.remove(&(*range, run.clone()));
             }
             StoreOp::Session(session) => tables.session = *session,
-            StoreOp::Pins(PinsRecord::Born(born)) => tables.pins.born = Some(*born),
-            StoreOp::Pins(PinsRecord::Delivered(at)) => tables.pins.delivered = *at,
-            StoreOp::Pins(PinsRecord::Ledger(ledger)) => {
+            // No walk has tasks of every agent.
+            StoreOp::Pins(RangeId::BROADCAST, _) => {}
+            StoreOp::Pins(_, PinsRecord::Born(born)) => tables.pins.born = Some(*born),
+            StoreOp::Pins(_, PinsRecord::Delivered(at)) => tables.pins.delivered = *at,
+            StoreOp::Pins(_, PinsRecord::Ledger(ledger)) => {
                 tables.pins.ledger = Some(ledger.clone());
             }
             StoreOp::LedgerNumber { range, number } => {

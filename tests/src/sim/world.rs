@@ -446,7 +446,9 @@ impl World {
         };
         let at = &mut self.hosts[host];
         at.life += 1;
-        let (former, pins) = (at.store.open(), at.store.pins_before());
+        let former = at.store.open();
+        let pins =
+            at.store.pins_before().map(|before| (tocktower_core::ids::RangeId::PINS, before));
         let pool = PoolName::parse("default").expect("a good name");
         let config = Config {
             agent: at.name.clone(),
@@ -462,7 +464,8 @@ impl World {
             compact: true,
             rules,
             former,
-            pins,
+            labels: BTreeMap::new(),
+            pins: pins.into_iter().collect(),
         };
         let identity = Identity {
             agent: at.name.clone(),

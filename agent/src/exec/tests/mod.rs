@@ -91,6 +91,7 @@ fn start_run(ticket: Ticket, action: Action) -> StartRun {
             task: TaskName::parse("default/job").unwrap(),
             incarnation: Incarnation { epoch, revision: Revision(count) },
             run: RunKey::Instant(instant),
+            agent: None,
         },
         run_id_text: format!("default/job@{}-{count}", instant.millis()),
         attempt: Attempt { fence: Fence { epoch, revision: Revision(77) }, number: 2 },

@@ -13,9 +13,9 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 
-use tocktower_core::ids::{RunId, TaskName};
+use tocktower_core::ids::RunId;
 use tocktower_core::run::RunRecord;
-use tocktower_proto::convert::{RunName, parse_run_id};
+use tocktower_proto::convert::parse_run_id;
 use tocktower_proto::v1;
 use tocktower_proto::v1::query_answer::Kind;
 use tokio::sync::{mpsc, oneshot};
@@ -302,12 +302,5 @@ struct Found {
 fn parse(run_id: &str) -> Result<RunId, QueryError> {
     let (task, name) =
         parse_run_id(run_id).map_err(|error| QueryError::Invalid(error.to_string()))?;
-    Ok(named(task, name))
-}
-
-fn named(task: TaskName, name: RunName) -> RunId {
-    match name {
-        RunName::Instant { instant, incarnation } => RunId::scheduled(task, incarnation, instant),
-        RunName::Manual(ulid) => RunId::manual(task, ulid),
-    }
+    Ok(name.id(task))
 }

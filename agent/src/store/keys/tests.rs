@@ -18,6 +18,7 @@ fn run(key: RunKey) -> RunId {
         task: TaskName::parse("default/a").unwrap(),
         incarnation: Incarnation { epoch: Epoch(1), revision: Revision(0x0203) },
         run: key,
+        agent: None,
     }
 }
 

@@ -38,11 +38,19 @@ fn values_of_runs_are_these_bytes() {
         task: TaskName::parse("d/a").unwrap(),
         incarnation: Incarnation { epoch: Epoch(1), revision: Revision(2) },
         run: RunKey::Instant(Instant::from_millis(0x0304)),
+        agent: None,
     };
     let fence = Fence { epoch: Epoch(1), revision: Revision(5) };
     let attempt = Attempt { fence, number: 6 };
     check(open_run_encode(&run, attempt), "01 000000010000000000000005 00000006 642f61");
-    assert_eq!(open_run_decode(&open_run_encode(&run, attempt)), Some((attempt, run.task.clone())));
+    let decoded = open_run_decode(&open_run_encode(&run, attempt));
+    assert_eq!(decoded, Some((attempt, run.task.clone(), None)));
+    let agent = AgentName::parse("w").unwrap();
+    let share = RunId { agent: Some(agent.clone()), ..run.clone() };
+    let bytes = "01 000000010000000000000005 00000006 642f6140 77";
+    check(open_run_encode(&share, attempt), bytes);
+    let decoded = open_run_decode(&open_run_encode(&share, attempt));
+    assert_eq!(decoded, Some((attempt, run.task.clone(), Some(agent))));
     check(history_encode(RunState::Failed, &[0xaa]), "01 05 aa");
     let hash = hex(keys::task_hash(&run.task));
     check(

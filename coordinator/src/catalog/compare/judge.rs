@@ -97,8 +97,8 @@ impl Sieve {
                 continue;
             }
             let name = stored.name();
-            let pinned = self.place.placement.agent().is_some();
-            let here = pinned || self.ranges.range_of(&name) == self.place.range;
+            let pooled = self.place.placement.pool().is_some();
+            let here = !pooled || self.ranges.range_of(&name) == self.place.range;
             if here && !self.held.contains(&name) {
                 ghosts.push(TaskKey { placement: self.place.placement.clone(), name });
             }

@@ -5,8 +5,9 @@
 //! keys by one open range would cost it the square of their number. So a round is cut, by what the
 //! copy knows, into parts of about a page each, or of one range where that holds more.
 //!
-//! The parts share borders, and together they are all keys of all pools, and all pinned ones: one
-//! that lies in a range of which the copy knows nothing is in one of them as well.
+//! The parts share borders, and together they are all keys of all pools, all pinned ones, and all
+//! of what is for every agent: one that lies in a range of which the copy knows nothing is in one
+//! of them as well.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use crate::catalog::Tasks;
 /// Besides its tasks a range has its claim and its ledger.
 const KEYS_BESIDES: usize = 2;
 
-/// A range of a pool, or all that is pinned to an agent.
+/// A range of a pool, all that is pinned to an agent, or all that is for every agent of a pool.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
     pub placement: Placement,
@@ -96,13 +97,14 @@ impl Part {
         let range = |place: &Place| match &place.placement {
             Placement::Pool(pool) => keys.range(pool, place.range),
             Placement::Agent(agent) => keys.pins(agent),
+            Placement::EveryAgent(pool) => keys.broadcast(pool),
         };
         // In the order of keys, which is not that of pools: `a-b/` comes before `a/`.
         let mut counts: Vec<(KeyRange, Place, u32)> =
             counts.into_iter().map(|(place, count)| (range(&place), place, count)).collect();
         counts.sort();
         let mut parts = Vec::new();
-        for all in [keys.all_pins(), keys.pools()] {
+        for all in [keys.all_pins(), keys.pools(), keys.all_broadcast()] {
             let within = counts.iter().filter(|(range, ..)| all.contains(&range.start));
             parts.extend(Part::of(&all, within, page_keys));
         }
@@ -166,9 +168,10 @@ mod tests {
     }
 
     fn place(pool: &str, range: u16) -> Place {
-        let placement = match pool.strip_prefix('@') {
-            Some(agent) => Placement::Agent(AgentName::parse(agent).unwrap()),
-            None => Placement::Pool(PoolName::parse(pool).unwrap()),
+        let placement = match (pool.strip_prefix('@'), pool.strip_prefix('*')) {
+            (Some(agent), _) => Placement::Agent(AgentName::parse(agent).unwrap()),
+            (_, Some(pool)) => Placement::EveryAgent(PoolName::parse(pool).unwrap()),
+            (None, None) => Placement::Pool(PoolName::parse(pool).unwrap()),
         };
         Place { placement, range: RangeId(range) }
     }
@@ -184,21 +187,22 @@ mod tests {
 
     #[test]
     fn parts_are_all_keys_of_all_placements_and_hold_a_page_or_one_range() {
-        let counts =
-            [("@w", 0, 9), ("a", 0, 50), ("a", 1, 40), ("a", 3, 5_000), ("b", 0, 1), ("b", 2, 90)];
-        let parts = parts(&counts);
+        let pools = [("a", 0, 50), ("a", 1, 40), ("a", 3, 5_000), ("b", 0, 1), ("b", 2, 90)];
+        let parts = parts(&[&[("@w", 0, 9), ("*a", 0, 7), ("*b", 0, 3)][..], &pools].concat());
         let expected = vec![
             vec![place("@w", 0)],
             vec![place("a", 0), place("a", 1)],
             vec![place("a", 3)],
             vec![place("b", 0), place("b", 2)],
+            vec![place("*a", 0), place("*b", 0)],
         ];
         assert_eq!(places(&parts), expected);
         let borders: Vec<&KeyRange> = parts.iter().map(|part| &part.pages.left).collect();
         assert_eq!(*borders[0], keys().all_pins());
         assert_eq!(borders[1].start, keys().pools().start);
-        assert!(borders[1..].windows(2).all(|two| two[0].end == two[1].start));
+        assert!(borders[1..4].windows(2).all(|two| two[0].end == two[1].start));
         assert_eq!(borders[3].end, keys().pools().end);
+        assert_eq!(*borders[4], keys().all_broadcast());
         for part in &parts {
             for Place { placement, range } in &part.places {
                 let range = keys().tasks(placement, *range);
@@ -208,17 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_without_tasks_is_two_parts() {
+    fn a_cluster_without_tasks_is_three_parts() {
         let parts = parts(&[]);
         let left: Vec<KeyRange> = parts.iter().map(|part| part.pages.left.clone()).collect();
-        assert_eq!(left, [keys().all_pins(), keys().pools()]);
+        assert_eq!(left, [keys().all_pins(), keys().pools(), keys().all_broadcast()]);
     }
 
     #[test]
     fn pools_come_in_the_order_of_their_keys() {
         let parts = parts(&[("a", 0, 99), ("a-b", 0, 99), ("b", 0, 99)]);
         let expected =
-            vec![vec![], vec![place("a-b", 0)], vec![place("a", 0)], vec![place("b", 0)]];
+            vec![vec![], vec![place("a-b", 0)], vec![place("a", 0)], vec![place("b", 0)], vec![]];
         assert_eq!(places(&parts), expected);
     }
 

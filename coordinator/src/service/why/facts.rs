@@ -81,7 +81,7 @@ pub struct Holder {
     pub linked: bool,
 }
 
-/// The one agent that runs a task.
+/// The one agent that runs a task, or whose share of one of every agent is asked about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pinned {
     pub agent: AgentName,
@@ -89,6 +89,8 @@ pub struct Pinned {
     pub known: bool,
     /// It has a link to this coordinator.
     pub linked: bool,
+    /// Of a task of every agent: whether this one has a share of it, as far as is known.
+    pub selected: Option<bool>,
 }
 
 /// Who could hold ranges of the pool.
@@ -150,6 +152,11 @@ impl Facts {
         }
         let marks = self.range.marks.unwrap_or(Marks::NONE);
         Some(marks.cover(due.instant(), task.incarnation))
+    }
+
+    /// Whether whoever is asked about runs it at all.
+    pub fn selected(&self) -> bool {
+        self.range.pinned.as_ref().is_none_or(|pinned| pinned.selected != Some(false))
     }
 
     /// What has not started waits for the end of a pause. Who asks for a run gets it.

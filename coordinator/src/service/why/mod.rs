@@ -17,7 +17,7 @@ mod verdict;
 mod words;
 
 use tocktower_cluster::ledgers;
-use tocktower_core::ids::{Incarnation, PoolName, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::ids::{AgentName, Incarnation, PoolName, RangeId, RunId, RunKey, TaskName};
 use tocktower_core::ledger::Ledger;
 use tocktower_core::ring::Duty;
 use tocktower_core::run::{RunRecord, RunState};
@@ -56,8 +56,14 @@ pub struct Why {
 }
 
 impl Tasks {
-    /// `at` left out: the newest instant that should have run by now.
-    pub async fn why(&self, name: &TaskName, at: Option<Instant>) -> Result<Why, TaskError> {
+    /// `at` left out: the newest instant that should have run by now. `share_of`: which of its
+    /// agents is asked about, of a task of every agent.
+    pub async fn why(
+        &self,
+        name: &TaskName,
+        at: Option<Instant>,
+        share_of: Option<AgentName>,
+    ) -> Result<Why, TaskError> {
         self.ready()?;
         let known = match self.catalog.task(name) {
             // It may have been made through another coordinator a moment ago.
@@ -65,13 +71,13 @@ impl Tasks {
             known => known,
         };
         match known {
-            Some(Ok(task)) => self.why_of(task, at).await,
+            Some(Ok(task)) => self.why_of(of_share(task, share_of)?, at).await,
             Some(Err(unreadable)) => {
                 let subject = Subject::Unreadable { error: unreadable.error };
                 let at = at.unwrap_or_else(|| clock::wall().instant());
-                self.why_without(name, Some(unreadable.placement), at, subject).await
+                self.why_without(name, Some(unreadable.placement), share_of, at, subject).await
             }
-            None => self.why_gone(name, at).await,
+            None => self.why_gone(name, at, share_of).await,
         }
     }
 
@@ -81,7 +87,7 @@ impl Tasks {
         let at = at.or_else(|| timeline.newest_due(now)).unwrap_or_else(|| now.instant());
         let placement = task.spec.placement.clone();
         let (told, ledger) = tokio::join!(
-            self.runs.at(&name, Some(&placement), at),
+            self.runs.at(&name, Some(&placement), task.share_of.as_ref(), at),
             self.ledger(&placement, self.catalog.keys().ranges().range_of(&name)),
         );
         let moment = timeline.moment(at);
@@ -91,6 +97,7 @@ impl Tasks {
             Some(_) | None => None,
         };
         let mut range = self.range(&name, Some(placement));
+        range.pinned = range.pinned.or_else(|| self.share(&task));
         let id = RunId::scheduled(name.clone(), task.incarnation, at);
         range.take(ledger, run.as_ref().map_or(&id, |run| &run.id));
         let shown = |instant| shown(&timeline, instant);
@@ -107,10 +114,12 @@ impl Tasks {
         &self,
         name: &TaskName,
         placement: Option<Placement>,
+        share_of: Option<AgentName>,
         at: Instant,
         subject: Subject,
     ) -> Result<Why, TaskError> {
-        let (runs, incomplete) = self.runs.at(name, placement.as_ref(), at).await;
+        let asked = self.runs.at(name, placement.as_ref(), share_of.as_ref(), at);
+        let (runs, incomplete) = asked.await;
         let facts = Facts {
             now: clock::wall(),
             at,
@@ -126,7 +135,12 @@ impl Tasks {
     }
 
     /// Of a name that no task has. One that nobody has ever heard of is not found.
-    async fn why_gone(&self, name: &TaskName, at: Option<Instant>) -> Result<Why, TaskError> {
+    async fn why_gone(
+        &self,
+        name: &TaskName,
+        at: Option<Instant>,
+        share_of: Option<AgentName>,
+    ) -> Result<Why, TaskError> {
         let newest = self.runs.last_of(name, ANSWER_WITHIN).await;
         let Some(run) = newest.run else {
             return match newest.silent.is_empty() {
@@ -136,7 +150,7 @@ impl Tasks {
         };
         let at = at.unwrap_or(run.instant);
         let subject = Subject::Gone { newest: Some(Box::new(run)) };
-        self.why_without(name, None, at, subject).await
+        self.why_without(name, None, share_of, at, subject).await
     }
 
     /// The run that a queued one has to wait for, if the task's policy lets only one go on.
@@ -145,7 +159,7 @@ impl Tasks {
             return None;
         }
         let others = self.runs.under_way(&task.spec.name).await;
-        others.into_iter().find(|other| other.id != run.id)
+        others.into_iter().find(|other| other.id != run.id && other.id.agent == run.id.agent)
     }
 
     /// The ledger of a range, or why it cannot be read. That of what is pinned is with its agent.
@@ -183,6 +197,7 @@ impl Tasks {
                     state.members.contains_key(agent) || state.agents.contains_key(agent)
                 }),
                 linked: self.links.has(agent),
+                selected: None,
             }),
         };
         let Some(pool) = facts.pool.clone() else { return facts };
@@ -199,6 +214,41 @@ impl Tasks {
         });
         let quiet = heard.map(|heard| clock::mono().since(heard));
         RangeFacts { holder, quiet, marks: gist.map(|gist| gist.marks), agents, ..facts }
+    }
+
+    /// The agent whose share of a task of every agent is asked about.
+    fn share(&self, task: &Task) -> Option<Pinned> {
+        let (pool, agent) = (task.spec.placement.every_agent()?, task.share_of.clone()?);
+        let selected = self.catalog.look(|state| {
+            let member = state.members.get(&agent).map(|member| &member.record);
+            let kept = state.agents.get(&agent).map(|kept| &kept.record);
+            let member = member.map(|record| (&record.pool, &record.labels));
+            let (of, labels) = member.or(kept.map(|record| (&record.pool, &record.labels)))?;
+            Some(of == pool.as_str() && task.spec.broadcast.selects(labels))
+        });
+        let (known, linked) = (selected.is_some(), self.links.has(&agent));
+        Some(Pinned { agent, known, linked, selected: Some(selected == Some(true)) })
+    }
+}
+
+/// The task as the agent has it that is asked about, if it is one of every agent.
+fn of_share(task: Task, share_of: Option<AgentName>) -> Result<Task, TaskError> {
+    match (task.spec.placement.every_agent(), share_of) {
+        (Some(_), Some(agent)) => Ok(Task { share_of: Some(agent), ..task }),
+        (None, None) => Ok(task),
+        (Some(pool), None) => Err(TaskError::bad(
+            "agent",
+            format!(
+                "the task runs on every agent of pool {pool} that it selects: name one of them"
+            ),
+        )),
+        (None, Some(_)) => Err(TaskError::bad(
+            "agent",
+            format!(
+                "belongs to tasks of every agent; the placement of this one is {}",
+                task.spec.placement
+            ),
+        )),
     }
 }
 

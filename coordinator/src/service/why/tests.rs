@@ -9,8 +9,8 @@ use tocktower_core::ledger::{Entry, EntryState, Marks};
 use tocktower_core::run::{AttemptEnd, AttemptRecord, RunRecord, RunState, Span};
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
-    Action, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task, create,
-    pause, replace, resume,
+    Action, Broadcast, CatchUp, CatchUpPolicy, Delivery, NewVersion, Overlap, Retry, Spec, Task,
+    create, pause, replace, resume,
 };
 use tocktower_core::time::{Instant, Wall};
 
@@ -45,6 +45,7 @@ fn minutely() -> Spec {
         exclude: BTreeSet::new(),
         action: Action::Noop,
         placement: PoolName::parse("default").unwrap().into(),
+        broadcast: Broadcast::default(),
         delivery: Delivery::AtMostOnce,
         catch_up: CatchUp { policy: CatchUpPolicy::Latest, window: seconds(3_600) },
         overlap: Overlap::Skip,

@@ -66,9 +66,11 @@ verdicts! {
     HolderSilent "holder_silent"
     /// It is due, and the holder of its range does not answer this coordinator.
     HolderUnreachable "holder_unreachable"
-    /// It is due, and the agent that it is pinned to has no link to this coordinator: it goes on
-    /// there, and what came of it is told when the agent is back.
+    /// It is due, and the agent that it is pinned to, or whose share it is, has no link to this
+    /// coordinator: it goes on there, and what came of it is told when the agent is back.
     AgentAway "agent_away"
+    /// The task runs on every agent that it selects, and this one is none of them.
+    NotSelected "not_selected"
     /// It is due, and this coordinator cannot reach the shared state.
     StoreUnavailable "store_unavailable"
     /// It ended; who may know how did not answer.
@@ -100,6 +102,7 @@ pub fn verdict(facts: &Facts) -> Verdict {
         Moment::BeforeTask { .. } => Verdict::BeforeTask,
         Moment::BeforeEdit { .. } => Verdict::BeforeEdit,
         Moment::Between => Verdict::NotAnInstant,
+        Moment::Instant { .. } if !facts.selected() => Verdict::NotSelected,
         Moment::Instant { due, .. } if due > facts.now => match facts.pause_holds() {
             true => Verdict::Paused,
             false => Verdict::Upcoming,

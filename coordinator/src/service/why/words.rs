@@ -110,6 +110,7 @@ impl Says<'_> {
         match verdict {
             Verdict::Upcoming => self.upcoming(),
             Verdict::Paused => self.paused(),
+            Verdict::NotSelected => self.not_selected(),
             Verdict::NotAnInstant => plain(self.not_an_instant()),
             Verdict::BeforeTask => plain(match self.facts.moment() {
                 Some(Moment::BeforeTask { created }) => {
@@ -222,14 +223,18 @@ impl Says<'_> {
     /// As `due`, of a task that one agent runs.
     fn due_pinned(&self, verdict: Verdict, pinned: &Pinned) -> Both {
         let (late, agent) = (self.late(), &pinned.agent);
+        let bound = match pinned.selected {
+            None => "to which it is pinned",
+            Some(_) => "whose share it is",
+        };
         match verdict {
             Verdict::Starting => plain(format!(
-                "It has been due for {late} on {agent}, to which it is pinned: it is being started."
+                "It has been due for {late} on {agent}, {bound}: it is being started."
             )),
             Verdict::Late => with(
                 format!(
-                    "It has been due for {late}. Agent {agent}, to which it is pinned, answers, \
-                     but has not decided it."
+                    "It has been due for {late}. Agent {agent}, {bound}, answers, but has not \
+                     decided it."
                 ),
                 format!(
                     "It may not have heard of the task yet. Look at that agent: tock agent get \
@@ -240,14 +245,39 @@ impl Says<'_> {
         }
     }
 
+    /// Of an agent that has no share of a task of every agent.
+    fn not_selected(&self) -> Both {
+        let agent = self.facts.range.pinned.as_ref();
+        let name = agent.map_or("", |pinned| pinned.agent.as_str());
+        let placed = self.facts.task().map(|task| (&task.spec.placement, &task.spec.broadcast));
+        let Some((placement, broadcast)) = placed else { return plain("It is not selected.") };
+        let labels = broadcast.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        let whom = match labels.is_empty() {
+            true => placement.to_string(),
+            false => format!("{placement} that has the labels {labels}"),
+        };
+        match agent.is_some_and(|pinned| pinned.known) {
+            true => with(
+                format!("The task is for {whom}, and {name} is none of them."),
+                format!("Its pool and its labels: tock agent get {name}"),
+            ),
+            false => plain(format!("The task is for {whom}, and no agent is called {name}.")),
+        }
+    }
+
     fn away(&self, pinned: &Pinned) -> Both {
         let agent = &pinned.agent;
+        let bound = match pinned.selected {
+            None => "is pinned to",
+            Some(_) => "is the share of",
+        };
         match pinned.known {
             true => with(
                 format!(
-                    "It is pinned to agent {agent}, which has no link to this coordinator. If the \
-                     agent is up, it runs what is pinned to it all the same: what came of it is \
-                     told when the agent is back."
+                    "It {bound} agent {agent}, which has no link to this coordinator. If the agent \
+                     is up, it runs it all the same: what came of it is told when the agent is \
+                     back."
                 ),
                 format!("Look at the host of {agent} and at its network."),
             ),
@@ -314,9 +344,11 @@ impl Says<'_> {
     fn upcoming(&self) -> Both {
         let due = self.facts.due().unwrap_or(self.facts.at.wall());
         let left = rounded(due.since(self.facts.now));
+        let splay = self.facts.task().is_some_and(|task| !task.spec.broadcast.splay.is_zero());
+        let delay = if splay { "splay" } else { "jitter" };
         let jitter = match due == self.facts.at.wall() {
             true => String::new(),
-            false => format!(", with its jitter at {}", format_wall(due)),
+            false => format!(", with its {delay} at {}", format_wall(due)),
         };
         let text = format!("It is still to come: due in {left}{jitter}.");
         if let Some(pinned) = &self.facts.range.pinned {
