@@ -110,7 +110,12 @@ pub(crate) async fn join(
         tracing::warn!(
             "the shared state is out of reach: only what this agent runs by itself goes on"
         );
-        return Ok(known_only(known, port, prefix, Arc::clone(port)));
+        // Others may have overtaken by now what was seen: who knows that it went back asks nothing.
+        let usable: Arc<dyn Port> = match known.put_back {
+            true => Arc::new(ClosedPort),
+            false => Arc::clone(port),
+        };
+        return Ok(known_only(known, port, prefix, usable));
     };
     let (found, now) = found?;
     match judge(known, &found, now) {
@@ -133,11 +138,12 @@ pub(crate) async fn join(
         Verdict::PutBack(why) => {
             tracing::error!(
                 "the shared state was put back from a backup, {why}: nothing starts here but what \
-                 is pinned to this agent; {WHAT_TO_DO}"
+                 this agent runs by itself; {WHAT_TO_DO}"
             );
             note_put_back(&opened.store, &known.cluster)?;
             if goes_on {
-                return Ok(known_only(known, port, prefix, Arc::new(ClosedPort)));
+                let known = KnownCluster { put_back: true, ..known.clone() };
+                return Ok(known_only(&known, port, prefix, Arc::new(ClosedPort)));
             }
             let found = raised(&**port, prefix, known).await?;
             begin(&opened.store, port, found)

@@ -168,7 +168,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let process = (opened.process, first_number);
     let same = opened.cluster.is_none_or(|known| known.cluster.id == cluster.id);
     let pins = if same { opened.pins } else { BTreeMap::new() };
-    let before = before(&cluster, opened.former, pins);
+    let before = before(&cluster, opened.former.filter(|_| same), pins);
     let driver = driver(&config, (&cluster, seen), process, before, &mut effects);
     let live = Arc::new(LiveRuns::new(executors.clone()));
     let (link_stats, link_stats_seen) = watch::channel(LinkStats::default());

@@ -1,6 +1,8 @@
 //! What an agent runs by itself, pinned or its share of what every agent runs, outlives a process,
 //! its session and the host's boot.
 
+use std::path::Path;
+
 use tocktower_core::agent::Kept;
 use tocktower_core::agent::effect::{LoadRequest, PinsRecord, StoreOp};
 use tocktower_core::agent::input::LoadAnswer;
@@ -85,6 +87,21 @@ fn after_another_boot_something_may_be_lost_of_it() {
     assert!(intact(&disk, RangeId::BROADCAST) && !intact(&disk, RangeId::PINS));
 }
 
+/// By this process itself: one that is begun for it would hold the locks of other tests' stores for
+/// a moment.
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let copy = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&copy).unwrap();
+            copy_folder(&entry.path(), &copy);
+        } else {
+            std::fs::copy(entry.path(), copy).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
     let mut disk = Disk::new();
@@ -96,9 +113,7 @@ fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
     assert!(disk.opened().former.is_some(), "the same boot and folder");
     disk.close();
     let copy = tempfile::tempdir().unwrap();
-    let from = format!("{}/.", disk.dir.path().display());
-    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(copy.path()).status();
-    assert!(copied.unwrap().success());
+    copy_folder(disk.dir.path(), copy.path());
     disk.dir = copy;
     disk.open().unwrap();
     assert_eq!(disk.opened().former.as_ref().map(|former| former.kept), None);

@@ -13,8 +13,10 @@
 use std::sync::Arc;
 
 use crate::agent::desk::Desk;
+use crate::agent::near::Timed;
 use crate::agent::news::DELETED;
 use crate::agent::range::Range;
+use crate::agent::take::covered_to;
 use crate::ids::{Incarnation, RangeId, TaskName};
 use crate::ledger::{Ledger, Marks};
 use crate::task::{Placement, Task};
@@ -50,15 +52,18 @@ impl Range {
         }
     }
 
-    /// An edit that selects this agent counts from then on. Of a task that is not near nothing is
-    /// undecided, be it that nothing was due of it or that it was no business of this agent; so
+    /// An edit that selects this agent counts from then on. Of a task that is not near nothing that
+    /// was due is undecided, be it that nothing was or that it was no business of this agent; so
     /// what it had been before the edit must not come up now.
     pub(super) fn join_in(&mut self, desk: &Desk, task: &Task) {
         let edited = task.incarnation.revision < task.revision;
         let near = desk.near.named(self.id, &task.spec.name).is_some();
         if self.is_broadcast() && self.window.scanned && edited && !near {
             let at = self.window.decided_to.min(task.updated_at.instant());
-            self.window.decided_names.note(task, at);
+            // That is told by dues: of an instant that has come the due may be far ahead.
+            let timed = Timed::new(Arc::new(task.clone()));
+            let next = timed.first_due_after(at, task.effective_from.instant());
+            self.window.decided_names.note(task, covered_to(at, next));
         }
     }
 

@@ -13,7 +13,8 @@ use crate::agent::desk::Desk;
 use crate::agent::near::Timed;
 use crate::agent::pins::BEFORE_STORE;
 use crate::agent::range::Range;
-use crate::ids::RunId;
+use crate::ids::{RunId, RunKey};
+use crate::ledger::{Entry, Ledger};
 use crate::run::RunState;
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND, Wall};
@@ -56,6 +57,19 @@ impl Range {
         let until = desk.config.epoch_began;
         let raised = (earlier && told_by_etcd).then_some(Forgotten { until, why: BEFORE_EPOCH });
         raised.into_iter().chain(born).find(|forgotten| due <= forgotten.until)
+    }
+
+    /// Whether an entry is of an epoch before, and the run may have gone on since. A first ledger
+    /// of this epoch passes on what it has not looked at yet, so the entry tells, not its ledger.
+    /// The store's own ledger is no older than what it did.
+    pub(super) fn is_past(&self, desk: &Desk, ledger: &Ledger, entry: &Entry) -> bool {
+        let epoch = desk.config.epoch;
+        let older = match entry.run.run {
+            RunKey::Instant(_) => entry.run.incarnation.epoch < epoch,
+            RunKey::Manual(_) => true,
+        };
+        let before = older && entry.due.wall() <= desk.config.epoch_began;
+        !self.is_local() && (ledger.fence.epoch < epoch || before)
     }
 
     /// Instants of a task that may start only once, from `first` up to where they are forgotten.

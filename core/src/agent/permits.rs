@@ -178,7 +178,7 @@ impl Range {
         let task = &near.timed.task;
         let present = desk.near.named(self.id, &task.spec.name);
         let present = present.and_then(|number| desk.near.get(number));
-        let paused = present.is_some_and(|present| present.timed.task.spec.paused);
+        let paused = near.paused || present.is_some_and(|present| present.timed.task.spec.paused);
         let run = run_id(task, instant);
         (!paused && !task.spec.paused && !self.open.contains_key(&run)).then_some(run)
     }

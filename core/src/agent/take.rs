@@ -129,12 +129,10 @@ impl Range {
 
     pub(super) fn inherit(&mut self, desk: &Desk, ledger: &Ledger) {
         let sessions = desk.fleet.sessions();
-        // The store's own is no older than what it did.
-        let past_epoch = ledger.fence.epoch < desk.config.epoch && !self.is_local();
         for entry in &ledger.open {
             let verdict = takeover::verdict(entry, &sessions);
             if let Some(mut run) = self.inherited(desk, entry, verdict) {
-                run.past_epoch = past_epoch;
+                run.past_epoch = self.is_past(desk, ledger, entry);
                 if run.stage == (Stage::Held { session: desk.session_now(), asked: false }) {
                     self.take_back(entry, &mut run);
                 }
@@ -543,7 +541,7 @@ impl Range {
 
 /// Marks tell of dues: of the instants before them, the first that is `undecided` and those after
 /// it are due later.
-fn covered_to(through: Instant, undecided: Option<(Instant, Instant)>) -> Instant {
+pub(super) fn covered_to(through: Instant, undecided: Option<(Instant, Instant)>) -> Instant {
     undecided.map_or(through, |(first, _)| through.min(first.minus(MILLISECOND)))
 }
 

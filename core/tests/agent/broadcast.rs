@@ -252,6 +252,27 @@ fn the_start_is_put_off_by_the_splay_of_this_agent_and_keeps_the_order_of_instan
 }
 
 #[test]
+fn an_edit_between_an_instant_and_its_due_loses_nothing() {
+    let names: Vec<String> = (0..5).map(|number| format!("a/task{number}")).collect();
+    let mut world = World::labelled(1, 10, labels(WEB));
+    let splay = Duration::from_secs(300);
+    for name in &names {
+        let spec = everywhere(name, 600);
+        world.create(Spec { broadcast: Broadcast { splay, ..spec.broadcast.clone() }, ..spec });
+    }
+    world.pass(605_000);
+    let before = world.starts.len();
+    assert!(before < names.len(), "most are due later: {before}");
+    for name in &names {
+        world.edit(name, |spec| Spec { description: "as before".to_owned(), ..spec });
+    }
+    world.pass(310_000);
+    for name in &names {
+        world.each_ended_once(&world.task(name), 600, 601);
+    }
+}
+
+#[test]
 fn retries_and_overlap_go_on_without_the_shared_state() {
     let mut world = world(retried(everywhere("a/task", 10), 3, 2));
     world.create(Spec { overlap: Overlap::Queue, ..everywhere("a/slow", 5) });

@@ -1,7 +1,9 @@
 //! The shared state was put back from a backup, and the epoch was raised: what was done since the
 //! backup stands nowhere, so what may start only once is lost up to then, and all else may repeat.
 
+use tocktower_core::agent::effect::LoadRequest;
 use tocktower_core::ids::RangeId;
+use tocktower_core::ledger::EntryState;
 use tocktower_core::run::RunState;
 use tocktower_core::task::{Overlap, Spec};
 
@@ -66,6 +68,28 @@ fn what_has_a_key_of_its_own_may_have_run_since_the_backup() {
     world.pass(5_000);
     assert_eq!(world.shared.keys[&RangeId(0)].tasks.len(), 1, "one-shots are settled");
     assert!(world.shared.keys[&RangeId(0)].triggers.is_empty());
+}
+
+#[test]
+fn what_a_first_holder_of_the_epoch_passes_on_unlooked_at_is_lost_with_the_next() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(retried(every("a/tried", 60), 3, 10)));
+    world.conduct("a/tried", 1, &[failed()]);
+    world.pass(64_000);
+    let backup = world.shared.back_up();
+    world.pass(10_000);
+    assert_eq!(world.started("a/tried"), [(60, 1), (60, 2)]);
+    // Its first ledger is written before it has read which tasks there are.
+    world.hold_loads = |request| matches!(request, LoadRequest::Scan { .. });
+    world.put_back(backup);
+    world.pass(1_500);
+    let passed_on = world.listed("a/tried")[0].state;
+    assert!(matches!(passed_on, EntryState::Waiting { .. }), "{passed_on:?}");
+    world.hold_loads = |_| false;
+    world.lose_to_another();
+    world.pass(20_000);
+    assert_eq!(world.started("a/tried"), [(60, 1), (60, 2)]);
+    assert_eq!(world.ended("a/tried", RunState::Lost), 1, "{:?}", world.history("a/tried"));
 }
 
 #[test]

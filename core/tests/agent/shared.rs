@@ -272,7 +272,7 @@ impl Shared {
 
     /// Another agent has the range now.
     pub fn take_over(&mut self, range: RangeId, agent: &str, session: Session) -> Fence {
-        let fence = Fence { epoch: EPOCH, revision: self.next() };
+        let fence = Fence { epoch: self.epoch, revision: self.next() };
         let agent = AgentName::parse(agent).expect("a good name");
         let claim = ClaimSeen { agent, session, fence, beat: 0, revision: self.revision };
         self.of(range).claim = Some(claim.clone());
