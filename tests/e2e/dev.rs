@@ -240,8 +240,9 @@ pub async fn kill_9_at(rate: usize) {
     let again = runs.iter().filter(|run| run["attempt"] != 1).count();
     let worst = runs.iter().filter_map(|run| run["lateness_us"].as_i64()).max().unwrap_or(0);
     println!("{} runs, {again} with a second attempt, latest {} ms", runs.len(), worst / 1_000);
-    let early = runs.iter().filter(|run| run["lateness_us"].as_i64() < Some(0)).count();
-    assert_eq!(early, 0, "none was early");
+    // Of one that was tried again after the kill it is not known.
+    let early = |run: &&Value| run["lateness_us"].as_i64().is_some_and(|late| late < 0);
+    assert_eq!(runs.iter().filter(early).count(), 0, "none was early");
 }
 
 fn text(value: &Value) -> String {

@@ -233,8 +233,10 @@ const ALLOWED: &[Allowed] = &[
     },
 ];
 
-/// The lines that no entry of the list covers.
+/// The lines that no entry of the list covers. What is behind the last end of a line was cut off
+/// by the kill of the daemon.
 pub fn unlisted(log: &str, troubles: &[Trouble]) -> Vec<String> {
+    let log = log.rfind('\n').map_or("", |end| &log[..end]);
     let allowed = |line: &&str| {
         let covers =
             |allowed: &&Allowed| troubles.contains(&allowed.trouble) && line.contains(allowed.text);
