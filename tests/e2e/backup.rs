@@ -140,7 +140,7 @@ async fn stands_by(fleet: &mut Fleet, witness: &Witness) {
         agent.spawn();
         agent.ready().await;
         let said = agent.said();
-        assert!(said.contains("nothing starts here but what is pinned"), "{said}");
+        assert!(said.contains("nothing starts here but what this agent runs by itself"), "{said}");
         assert!(said.contains(WHAT_TO_DO), "{said}");
     }
     let started = now();
