@@ -29,8 +29,8 @@ const CALL_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than the lease of any daemon that has stopped.
 const LEASES_END: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Sessions that are looked at; what is beyond is not named.
-const MEMBERS_MAX: usize = 10_000;
+/// Sessions in one page of their list.
+const PAGE: usize = 1_000;
 const NAMED_MAX: usize = 20;
 
 #[derive(Args, Debug, Default, Clone)]
@@ -142,6 +142,11 @@ pub enum RaiseError {
     Registered { told: String },
     #[error("nothing was changed: the cluster's record was changed meanwhile; look again")]
     Changed,
+    #[error(
+        "the epoch was raised to {epoch}, and is not to be raised again; but sessions of the one \
+         before may not have ended: stop what goes on of {told}"
+    )]
+    Raised { epoch: u32, told: String, source: PortError },
 }
 
 /// What there is, as it was looked at.
@@ -170,13 +175,21 @@ pub struct Members {
 
 impl Members {
     fn told(&self) -> String {
-        let named = self.names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        let named = named(&self.names);
         match self.names.len() {
             0 => "no daemon is registered".to_owned(),
             1 => format!("{named} is registered"),
-            count @ 2..=NAMED_MAX => format!("{count} daemons are registered: {named}"),
-            count => format!("{count} daemons are registered: {named}, …"),
+            count => format!("{count} daemons are registered: {named}"),
         }
+    }
+}
+
+/// The first few of many.
+fn named(names: &[String]) -> String {
+    let first = names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 
@@ -192,7 +205,7 @@ impl Raised {
         let Raised { epoch, evicted } = self;
         let ended = match evicted.len() {
             0 => String::new(),
-            _ => format!("; the sessions of {} were ended", evicted.join(", ")),
+            _ => format!("; the sessions of {} were ended", named(evicted)),
         };
         format!("raised to epoch {epoch}{ended}: start the coordinators and agents again\n")
     }
@@ -209,12 +222,13 @@ pub struct Raise {
 
 impl Raise {
     pub async fn look(&self) -> Result<Found, RaiseError> {
-        let (items, revision) = self.list(KeyRange::one(&cluster::key(&self.prefix)), 1).await?;
+        let key = KeyRange::one(&cluster::key(&self.prefix));
+        let (items, revision, _) = self.list(key, 1).await?;
         let Some(item) = items.into_iter().next() else {
             return Err(RaiseError::NoCluster { prefix: self.prefix.clone() });
         };
         let cluster = cluster::read_item(&item)?;
-        let members = self.members(&cluster).await?;
+        let members = self.members(&cluster, Revision(i64::MAX)).await?;
         Ok(Found { cluster, revision, members, item })
     }
 
@@ -225,17 +239,31 @@ impl Raise {
         // not make the new epoch begin before that one.
         let began = now().max(found.cluster.epoch_began);
         let txn = cluster::raise(&found.item, began).map_err(ClusterError::from)?;
-        let Answer::Txn { succeeded: true, .. } = self.call(Request::Txn(txn)).await? else {
+        let answer = self.call(Request::Txn(txn)).await?;
+        let Answer::Txn { succeeded: true, revision, .. } = answer else {
             return Err(RaiseError::Changed);
         };
-        let left = self.members(&found.cluster).await?;
+        let epoch = found.cluster.epoch.0 + 1;
+        let told = found.members.told();
+        let ended = self.end_sessions(&found.cluster, revision).await;
+        let evicted = ended.map_err(|source| RaiseError::Raised { epoch, told, source })?;
+        Ok(Raised { epoch, evicted })
+    }
+
+    /// Ends the sessions that are older than the raise. Who comes after it is of the new epoch.
+    async fn end_sessions(
+        &self,
+        cluster: &Cluster,
+        raised: Revision,
+    ) -> Result<Vec<String>, PortError> {
+        let left = self.members(cluster, raised).await?;
         for lease in left.leases {
             match self.call(Request::RevokeLease { lease }).await {
                 Ok(_) | Err(PortError::NoLease) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
-        Ok(Raised { epoch: found.cluster.epoch.0 + 1, evicted: left.names })
+        Ok(left.names)
     }
 
     /// Waits for those who are registered, whose leases may be about to end.
@@ -257,29 +285,35 @@ impl Raise {
         }
     }
 
-    async fn members(&self, cluster: &Cluster) -> Result<Members, RaiseError> {
+    /// Those that registered before this revision.
+    async fn members(&self, cluster: &Cluster, before: Revision) -> Result<Members, PortError> {
         let keys = Keys::new(&self.prefix, cluster.ranges);
-        let (items, _) = self.list(keys.members(), MEMBERS_MAX).await?;
-        let mut members = Members::default();
-        for item in items {
-            members.names.push(match keys.parse(&item.key) {
-                Some(Key::Member(agent)) => format!("agent {agent}"),
-                Some(Key::Coordinator(id)) => format!("coordinator {id}"),
-                _ => String::from_utf8_lossy(&item.key).into_owned(),
-            });
-            members.leases.extend(item.lease);
+        let (mut rest, mut members) = (keys.members(), Members::default());
+        loop {
+            let (items, _, more) = self.list(rest.clone(), PAGE).await?;
+            let last = items.last().map(|item| item.key.clone());
+            for item in items.into_iter().filter(|item| item.create_revision < before) {
+                members.names.push(match keys.parse(&item.key) {
+                    Some(Key::Member(agent)) => format!("agent {agent}"),
+                    Some(Key::Coordinator(id)) => format!("coordinator {id}"),
+                    _ => String::from_utf8_lossy(&item.key).into_owned(),
+                });
+                members.leases.extend(item.lease);
+            }
+            let Some(last) = last.filter(|_| more) else { return Ok(members) };
+            rest.start = last;
+            rest.start.push(0);
         }
-        Ok(members)
     }
 
     async fn list(
         &self,
         range: KeyRange,
         limit: usize,
-    ) -> Result<(Vec<KeyValue>, Revision), PortError> {
+    ) -> Result<(Vec<KeyValue>, Revision, bool), PortError> {
         let list = ListRequest { range, limit, at: None, keys_only: false };
         match self.call(Request::List(list)).await? {
-            Answer::List { items, revision, .. } => Ok((items, revision)),
+            Answer::List { items, revision, more } => Ok((items, revision, more)),
             other => Err(PortError::Refused(format!("an answer that does not fit: {other:?}"))),
         }
     }
@@ -356,6 +390,24 @@ mod tests {
         assert_eq!(raise.look().await.unwrap().members, Members::default());
         let again = raise.call(Request::KeepAlive { lease }).await;
         assert_eq!(again, Err(PortError::NoLease));
+    }
+
+    #[tokio::test]
+    async fn of_a_large_fleet_every_session_is_ended_and_none_that_comes_after() {
+        let raise = raise(true).await;
+        let fleet = PAGE + 200;
+        for number in 0..fleet {
+            register(&raise, &format!("a{number}"), 60).await;
+        }
+        let raised = raise.run("c1", noon).await.unwrap();
+        assert_eq!((raised.epoch, raised.evicted.len()), (2, fleet));
+        assert!(raised.told().contains("and 1180 more were ended"), "{}", raised.told());
+        let found = raise.look().await.unwrap();
+        assert_eq!(found.members, Members::default());
+        register(&raise, "late", 60).await;
+        let old = found.revision;
+        assert_eq!(raise.end_sessions(&found.cluster, old).await.unwrap(), [""; 0]);
+        assert_eq!(raise.look().await.unwrap().members.names, ["agent late"]);
     }
 
     #[tokio::test]
