@@ -20,6 +20,7 @@ use crate::agent::take::covered_to;
 use crate::ids::{Incarnation, RangeId, TaskName};
 use crate::ledger::{Ledger, Marks};
 use crate::task::{Placement, Task};
+use crate::time::Instant;
 
 const NOT_SELECTED: &str = "its task is not for this agent any more";
 const NOT_FOUND: &str = "its task was deleted, or is not for this agent any more";
@@ -55,16 +56,17 @@ impl Range {
     /// An edit that selects this agent counts from then on. Of a task that is not near nothing that
     /// was due is undecided, be it that nothing was or that it was no business of this agent; so
     /// what it had been before the edit must not come up now.
-    pub(super) fn join_in(&mut self, desk: &Desk, task: &Task) {
+    /// Gives up to where its instants are decided by that.
+    pub(super) fn join_in(&self, desk: &Desk, task: &Arc<Task>) -> Option<Instant> {
         let edited = task.incarnation.revision < task.revision;
         let near = desk.near.named(self.id, &task.spec.name).is_some();
-        if self.is_broadcast() && self.window.scanned && edited && !near {
-            let at = self.window.decided_to.min(task.updated_at.instant());
-            // That is told by dues: of an instant that has come the due may be far ahead.
-            let timed = Timed::new(Arc::new(task.clone()));
-            let next = timed.first_due_after(at, task.effective_from.instant());
-            self.window.decided_names.note(task, covered_to(at, next));
+        if !self.is_broadcast() || !self.window.scanned || !edited || near {
+            return None;
         }
+        let at = self.window.decided_to.min(task.updated_at.instant());
+        // That is told by dues: of an instant that has come the due may be far ahead.
+        let next = Timed::new(task.clone()).first_due_after(at, task.effective_from.instant());
+        Some(covered_to(at, next))
     }
 
     /// Why a run that was taken over has no task here.

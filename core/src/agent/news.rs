@@ -189,13 +189,13 @@ impl Range {
             self.leave_out(desk, &name);
             return;
         };
-        self.join_in(desk, &task);
+        let joined = self.join_in(desk, &task);
         // The scan attaches no run to what has changed since it was read.
         if !self.window.scanned || silent.is_some() {
             self.attach(desk, &task);
         }
         self.update_open(desk, &task);
-        self.replace_near(desk, number, task, silent);
+        self.replace_near(desk, number, task, silent, joined);
     }
 
     /// `Some`: its record could not be read before, since this instant.

@@ -368,18 +368,21 @@ impl Range {
 
     /// A version of a task was delivered while the range is held: instants up to its
     /// `effective_from` belong to the version before, later ones to it. `silent`: its record could
-    /// not be read before, since this instant.
+    /// not be read before, since this instant. `joined`: an edit has selected this agent, and up to
+    /// here nothing is to be decided.
     pub(super) fn replace_near(
         &mut self,
         desk: &mut Desk,
         number: TaskNumber,
         task: Arc<Task>,
         silent: Option<Instant>,
+        joined: Option<Instant>,
     ) {
         let (base, effective) = (self.window.base, task.effective_from.instant());
         let before = desk.near.named(self.id, &task.spec.name);
         // Before the window began anew, it may have been near.
-        let mut decided = Decided { at: self.window.decided_names.of_life(&task), by: None };
+        let known = self.window.decided_names.of_life(&task);
+        let mut decided = Decided { at: known.max(joined), by: None };
         if let Some(before) = before
             && let Some(near) = desk.near.get(before)
         {
