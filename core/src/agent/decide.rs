@@ -23,7 +23,7 @@ use crate::run::RunState;
 use crate::run::catchup::{self, Backlog};
 use crate::run::life::Stage;
 use crate::run::overlap::{self, Verdict};
-use crate::task::{CatchUpPolicy, Overlap, Task};
+use crate::task::{CatchUp, CatchUpPolicy, Overlap, Task};
 use crate::time::{Instant, MILLISECOND};
 
 /// How far ahead due entries are in memory; well below a turn of the wheel.
@@ -289,7 +289,10 @@ impl Range {
         let through = next.map_or(until, |(next, _)| next.minus(MILLISECOND)).min(now.instant());
         let newer = next.is_some_and(|(_, due)| due.wall() <= now);
         let backlog = Backlog { timetable: &timed.timetable, first: instant, through, newer };
-        let plan = catchup::plan(backlog, task.spec.catch_up, now);
+        // The window is of lateness, and an instant is not late before its due.
+        let delay = due.wall().since(instant.wall());
+        let window = task.spec.catch_up.window.saturating_add(delay);
+        let plan = catchup::plan(backlog, CatchUp { window, ..task.spec.catch_up }, now);
         if let Some(missed) = plan.missed {
             self.end_instants(desk, timed, missed, RunState::Missed, OUTSIDE_WINDOW);
         }

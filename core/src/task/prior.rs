@@ -78,11 +78,16 @@ impl Prior {
         }
     }
 
+    /// The longest that a due is behind its instant.
+    fn delay_max(&self) -> Duration {
+        self.jitter.saturating_add(self.splay)
+    }
+
     /// Whether the marks leave an instant of it undecided.
     fn is_left(&self, present: &Task, marks: Marks) -> bool {
         let covers = present.incarnation <= marks.incarnation;
         // An instant before this is due before what the marks have passed.
-        let passed = covers.then(|| marks.through.minus(self.jitter).minus(self.splay));
+        let passed = covers.then(|| marks.through.minus(self.delay_max()));
         let from = self.from.instant().max(passed.unwrap_or(Instant::MIN));
         let version = self.version(present);
         let next = timetable(&version.spec, version.last_instant).next_after(from);
@@ -105,7 +110,7 @@ pub(super) fn carried(
     if priors.len() > limits::PRIORS_MAX {
         // What is outside the window would not be made up for any more.
         let window = current.spec.catch_up.window.max(limits::ON_TIME);
-        priors.retain(|prior| prior.until.plus(window) >= now);
+        priors.retain(|prior| prior.until.plus(prior.delay_max()).plus(window) >= now);
     }
     match priors.len() > limits::PRIORS_MAX {
         true => Err(EditError::TooSoon),

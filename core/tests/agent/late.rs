@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use tocktower_core::ledger::Marks;
-use tocktower_core::task::{Spec, replace};
+use tocktower_core::schedule::jitter;
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec, replace};
 
-use crate::words::{every, every_after};
+use crate::words::{every, every_after, named};
 use crate::world::World;
 
 const NAMES: usize = 20;
@@ -90,4 +91,22 @@ fn what_a_holder_has_skipped_as_edited_late_is_not_started_by_the_next() {
     for name in names() {
         assert_eq!(sevens(&world, &name), 0, "{name}");
     }
+}
+
+#[test]
+fn an_instant_is_as_late_as_its_due_and_its_window_is_counted_from_that() {
+    let mut world = World::new(1, 10);
+    let jitter = Duration::from_secs(90);
+    let window = CatchUp { policy: CatchUpPolicy::Latest, window: Duration::from_secs(20) };
+    let (first, next) = (world.at_second(100), world.at_second(200));
+    let due_of = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
+    let late = |name: &String| due_of(name) > world.at_second(150);
+    let name = names().into_iter().find(late).expect("one of twenty is due so much later");
+    let due = due_of(&name);
+    world.create(Spec { jitter, catch_up: window, ..every(&name, 100) });
+    world.pass(u64::try_from(due.millis() - world.at_second(0).millis()).expect("later") - 1_000);
+    // More than what counts as on time.
+    world.stop(13_000);
+    world.pass(20_000);
+    assert_eq!(world.started(&name), [(100, 1)], "{:?}", world.history(&name));
 }
