@@ -43,8 +43,10 @@ pub enum EditError {
     AlreadyDue { at: Instant, now: Wall },
     #[error(
         "the task's schedule was changed or resumed {PRIORS_MAX} times, and instants of all these \
-         schedules are still to be decided: try again when an agent of its pool has, which takes \
-         seconds where there is one"
+         schedules may still be to be decided: try again when an agent of its pool has done that, \
+         which takes seconds where there is one; of a task with `placement.agent` or \
+         `placement.every_agent` that is not known here, and a schedule counts until its \
+         `catch_up.window` has passed"
     )]
     TooSoon,
     #[error("the task is not valid")]
