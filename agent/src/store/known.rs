@@ -5,7 +5,7 @@
 use rocksdb::DB;
 use tocktower_cluster::cluster::Cluster;
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{Epoch, Revision};
+use tocktower_core::ids::{Epoch, RangeId, Revision};
 use tocktower_core::time::Wall;
 
 use crate::store::error::StoreError;
@@ -24,10 +24,17 @@ pub struct KnownCluster {
 }
 
 impl Store {
-    /// Notes which cluster this store is of; nothing was seen of it yet. On disk when it returns.
+    /// Notes which cluster this store is of; nothing was seen of it yet. Of another one than before
+    /// there is nothing that this agent runs by itself. On disk when it returns.
     pub fn know_cluster(&self, cluster: &Cluster) -> Result<(), StoreError> {
         let family = self.family(options::META);
         let mut batch = rocksdb::WriteBatch::default();
+        let before = before(&self.db).map_err(|error| self.failed(error))?;
+        if before.is_some_and(|before| before.cluster.id != cluster.id) {
+            for local in RangeId::LOCAL.map(keys::meta_local) {
+                batch.delete_range_cf(family, [local], [local + 1]);
+            }
+        }
         batch.put_cf(family, [keys::META_CLUSTER], cluster_encode(cluster, false));
         batch.put_cf(family, [keys::META_SEEN], number_encode(0));
         self.db.write(batch).map_err(|error| self.failed(error))?;

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use tocktower_cluster::cluster::Cluster;
 use tocktower_core::agent::Kept;
 use tocktower_core::agent::effect::{LoadRequest, PinsRecord, StoreOp};
 use tocktower_core::agent::input::LoadAnswer;
+use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
     AgentName, Attempt, Epoch, Fence, LeaseId, LedgerNumber, RangeId, Revision, RunId, Session,
 };
@@ -118,6 +120,28 @@ fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
     disk.open().unwrap();
     assert_eq!(disk.opened().former.as_ref().map(|former| former.kept), None);
     assert!(!disk.opened().pins[&RangeId::PINS].intact, "what it permitted may have started");
+}
+
+#[test]
+fn of_another_cluster_an_agent_runs_nothing_by_itself() {
+    let cluster = |id: &str, epoch| Cluster {
+        id: id.to_owned(),
+        epoch: Epoch(epoch),
+        epoch_began: Wall::from_millis(9),
+        ranges: RangeCount::DEFAULT,
+        revision: Revision(3),
+    };
+    for range in RangeId::LOCAL {
+        let mut disk = Disk::new();
+        disk.store().know_cluster(&cluster("one", 1)).unwrap();
+        kept(&mut disk, range);
+        disk.store().know_cluster(&cluster("one", 2)).unwrap();
+        disk.open().unwrap();
+        assert_eq!(disk.opened().pins.len(), 1, "it is gone on with in a new epoch");
+        disk.store().know_cluster(&cluster("two", 1)).unwrap();
+        disk.open().unwrap();
+        assert!(disk.opened().pins.is_empty());
+    }
 }
 
 #[test]
