@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::api::now;
 use crate::support::daemon::Daemon;
-use crate::support::fleet::{Fleet, percentiles, text};
+use crate::support::fleet::{Fleet, Outage, percentiles, text};
 use crate::support::logs::Trouble;
 use crate::support::relay::Relay;
 use crate::support::witness::Witness;
@@ -97,21 +96,7 @@ async fn each_selected_agent_runs_its_share_while_etcd_and_the_coordinators_are_
     })
     .await;
 
-    fleet.coordinators[0].daemon.kill();
-    fleet.etcd.stop(0);
-    let down = now();
-    tokio::time::sleep(AWAY / 2).await;
-    fleet.agents[1].kill();
-    let killed = now();
-    fleet.agents[1].spawn();
-    fleet.agents[1].ready().await;
-    tokio::time::sleep((down + AWAY).saturating_sub(now())).await;
-    let up = now();
-    fleet.etcd.restart(0);
-    fleet.etcd.healthy().await.expect("etcd is healthy");
-    fleet.coordinators[0].daemon.spawn();
-    fleet.coordinators[0].daemon.ready().await;
-
+    let Outage { down, killed, up } = fleet.left_alone(AWAY, 1).await;
     let gap = killed..killed + GAP;
     let mut late = Vec::new();
     let (mut shares, mut repeats) = (0, 0);

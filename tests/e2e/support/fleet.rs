@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tocktower_client::{Client, ClientConfig};
 
-use super::api::Api;
+use super::api::{Api, now};
 use super::daemon::{Daemon, free_port};
 use super::etcd::EtcdCluster;
 use super::logs::Trouble;
@@ -24,6 +24,13 @@ pub struct Fleet {
 pub struct Coordinator {
     pub daemon: Daemon,
     pub api: Api,
+}
+
+/// When etcd and the coordinator went and were back, and when an agent was killed meanwhile.
+pub struct Outage {
+    pub down: Duration,
+    pub killed: Duration,
+    pub up: Duration,
 }
 
 impl Fleet {
@@ -115,6 +122,26 @@ impl Fleet {
             })
             .await;
         }
+    }
+
+    /// etcd and the first coordinator go for so long. In the middle of that an agent is killed, and
+    /// another process of it begins at once.
+    pub async fn left_alone(&mut self, span: Duration, agent: usize) -> Outage {
+        self.coordinators[0].daemon.kill();
+        self.etcd.stop(0);
+        let down = now();
+        tokio::time::sleep(span / 2).await;
+        self.agents[agent].kill();
+        let killed = now();
+        self.agents[agent].spawn();
+        self.agents[agent].ready().await;
+        tokio::time::sleep((down + span).saturating_sub(now())).await;
+        let up = now();
+        self.etcd.restart(0);
+        self.etcd.healthy().await.expect("etcd is healthy");
+        self.coordinators[0].daemon.spawn();
+        self.coordinators[0].daemon.ready().await;
+        Outage { down, killed, up }
     }
 
     /// Tells every daemon's log about a trouble.

@@ -267,7 +267,12 @@ impl World {
             }
         }
         for ((run, number, fence), count) in names {
-            if count > 1 {
+            // A store that is lost, and with it the clock's past, may count the same fence again.
+            let forgot = match self.truth.home_of(&run, &self.keys) {
+                Home::Pins(host) => self.hosts[host].disk_lost_at.is_some(),
+                Home::Range(_) => false,
+            };
+            if count > 1 && !forgot {
                 let text = format!("attempt {number} of {run} under {fence} started {count} times");
                 repeats.push((self.now, text));
             }
