@@ -5,6 +5,7 @@ use crate::repo::{Finding, Repo};
 
 const CONFIGURATION: &str = "docs/configuration.md";
 const METRICS: &str = "docs/metrics.md";
+const PROMISES: &str = "docs/promises.md";
 
 pub fn links(repo: &Repo) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -115,4 +116,30 @@ pub fn metrics(repo: &Repo) -> Vec<Finding> {
 fn is_of(told: &str, name: &str) -> bool {
     let suffixes = ["", "_total", "_info", "_seconds", "_bytes", "_seconds_total", "_bytes_total"];
     told.strip_prefix(name).is_some_and(|rest| suffixes.contains(&rest))
+}
+
+pub fn promises(repo: &Repo) -> Vec<Finding> {
+    let text = repo.source(PROMISES);
+    let mut findings = Vec::new();
+    for (number, row) in (1..).zip(text.lines()).filter(|(_, line)| line.starts_with("| `")) {
+        let mut words = row.split('`').skip(1).step_by(2);
+        let (name, file) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let there = repo.has(file) && has_test(&repo.source(file), name);
+        if !there {
+            let what = format!(
+                "the row of `{name}`: `{file}` has no test of that name that `make test` runs: name \
+                 another, or tell at the end of the page that nothing holds it"
+            );
+            findings.push(Finding::new(PROMISES, number, what));
+        }
+    }
+    findings
+}
+
+/// Whether a text has a test of that name, and `make test` runs it.
+fn has_test(text: &str, name: &str) -> bool {
+    let Some((before, _)) = text.split_once(&format!("fn {name}(")) else { return false };
+    let attributes = before.rsplit("\n\n").next().unwrap_or_default();
+    let test = attributes.contains("#[test]") || attributes.contains("#[tokio::test");
+    test && !attributes.contains("#[ignore")
 }

@@ -104,6 +104,12 @@ fn every_metric_is_documented() {
 }
 
 #[test]
+fn every_test_that_holds_a_promise_is_there() {
+    let rule = "docs/promises.md names tests that are there, each with its file";
+    hold(rule, docs::promises(&Repo::open()));
+}
+
+#[test]
 fn no_machine_shows_in_a_file() {
     hold("no committed file names a place of one machine", paths::machines(&Repo::open()));
 }
