@@ -17,7 +17,7 @@ use tocktower_cluster::cluster::Cluster;
 use tocktower_cluster::keys::Keys;
 use tocktower_cluster::port::{Port, Request, WatchCommand};
 use tocktower_core::agent::effect::{self, ExitReason, Start};
-use tocktower_core::agent::{Config, Former, PinsBefore, Rules, Stats};
+use tocktower_core::agent::{Config, Former, PinsBefore, Stats};
 use tocktower_core::ids::{AgentName, PoolName, RangeId, Revision, RunKey, Session};
 use tocktower_core::schedule::tz_database_version;
 use tocktower_core::steady::SteadyClock;
@@ -249,7 +249,7 @@ fn driver(
         first_number,
         running_max: config.running_max,
         compact: config.compact,
-        rules: Rules::ALL,
+        broken: None,
         former,
         labels: config.labels.clone(),
         pins,

@@ -1,19 +1,24 @@
 //! Walks of the simulator in the test command: many seeds stay clean, one seed twice is the same
 //! walk, and each rule that is broken on purpose is noticed by a checker.
 
+use tocktower_core::agent::Rule;
 use tocktower_tests::sim::{self, Break, Tasks};
 
 /// Walks of `make test`; the program `sim` walks thousands.
 const SEEDS: u64 = 200;
 /// Walks that once found something, beside these.
-const FOUND: [u64; 3] = [724, 5_667, 5_942];
+const FOUND: [u64; 6] = [283, 724, 5_667, 5_942, 9_367, 9_549];
 /// Walks with pinned tasks in `make test`, and those that once found something.
 const PINNED_SEEDS: u64 = 60;
-const PINNED_FOUND: [u64; 7] = [226, 584, 21_252, 31_036, 51_114, 61_136, 70_790];
+const PINNED_FOUND: [u64; 12] =
+    [64, 144, 226, 584, 3_259, 3_743, 4_303, 21_252, 31_036, 51_114, 61_136, 70_790];
 /// Walks of a fleet that is left to itself for twenty minutes.
 const LONG_SEEDS: u64 = 10;
 /// A broken rule may be rare to show: it gets so many walks.
 const BROKEN_SEEDS: u64 = 500;
+/// One that is noticed in one walk of some thousand, and a walk from which on that is soon. Where
+/// other changes have moved that, `sim --broken Undelivered --seeds 5000` tells another.
+const RARE: (Break, u64) = (Break::Core(Rule::Undelivered), 1_150);
 
 #[test]
 fn no_walk_breaks_a_promise() {
@@ -96,11 +101,12 @@ fn large_ledgers_are_written_on_and_on() {
 
 #[test]
 fn each_rule_broken_on_purpose_is_noticed() {
-    for rule in Break::ALL {
-        let noticed = (0..BROKEN_SEEDS).find(|seed| {
+    for rule in Break::all() {
+        let first = if rule == RARE.0 { RARE.1 } else { 0 };
+        let noticed = (first..first + BROKEN_SEEDS).find(|seed| {
             let report = sim::walk(*seed, Tasks::Pooled, Some(rule));
             !report.violations.is_empty()
         });
-        assert!(noticed.is_some(), "{rule:?} went unnoticed in {BROKEN_SEEDS} walks");
+        assert!(noticed.is_some(), "{rule} went unnoticed in {BROKEN_SEEDS} walks");
     }
 }

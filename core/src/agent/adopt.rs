@@ -26,6 +26,7 @@ use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey, Rest};
 use crate::agent::priors::version_before;
 use crate::agent::range::{LeftRun, Range};
+use crate::agent::rules::Rule;
 use crate::agent::session::{RETRY, Stage as SessionStage};
 use crate::agent::triggers::own_trigger;
 use crate::agent::weight::CapacityTold;
@@ -285,6 +286,7 @@ impl Range {
     /// itself what has become of everything.
     pub(super) fn is_own(&self, desk: &Desk, ledger: &Ledger) -> bool {
         ledger.number.process == desk.config.process && ledger.fence == self.lost
+            || !desk.holds(Rule::OwnRecords)
     }
 
     /// A ledger under my fence that neither this process nor the one before it wrote: somebody runs
@@ -358,6 +360,7 @@ impl Range {
         for id in unknown {
             match own.unsure {
                 true => self.may_have_started(desk, &id),
+                false if !desk.holds(Rule::UnknownToOwn) => drop(self.open.remove(&id)),
                 false => self.own_not_started(&id),
             }
         }

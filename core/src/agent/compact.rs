@@ -138,9 +138,9 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::agent::Config;
     use crate::agent::effect::{CallId, Effect};
     use crate::agent::input::{Committed, Input};
-    use crate::agent::{Config, Rules};
     use crate::hash::RangeCount;
     use crate::ids::{Epoch, LeaseId, PoolName, Session};
     use crate::time::{Now, Wall};
@@ -205,7 +205,7 @@ mod tests {
             first_number: 1,
             running_max: 1,
             compact,
-            rules: Rules::ALL,
+            broken: None,
             former: None,
             labels: BTreeMap::new(),
             pins: BTreeMap::new(),

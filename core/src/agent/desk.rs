@@ -15,6 +15,7 @@ use crate::agent::fleet::Fleet;
 use crate::agent::idle::Idle;
 use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
+use crate::agent::rules::Rule;
 use crate::agent::session::SessionWatch;
 use crate::agent::stalled::StoreWatch;
 use crate::agent::standby::Standbys;
@@ -172,6 +173,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Whether a rule holds: all do, but in walks of the simulator that break one on purpose.
+    pub fn holds(&self, rule: Rule) -> bool {
+        self.config.broken != Some(rule)
+    }
+
     pub fn new(config: Config, now: Now) -> Desk {
         let kept = config.former.as_ref().map(|former| former.kept);
         Desk {
@@ -224,6 +230,11 @@ impl Desk {
         if now.mono.since(self.now.mono) > STOPPED {
             self.stored.resumed(now.mono);
         }
+        let wall = match self.holds(Rule::Clock) {
+            true => now.wall,
+            false => now.wall.max(self.now.wall),
+        };
+        let now = Now { wall, ..now };
         self.now = now;
         self.wake_mono = now.mono.plus(LOOK_EVERY);
         let before = self.clock.standing();

@@ -14,6 +14,7 @@ use crate::agent::listing::{Listing, entry_bytes, listing, size_of};
 use crate::agent::open::OpenRun;
 use crate::agent::permits::{PermitsDue, listed_attempt};
 use crate::agent::range::{Hold, Phase, Prepared, Range, Written};
+use crate::agent::rules::Rule;
 use crate::claim;
 use crate::hash::hash_parts;
 use crate::ids::{Fence, RangeId, Revision};
@@ -85,7 +86,8 @@ impl Agent {
             {
                 range.writer.note_sent(Written::Ledger(ledger.number), self.desk.now);
             }
-            if matches!(prepared.kind, WriteKind::Final { .. }) {
+            let last = matches!(prepared.kind, WriteKind::Final { .. });
+            if last && self.desk.holds(Rule::Final) {
                 // It may happen for as long as no later ledger has: nothing starts until one is
                 // answered, whatever is said of this one.
                 range.writer.answered = None;
@@ -246,7 +248,7 @@ impl Range {
         let give_up = since.plus(if ahead.is_zero() { FINAL_WAIT } else { AHEAD_WAIT });
         if give_up <= desk.now.mono {
             // Better late than repeated: go on, and try again when the watch is quick.
-            self.stay(desk.now.mono);
+            self.stay(desk);
             return DueWrite::Nothing;
         }
         desk.wake_by(give_up);
@@ -258,10 +260,12 @@ impl Range {
 
     /// The hand-off is given up: the range is held as before, for long enough to decide and start
     /// what came due meanwhile.
-    fn stay(&mut self, now: Mono) {
+    fn stay(&mut self, desk: &Desk) {
         let Hold::Leaving { fence, .. } = self.hold else { return };
-        self.hold = Hold::Held { fence };
-        self.hand_off_after = now.plus(STAY);
+        if desk.holds(Rule::FinalFailed) {
+            self.hold = Hold::Held { fence };
+            self.hand_off_after = desk.now.mono.plus(STAY);
+        }
     }
 
     /// How long it takes until the coordinators' time lets the marks cover what was decided.
@@ -290,7 +294,8 @@ impl Range {
         let number = desk.next_ledger_number();
         let session = desk.session.session().unwrap_or_default();
         let (mut open, mut dropped) = (Vec::new(), Vec::new());
-        for (id, run) in &self.open {
+        let inherits = self.writer.answered.is_some() || desk.holds(Rule::Inherited);
+        for (id, run) in self.open.iter().filter(|(_, run)| inherits || !run.listed) {
             let session = last.then_some(session);
             match listing(id, run, marks, desk, session) {
                 Listing::As(state) => {
@@ -342,12 +347,13 @@ impl Range {
         let leaving = matches!(self.hold, Hold::Leaving { .. });
         let believed = desk.clock.verified() || off && (leaving || self.is_local());
         // Nobody else decides what is pinned here, and what was not delivered is not covered.
-        let proof = if self.is_local() { Some(desk.now) } else { self.writer.proof };
+        let delivered = desk.holds(Rule::Undelivered);
+        let proof = if self.is_local() || !delivered { Some(desk.now) } else { self.writer.proof };
         let (true, true, Some(proof)) = (ready, believed, proof) else {
             return before;
         };
         let mut through = self.window.decided_to.min(proof.wall.instant());
-        if !desk.config.rules.undecided {
+        if !desk.holds(Rule::Undecided) {
             through = desk.now.wall.instant();
         }
         if let Some(theirs) = latest_by_others(desk).filter(|_| !self.is_local()) {
@@ -356,7 +362,10 @@ impl Range {
         let through = before.through.max(through);
         // A mark may stand ahead of this clock: then newer tasks have instants before it that are
         // still to come, and must not be covered.
-        let decided = self.decided_marks(desk.config.epoch);
+        let mut decided = self.decided_marks(desk.config.epoch);
+        if !delivered {
+            decided.incarnation.revision = decided.incarnation.revision.max(self.writer.seen);
+        }
         let incarnation = match decided.through >= through {
             true => before.incarnation.max(decided.incarnation),
             false => before.incarnation,
@@ -467,8 +476,9 @@ impl Range {
         };
         let there = found.ledger.as_ref().and_then(|seen| seen.ledger.as_ref().ok());
         let revision = found.ledger.as_ref().map_or(Revision(0), |seen| seen.revision);
+        let any = !desk.holds(Rule::LedgerNumber);
         let it_is_there =
-            there.is_some_and(|l| l.fence == ledger.fence && l.number == ledger.number);
+            there.is_some_and(|l| l.fence == ledger.fence && (l.number == ledger.number || any));
         if it_is_there {
             self.written(desk, prepared, revision);
         } else if mine.is_none() && matches!(prepared.kind, WriteKind::Final { .. }) {
@@ -487,7 +497,7 @@ impl Range {
             if let Hold::Leaving { since, .. } = self.hold
                 && desk.now.mono.since(since) > FINAL_TRIES
             {
-                self.stay(desk.now.mono);
+                self.stay(desk);
             }
         } else if there.is_none_or(|there| Some(there.fence) != self.fence())
             || there.is_some_and(|there| desk.former_wrote(self.id, there.number))

@@ -3,6 +3,7 @@
 use crate::agent::desk::Desk;
 use crate::agent::effect::WriteKind;
 use crate::agent::open::OpenRun;
+use crate::agent::rules::Rule;
 use crate::ids::{RunId, Session};
 use crate::ledger::{Entry, EntryState, Marks};
 use crate::run::life::Stage;
@@ -33,6 +34,8 @@ pub(super) fn listing(
     let covered = !own_key && marks.cover(run.due, id.incarnation);
     let must = run.listed || covered || last.is_some();
     match run.stage {
+        Stage::Ended { .. } if own_key && !desk.holds(Rule::KeyGone) => Listing::Leaves,
+        Stage::Ended { .. } if !own_key && !desk.holds(Rule::Covered) => Listing::Leaves,
         Stage::Ended { .. } if own_key => match run.listed || last.is_some() {
             true => Listing::As(EntryState::Ended),
             false => Listing::NotYet,
@@ -48,7 +51,7 @@ pub(super) fn listing(
         Stage::Held { session, .. } => Listing::As(EntryState::Held { session }),
         Stage::Doubtful => Listing::As(EntryState::Permitted),
         Stage::Asking | Stage::Queued | Stage::Opening { .. }
-            if run.at_most_once() && (last.is_none() || !desk.config.rules.hand_on_waiting) =>
+            if run.at_most_once() && (last.is_none() || !desk.holds(Rule::HandOnWaiting)) =>
         {
             Listing::As(EntryState::Permitted)
         }

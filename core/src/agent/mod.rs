@@ -41,6 +41,7 @@ mod priors;
 mod provisional;
 mod range;
 mod ready;
+mod rules;
 mod runs;
 mod series;
 mod session;
@@ -59,6 +60,7 @@ use input::Input;
 pub use pins::PinsBefore;
 pub use provisional::Settled;
 use range::Range;
+pub use rules::Rule;
 
 /// What an agent is told once.
 #[derive(Clone, Debug)]
@@ -81,48 +83,14 @@ pub struct Config {
     pub running_max: usize,
     /// Whether the shared state is compacted when no coordinator does; off where others share it.
     pub compact: bool,
-    pub rules: Rules,
+    /// The simulator's: a rule that does not hold. None in any program that is meant to work.
+    pub broken: Option<Rule>,
     /// What the process before left in the same store, if that can be gone on from.
     pub former: Option<Former>,
     /// By which tasks of every agent select it.
     pub labels: BTreeMap<String, String>,
     /// What is in this store of its local ranges; of one that is not there nothing was ever.
     pub pins: BTreeMap<RangeId, PinsBefore>,
-}
-
-/// The rules of the ledger that this crate keeps. All hold, always, but where the simulator breaks
-/// one on purpose, to see that a checker notices.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rules {
-    /// L0: nothing starts past the licence.
-    pub licence: bool,
-    /// L1: nothing starts before the first ledger is answered.
-    pub first_ledger: bool,
-    /// L2: what may start at most once starts only when an answered ledger permits it...
-    pub permission: bool,
-    /// ...and no ledger that was sent since lists it otherwise.
-    pub taken_back: bool,
-    /// Nothing that has not started is handed on as permitted.
-    pub hand_on_waiting: bool,
-    /// What an earlier holder had permission to start is lost.
-    pub doubt: bool,
-    /// L5: marks do not pass what is undecided.
-    pub undecided: bool,
-    /// W3: a range that another holds and that brings nothing for long is watched anew.
-    pub silence: bool,
-}
-
-impl Rules {
-    pub const ALL: Rules = Rules {
-        licence: true,
-        first_ledger: true,
-        permission: true,
-        taken_back: true,
-        hand_on_waiting: true,
-        doubt: true,
-        undecided: true,
-        silence: true,
-    };
 }
 
 /// When the core wants to be woken, on either clock, if nothing comes before.

@@ -17,6 +17,7 @@ use crate::agent::desk::Desk;
 use crate::agent::listing::{entry_bytes, listing_bytes};
 use crate::agent::open::OpenRun;
 use crate::agent::range::{Phase, Range};
+use crate::agent::rules::Rule;
 use crate::agent::take::run_id;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Attempt, Fence, RangeId, RunId, TaskNumber};
@@ -100,7 +101,7 @@ impl Range {
     /// Whether the next attempt of an open run may start, as far as permission goes.
     pub(super) fn permitted(&self, desk: &Desk, id: &RunId) -> bool {
         let (Some(run), Some(fence)) = (self.open.get(id), self.fence()) else { return false };
-        if !run.at_most_once() || !desk.config.rules.permission {
+        if !run.at_most_once() || !desk.holds(Rule::Permission) {
             return true;
         }
         let next = Attempt { fence, number: run.attempt.number + 1 };
@@ -185,7 +186,7 @@ impl Range {
 
     /// A ledger is about to be sent: what it does not permit may not start any more.
     pub(super) fn take_permissions_back(&mut self, desk: &Desk, open: &[Entry]) {
-        if self.permits.given.is_empty() || !desk.config.rules.taken_back {
+        if self.permits.given.is_empty() || !desk.holds(Rule::TakenBack) {
             return;
         }
         let permitted: BTreeSet<(&RunId, Attempt)> = open.iter().filter_map(permission).collect();

@@ -14,6 +14,7 @@ use crate::agent::near::DecidedNames;
 use crate::agent::open::OpenRun;
 use crate::agent::permits::Permits;
 use crate::agent::pins::Pins;
+use crate::agent::rules::Rule;
 use crate::agent::runs::settled_end;
 use crate::agent::standby::Silence;
 use crate::claim;
@@ -362,10 +363,11 @@ impl Range {
     /// Whether what is due becomes runs now (L0, L1). An agent without room on its disk goes on
     /// with that, so that whoever takes the range over finds them listed.
     pub fn may_decide(&self, desk: &Desk) -> bool {
-        let held = matches!(self.hold, Hold::Held { .. });
+        let held = matches!(self.hold, Hold::Held { .. })
+            || self.fence().is_some() && !desk.holds(Rule::Final);
         held && self.window.scanned
             && self.copy.listed
-            && (self.writer.answered.is_some() || !desk.config.rules.first_ledger)
+            && (self.writer.answered.is_some() || !desk.holds(Rule::FirstLedger))
             && self.clock_will_do(desk)
             && self.licence(desk) > desk.now.mono
     }
@@ -376,7 +378,7 @@ impl Range {
     }
 
     pub fn licence(&self, desk: &Desk) -> Mono {
-        if !desk.config.rules.licence || self.is_local() {
+        if !desk.holds(Rule::Licence) || self.is_local() {
             return Mono::from_micros(u64::MAX);
         }
         let proof = self.writer.proof.map(|proof| proof.mono);

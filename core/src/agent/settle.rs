@@ -6,13 +6,13 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::agent::adopt::LeftBefore;
 use crate::agent::desk::{Call, Desk};
-use crate::agent::effect::{
-    BatchNumber, KeyDelete, SettleKey, SettlePut, SettledEnd, ShareRequest,
-};
+use crate::agent::effect::{KeyDelete, RunKeyName, SettleKey, SettlePut, SettledEnd, ShareRequest};
 use crate::agent::input::ShareAnswer;
 use crate::agent::news::{DELETED, UNREADABLE};
+use crate::agent::open::OpenRun;
 use crate::agent::range::{LeftRun, Range};
-use crate::ids::{RangeId, RunId};
+use crate::agent::rules::Rule;
+use crate::ids::{RangeId, RunId, Session};
 use crate::ledger::EntryState;
 use crate::limits;
 use crate::run::life::{Event, Stage};
@@ -34,7 +34,7 @@ impl Agent {
             range.ask_abandoned(&mut self.desk);
             range.take_own(&mut self.desk, session);
             if !asked && puts.len() < limits::DELETES_MAX {
-                range.owed_settles(session, self.desk.synced, &mut puts);
+                range.owed_settles(&self.desk, session, &mut puts);
             }
         }
         puts.truncate(limits::DELETES_MAX);
@@ -120,12 +120,7 @@ impl Agent {
         }
         for delete in deletes {
             let Some(range) = self.ranges.get(&delete.range) else { continue };
-            let id = range
-                .open
-                .iter()
-                .find(|(_, run)| run.key.as_ref().is_some_and(|key| key.name == delete.key))
-                .map(|(id, _)| id.clone());
-            if let Some(id) = id {
+            if let Some(id) = range.run_by_key(&delete.key) {
                 self.desk.done.push_back((self.desk.batch(), delete.range, id));
             }
         }
@@ -139,15 +134,16 @@ impl Range {
         Some(KeyDelete { range: self.id, key: key.name.clone(), at: key.revision })
     }
 
+    /// The run that a key stands for, if it is open.
+    fn run_by_key(&self, key: &RunKeyName) -> Option<RunId> {
+        let of_key = |run: &OpenRun| run.key.as_ref().is_some_and(|own| own.name == *key);
+        self.open.iter().find(|(_, run)| of_key(run)).map(|(id, _)| id.clone())
+    }
+
     /// What the range's ledger lists as held by this session while it does not run here, and what
     /// has not been said yet. Also forgets what no ledger asks for any more.
-    fn owed_settles(
-        &mut self,
-        session: crate::ids::Session,
-        synced: BatchNumber,
-        puts: &mut Vec<SettlePut>,
-    ) {
-        if self.fence().is_some() || !self.copy.listed {
+    fn owed_settles(&mut self, desk: &Desk, session: Session, puts: &mut Vec<SettlePut>) {
+        if self.fence().is_some() || !self.copy.listed || !desk.holds(Rule::Settle) {
             return;
         }
         let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
@@ -161,7 +157,7 @@ impl Range {
             listed.insert(key.clone());
             let end = match self.left.get(&key) {
                 Some(LeftRun::Running(_)) => continue,
-                Some(LeftRun::Ended { batch, .. }) if *batch > synced => continue,
+                Some(LeftRun::Ended { batch, .. }) if *batch > desk.synced => continue,
                 Some(LeftRun::Ended { end, .. }) => *end,
                 None => SettledEnd::Gone,
             };
@@ -232,7 +228,7 @@ impl Range {
     }
 
     /// What is held by this very session, and ended here while another had the range or since.
-    fn take_own(&mut self, desk: &mut Desk, session: crate::ids::Session) {
+    fn take_own(&mut self, desk: &mut Desk, session: Session) {
         if self.fence().is_none() || !self.window.scanned {
             return;
         }
@@ -301,7 +297,7 @@ impl Range {
             self.end_run(desk, id, RunState::Lost, Some(&reason));
         } else if !known {
             self.end_run(desk, id, RunState::Cancelled, Some(DELETED));
-        } else if desk.config.rules.doubt && run.at_most_once() {
+        } else if desk.holds(Rule::Doubt) && run.at_most_once() {
             self.lose_run(desk, id);
         } else if self.step(id, Event::Abandoned)
             && let Some(run) = self.open.remove(id)

@@ -24,6 +24,7 @@ use crate::agent::desk::Desk;
 use crate::agent::effect::{Effect, Interest, StoreOp};
 use crate::agent::input::ClaimSeen;
 use crate::agent::range::Range;
+use crate::agent::rules::Rule;
 use crate::ids::Session;
 use crate::limits;
 use crate::time::Mono;
@@ -149,7 +150,7 @@ impl Range {
         let others = |claim: &ClaimSeen| Some(claim.session) != me;
         let claim = self.copy.claim.as_ref();
         let held = claim.map_or(self.silence.refused, others) && self.is_readable();
-        if !held || !self.stands_by() || !desk.config.rules.silence {
+        if !held || !self.stands_by() || !desk.holds(Rule::Silence) {
             return;
         }
         let at = self.silence.until(desk.session.proof.map_or(desk.config.ttl, |proof| proof.ttl));

@@ -15,6 +15,7 @@ use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::priors::is_one_shot;
 use crate::agent::range::{Hold, LeftRun, Range, Written};
+use crate::agent::rules::Rule;
 use crate::agent::triggers::own_trigger;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Fence, RunId, RunKey, TaskNumber};
@@ -163,7 +164,7 @@ impl Range {
         let (stage, catch_up_last) = match verdict {
             Verdict::Done => (Stage::Ended { batch: Default::default() }, None),
             Verdict::Again => (Stage::Behind, None),
-            Verdict::Lost if desk.config.rules.doubt => (Stage::Doubtful, None),
+            Verdict::Lost if desk.holds(Rule::Doubt) => (Stage::Doubtful, None),
             Verdict::Lost => (Stage::Behind, None),
             // What was never tried waits for its turn, not for a time.
             Verdict::WaitUntil(_) if entry.attempt.number == 0 => (Stage::Behind, None),

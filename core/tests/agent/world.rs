@@ -17,7 +17,7 @@ use tocktower_core::agent::effect::{
 use tocktower_core::agent::input::{
     Committed, Input, LoadAnswer, Offset, RangeNews, ShareAnswer, SharedNews, WriteOutcome,
 };
-use tocktower_core::agent::{Agent, Config, Former, PinsBefore, Rules};
+use tocktower_core::agent::{Agent, Config, Former, PinsBefore};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
     AgentName, Attempt, CoordinatorId, Epoch, Fence, PoolName, RangeId, RunId,
@@ -770,7 +770,7 @@ fn config(
         first_number: process * 1_000,
         running_max: places,
         compact: false,
-        rules: Rules::ALL,
+        broken: None,
         former,
         labels: BTreeMap::new(),
         pins,

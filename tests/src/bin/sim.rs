@@ -21,6 +21,10 @@ struct Arguments {
     /// Break a rule on purpose; the walk of each seed that notices is printed.
     #[arg(long)]
     broken: Option<String>,
+    /// Break each rule on purpose, one after the other, each until a checker notices or so many
+    /// seeds are walked, and print a table of that.
+    #[arg(long, conflicts_with_all = ["broken", "trace"])]
+    breaks: bool,
     /// Print what happened, lines with this text only.
     #[arg(long)]
     trace: Option<String>,
@@ -29,17 +33,21 @@ struct Arguments {
 #[expect(clippy::print_stdout, reason = "the program's whole purpose is its report")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.breaks {
+        return break_all(&arguments);
+    }
     let broken = match arguments.broken.as_deref() {
         None => None,
-        Some(name) => match Break::ALL.into_iter().find(|rule| format!("{rule:?}") == name) {
+        Some(name) => match Break::all().find(|rule| rule.to_string() == name) {
             Some(rule) => Some(rule),
             None => {
-                println!("no rule {name:?}; there are {:?}", Break::ALL);
+                let there: Vec<_> = Break::all().map(|rule| rule.to_string()).collect();
+                println!("no rule {name:?}; there are {}", there.join(", "));
                 return ExitCode::from(2);
             }
         },
     };
-    let tasks = if arguments.pinned { Tasks::Pinned } else { Tasks::Pooled };
+    let tasks = tasks(&arguments);
     let (mut bad, mut starts, mut pinned) = (0, 0, 0);
     let mut faults = BTreeMap::new();
     for seed in arguments.first..arguments.first + arguments.seeds {
@@ -68,4 +76,31 @@ fn main() -> ExitCode {
     let faults: Vec<_> = faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("faults: {}", faults.join(", "));
     if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tasks(arguments: &Arguments) -> Tasks {
+    if arguments.pinned { Tasks::Pinned } else { Tasks::Pooled }
+}
+
+/// Which checker notices each broken rule, and after how many walks.
+#[expect(clippy::print_stdout, reason = "the program's whole purpose is its report")]
+fn break_all(arguments: &Arguments) -> ExitCode {
+    let mut unnoticed = 0;
+    println!("| broken rule | noticed by | in walk | how |");
+    println!("|---|---|---|---|");
+    for rule in Break::all() {
+        let seeds = arguments.first..arguments.first + arguments.seeds;
+        let mut walks = seeds.map(|seed| sim::walk(seed, tasks(arguments), Some(rule)));
+        match walks.find_map(|report| Some((report.seed, report.violations.into_iter().next()?))) {
+            Some((seed, violation)) => {
+                let walk = seed - arguments.first + 1;
+                println!("| {rule} | {:?} | {walk} | {} |", violation.checker, violation.what);
+            }
+            None => {
+                unnoticed += 1;
+                println!("| {rule} | nobody | {} |  |", arguments.seeds);
+            }
+        }
+    }
+    if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

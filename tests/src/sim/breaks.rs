@@ -1,70 +1,81 @@
-//! Rules that are broken on purpose: a checker that cannot fail is not one.
+//! Rules that are broken on purpose: a checker that cannot fail is not one. Most are the core's
+//! own; the others are of what stands around it.
 
-use tocktower_cluster::port::{Op, Request, Txn};
+use std::fmt;
+
+use tocktower_cluster::port::{Compare, Op, Request, Txn};
+use tocktower_core::agent::Rule;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Break {
-    /// L1.
-    StartBeforeLedger,
-    /// L2: without permission...
-    StartUnpermitted,
-    /// ...or by one that a later ledger has taken back...
-    StartOnPermissionTakenBack,
-    /// ...or again, after an earlier holder had permission.
-    StartWhatIsDoubtful,
-    /// A final ledger that lists as permitted what has not started.
-    HandOnPermissions,
-    /// A process that goes on with a session after a power cut.
-    AdoptAfterPowerCut,
-    /// L3.
+    Core(Rule),
+    /// L0, its other half: an executor starts what has waited until the licence was over.
+    LicenceOfExecutor,
+    /// L3: no compare of the fence...
     NoFenceCompare,
+    /// ...nor of the ledger that was last seen.
+    NoLedgerCompare,
     /// L4.
     LedgerBeforeSync,
-    /// L5.
-    MarksPastUndecided,
-    /// L0.
-    StartPastLicence,
-    /// W3, of a range that is held by another.
-    LeaveSilentWatch,
+    /// A process that goes on with a session after a power cut.
+    AdoptAfterPowerCut,
+    /// An edit forgets what was due under the schedule before.
+    NoPrior,
 }
 
 impl Break {
-    pub const ALL: [Break; 11] = [
-        Break::StartBeforeLedger,
-        Break::StartUnpermitted,
-        Break::StartOnPermissionTakenBack,
-        Break::StartWhatIsDoubtful,
-        Break::HandOnPermissions,
-        Break::AdoptAfterPowerCut,
-        Break::NoFenceCompare,
-        Break::LedgerBeforeSync,
-        Break::MarksPastUndecided,
-        Break::StartPastLicence,
-        Break::LeaveSilentWatch,
-    ];
-}
+    pub fn all() -> impl Iterator<Item = Break> {
+        let around = [
+            Break::LicenceOfExecutor,
+            Break::NoFenceCompare,
+            Break::NoLedgerCompare,
+            Break::LedgerBeforeSync,
+            Break::AdoptAfterPowerCut,
+            Break::NoPrior,
+        ];
+        Rule::ALL.into_iter().map(Break::Core).chain(around)
+    }
 
-/// The request as an agent would send it that compares neither fence nor ledger.
-pub fn without_fence(request: Request) -> Request {
-    match request {
-        Request::Txn(txn) => Request::Txn(stripped(txn)),
-        other => other,
+    /// The core's part in it.
+    pub fn rule(self) -> Option<Rule> {
+        match self {
+            Break::Core(rule) => Some(rule),
+            _ => None,
+        }
     }
 }
 
-fn stripped(txn: Txn) -> Txn {
-    let ledger = |op: &Op| matches!(op, Op::Put { key, .. } if key.ends_with(b"/ledger"));
-    let when = match txn.then.iter().any(ledger) {
-        true => Vec::new(),
-        false => txn.when,
-    };
-    let then = txn
-        .then
-        .into_iter()
-        .map(|op| match op {
-            Op::Txn(nested) => Op::Txn(stripped(nested)),
-            other => other,
-        })
-        .collect();
-    Txn { when, then, otherwise: txn.otherwise }
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Break::Core(rule) => write!(f, "{rule:?}"),
+            around => write!(f, "{around:?}"),
+        }
+    }
+}
+
+/// The request as an agent would send it that does not compare what it should.
+pub fn without_compare(request: Request, broken: Option<Break>) -> Request {
+    match (request, broken) {
+        (Request::Txn(txn), Some(rule @ (Break::NoFenceCompare | Break::NoLedgerCompare))) => {
+            Request::Txn(stripped(txn, rule))
+        }
+        (request, _) => request,
+    }
+}
+
+fn stripped(mut txn: Txn, rule: Break) -> Txn {
+    let of_ledger = |key: &[u8]| key.ends_with(b"/ledger");
+    let ledger = |op: &Op| matches!(op, Op::Put { key, .. } if of_ledger(key));
+    if txn.then.iter().any(ledger) {
+        txn.when.retain(|compare| match compare {
+            Compare::Modified { key, .. } if of_ledger(key) => false,
+            _ => rule == Break::NoLedgerCompare,
+        });
+    }
+    let then = txn.then.into_iter().map(|op| match op {
+        Op::Txn(nested) => Op::Txn(stripped(nested, rule)),
+        other => other,
+    });
+    Txn { then: then.collect(), ..txn }
 }

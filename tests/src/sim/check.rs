@@ -2,37 +2,41 @@
 //! means decided, and durability. They count instants from the tasks' own versions, so a scheduler
 //! that forgets one cannot hide it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tocktower_core::ids::{Incarnation, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::jitter;
-use tocktower_core::task::{Task, timetable};
+use tocktower_core::task::{Overlap, Task, timetable};
 use tocktower_core::time::{Instant, Wall};
 
+use super::checker::Checker;
 use super::home::Home;
 use super::truth::Life;
 use super::world::{SECOND, World};
 
 /// An instant that must have come to something.
-struct Expected {
-    run: RunId,
-    due: Wall,
+pub struct Expected {
+    pub run: RunId,
+    pub due: Wall,
     /// When its version was put: a ledger before that can have covered nothing of it.
     put_at: u64,
     /// Close to the end of its task: nobody may have decided it.
-    uncertain: bool,
+    pub uncertain: bool,
 }
 
 impl World {
     /// Holds the walk against its rules. `calm`: nothing was disturbed, so nothing may be late,
     /// repeated or uncertain. `quiet_us`: the true time from which on nothing is judged any more.
-    pub fn check(&mut self, calm: bool, quiet_us: u64) {
+    /// `healed`: from then on nothing was done to anybody.
+    pub fn check(&mut self, calm: bool, healed: u64, quiet_us: u64) {
         // When all agents have left, nobody decides for a while.
         let always_held = self.hosts.iter().all(|host| host.life <= 1);
         let expected = self.expected(calm && always_held, quiet_us);
         self.check_loss(&expected);
+        self.check_late(&expected, calm && always_held, healed);
+        self.check_matching(&expected, calm && always_held);
         self.check_phantoms();
         self.check_pauses();
         self.check_settled(quiet_us);
@@ -40,11 +44,7 @@ impl World {
         self.check_marks(&expected);
         self.check_durable();
         self.check_announced(calm);
-    }
-
-    fn true_us(&self, wall: Wall) -> u64 {
-        let base = self.wall().micros() - i64::try_from(self.now).expect("short");
-        u64::try_from(wall.micros() - base).unwrap_or(0)
+        self.check_alive(healed);
     }
 
     fn expected(&self, calm: bool, quiet_us: u64) -> Vec<Expected> {
@@ -124,9 +124,30 @@ impl World {
 
     /// Whether the newest ledger lists it: it waits for its turn.
     fn waits(&self, run: &RunId) -> bool {
+        // One with a key of its own is not listed before it starts.
+        if self.waits_behind(&run.task) {
+            return true;
+        }
         let home = self.truth.home_of(run, &self.keys);
         let ledgers = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
         ledgers.is_some_and(|(_, ledger)| listed(ledger, run))
+    }
+
+    pub fn goes_on(&self, run: &RunId) -> bool {
+        self.waits(run) || self.runs_somewhere(run)
+    }
+
+    /// Whether a run of a task goes on, behind which others of it may have to wait.
+    fn waits_behind(&self, task: &TaskName) -> bool {
+        let mut running = self.hosts.iter().flat_map(|host| host.running.values());
+        let waits =
+            |life: &Life| life.versions.iter().any(|(_, t)| t.spec.overlap != Overlap::Allow);
+        let runs = |run: &RunId| run.task == *task && self.truth.life_of(run).is_some_and(waits);
+        // One that is to be tried again holds its place.
+        let newest = self.truth.ledgers.values().filter_map(|ledgers| ledgers.last());
+        let mut listed = newest.flat_map(|(_, ledger)| &ledger.open);
+        running.any(|(run, _)| runs(run))
+            || listed.any(|entry| runs(&entry.run) && entry.state != EntryState::Ended)
     }
 
     /// Checker 1: every instant of every task came to a start or a named end.
@@ -136,32 +157,58 @@ impl World {
             .filter(|e| !e.uncertain && !self.came_to(&e.run, u64::MAX) && !self.waits(&e.run))
             .map(|e| format!("{} was due at {:?} and came to nothing", e.run, e.due))
             .collect();
-        for text in lost {
-            self.truth.violation(self.now, text);
+        for text in lost.into_iter().chain(self.lost_triggers()) {
+            self.truth.violation(Checker::Loss, self.now, text);
         }
+    }
+
+    /// Runs that were asked for by hand: what is done with has come to something, unless its task
+    /// was deleted or moved away with it.
+    fn lost_triggers(&self) -> Vec<String> {
+        let mut lost = Vec::new();
+        for ((task, ulid), (asked, gone)) in &self.truth.triggers {
+            let run = RunId::manual(task.clone(), *ulid);
+            let lives = self.truth.lives.iter().filter(|((name, _), _)| name == task);
+            let with_its_task =
+                lives.filter_map(|(_, life)| life.deleted).any(|at| Some(at) == *gone);
+            let came_to = self.truth.ends.contains_key(&run)
+                || self.truth.starts.iter().any(|start| start.run == run);
+            if gone.is_some() && !with_its_task && !came_to {
+                let asked = asked / SECOND;
+                lost.push(format!("{run} was asked for at {asked} s and came to nothing"));
+            }
+        }
+        lost
     }
 
     /// Checker 2: every start belongs to an instant of a task, and none comes long after a delete.
     fn check_phantoms(&mut self) {
         let mut phantoms = Vec::new();
+        let mut begun = BTreeSet::new();
         for start in &self.truth.starts {
+            let first = begun.insert(&start.run);
             let RunKey::Instant(instant) = start.run.run else { continue };
             let key = (start.run.task.clone(), start.run.incarnation);
             let Some(life) = self.truth.lives.get(&key) else {
                 phantoms.push((start.at, format!("{} is of no task", start.run)));
                 continue;
             };
-            let known = life.versions.iter().any(|(_, task)| {
-                let before = Instant::from_millis(instant.millis() - 1);
-                timetable(&task.spec, task.last_instant).next_after(before) == Some(instant)
-            });
-            if !known {
-                phantoms.push((start.at, format!("{} is no instant of its task", start.run)));
-            }
             let told = |at: u64| match self.truth.home_of(&start.run, &self.keys) {
                 Home::Range(_) => at,
                 Home::Pins(_) => at.max(self.pins_told_by),
             };
+            match instant_is_of(life, instant) {
+                IsOf::Nothing => {
+                    phantoms.push((start.at, format!("{} is no instant of its task", start.run)));
+                }
+                // Who has not been told goes by the version that it knows, and what that has begun is
+                // tried again.
+                IsOf::Replaced(at) if first && start.at > told(at) + 3 * SECOND + SECOND / 10 => {
+                    let text = format!("{} started and is of a schedule before", start.run);
+                    phantoms.push((start.at, text));
+                }
+                IsOf::Replaced(_) | IsOf::Its => {}
+            }
             let late =
                 life.deleted.is_some_and(|at| start.at > told(at) + 3 * SECOND + SECOND / 10);
             if late {
@@ -169,7 +216,7 @@ impl World {
             }
         }
         for (at, text) in phantoms {
-            self.truth.violation(at, text);
+            self.truth.violation(Checker::Phantom, at, text);
         }
     }
 
@@ -195,7 +242,7 @@ impl World {
             }
         }
         for (at, text) in broken {
-            self.truth.violation(at, text);
+            self.truth.violation(Checker::Phantom, at, text);
         }
     }
 
@@ -239,7 +286,7 @@ impl World {
             }
         }
         for text in left {
-            self.truth.violation(self.now, text);
+            self.truth.violation(Checker::Liveness, self.now, text);
         }
     }
 
@@ -266,6 +313,11 @@ impl World {
                 repeats.push((start.at, format!("{} ran again after it succeeded", start.run)));
             }
         }
+        for (at, run, host) in &self.truth.again {
+            if !self.may_repeat(*host, run, calm) {
+                repeats.push((*at, format!("{run} ran again, and had not failed")));
+            }
+        }
         for ((run, number, fence), count) in names {
             // A store that is lost, and with it the clock's past, may count the same fence again.
             let forgot = match self.truth.home_of(&run, &self.keys) {
@@ -289,7 +341,7 @@ impl World {
             }
         }
         for (at, text) in repeats {
-            self.truth.violation(at, text);
+            self.truth.violation(Checker::Multiplicity, at, text);
         }
     }
 
@@ -316,7 +368,7 @@ impl World {
             }
         }
         for (at, text) in wrong {
-            self.truth.violation(at, text);
+            self.truth.violation(Checker::Durability, at, text);
         }
     }
 
@@ -349,12 +401,40 @@ impl World {
         }
         lost.dedup();
         for (at, text) in lost {
-            self.truth.violation(at, text);
+            self.truth.violation(Checker::Durability, at, text);
         }
     }
 }
 
-/// A row of history tells of a run: its own, or that of a span that holds its instant.
+/// What an instant is of its task.
+enum IsOf {
+    /// The version that counts for it has it.
+    Its,
+    /// One has it that was replaced before, at this time.
+    Replaced(u64),
+    Nothing,
+}
+
+fn instant_is_of(life: &Life, instant: Instant) -> IsOf {
+    let mut replaced = None;
+    for (index, (_, task)) in life.versions.iter().enumerate() {
+        let before = instant.minus(std::time::Duration::from_millis(1));
+        let has = timetable(&task.spec, task.last_instant).next_after(before) == Some(instant);
+        let one_shot = task.spec.one_shot_at().is_some();
+        let begun = one_shot || task.effective_from.instant() < instant;
+        if !has || !begun {
+            continue;
+        }
+        match life.versions.get(index + 1) {
+            Some((at, next)) if one_shot || next.effective_from.instant() < instant => {
+                replaced = Some(*at);
+            }
+            _ => return IsOf::Its,
+        }
+    }
+    replaced.map_or(IsOf::Nothing, IsOf::Replaced)
+}
+
 /// Whether a run is at an instant of the version that counts for it.
 fn has(life: &Life, run: &RunId) -> bool {
     let RunKey::Instant(instant) = run.run else { return false };
@@ -366,6 +446,7 @@ fn has(life: &Life, run: &RunId) -> bool {
     })
 }
 
+/// A row of history tells of a run: its own, or that of a span that holds its instant.
 fn tells_of(row: &RunRecord, run: &RunId) -> bool {
     row.id == *run
         || match (row.span, row.id.run, run.run) {
@@ -376,7 +457,7 @@ fn tells_of(row: &RunRecord, run: &RunId) -> bool {
         }
 }
 
-fn listed(ledger: &Ledger, run: &RunId) -> bool {
+pub fn listed(ledger: &Ledger, run: &RunId) -> bool {
     ledger.open.iter().any(|entry| {
         entry.run == *run
             || match (entry.state, entry.run.run, run.run) {

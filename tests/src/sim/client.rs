@@ -8,7 +8,7 @@ use tocktower_cluster::port::Request;
 use tocktower_cluster::records::Trigger;
 use tocktower_cluster::tasks::{self, Create};
 use tocktower_cluster::triggers;
-use tocktower_core::ids::{AgentName, Epoch, PoolName, TaskName};
+use tocktower_core::ids::{AgentName, Epoch, Incarnation, PoolName, Revision, TaskName};
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
@@ -17,6 +17,7 @@ use tocktower_core::task::{
 };
 use tocktower_core::time::Wall;
 
+use super::breaks::Break;
 use super::home::Home;
 use super::world::World;
 
@@ -185,6 +186,10 @@ impl World {
 
     /// What a coordinator knows of the ledger of a task's range, which may not be the newest.
     fn known_marks(&mut self, task: &Task) -> Marks {
+        if self.broken == Some(Break::NoPrior) {
+            let incarnation = Incarnation { epoch: EPOCH, revision: Revision(i64::MAX) };
+            return Marks { through: self.wall().instant(), incarnation };
+        }
         let behind = *self.rng.pick(&[0, 0, 1, 5]).expect("there are some");
         let home = Home::of_task(task, &self.keys);
         // What is pinned is known to its host alone.

@@ -8,6 +8,7 @@ use tocktower_cluster::port::{Answer, KeyRange, ListRequest, Request};
 use tocktower_cluster::records::{self, Record};
 use tocktower_core::ids::{PoolName, RangeId, Revision, TaskName};
 
+use super::checker::Checker;
 use super::world::World;
 
 /// What may be on its way: a holder writes every second or two, so more are from long ago.
@@ -30,7 +31,7 @@ impl World {
                     1..=OWED_MAX => continue,
                     owed => {
                         let text = format!("h{host} lacks {owed} events of {range:?}, for long");
-                        self.truth.violation(self.now, text);
+                        self.truth.violation(Checker::Copies, self.now, text);
                         continue;
                     }
                 }
@@ -38,7 +39,7 @@ impl World {
                     (self.hosts[host].store.tasks_of(range), self.tasks_of(range));
                 if copied != there {
                     let text = format!("h{host} has {copied:?} of {range:?}: {there:?} are there");
-                    self.truth.violation(self.now, text);
+                    self.truth.violation(Checker::Copies, self.now, text);
                 }
             }
         }

@@ -124,6 +124,10 @@ impl Etcd {
         self.leases.keys().copied().collect()
     }
 
+    pub fn items(&self) -> impl Iterator<Item = &KeyValue> {
+        self.items.values()
+    }
+
     pub fn end_lease(&mut self, lease: LeaseId) -> Option<()> {
         let lease = self.leases.remove(&lease)?;
         let mut events = Vec::new();

@@ -11,6 +11,7 @@ use tocktower_core::agent::effect::BatchNumber;
 use tocktower_core::ids::{Fence, RunId};
 use tocktower_core::run::RunRecord;
 
+use super::checker::Checker;
 use super::home::Home;
 use super::truth::Started;
 use super::world::World;
@@ -55,7 +56,7 @@ impl World {
         self.truth.ends_asked_for += ends.len();
         for end in ends.iter().filter(|end| !known.contains(end)) {
             let text = format!("h{host} told the end of {} and knows of none", end.id);
-            self.truth.violation(self.now, text);
+            self.truth.violation(Checker::Durability, self.now, text);
         }
     }
 
@@ -95,9 +96,12 @@ impl World {
         let mut wrong = Vec::new();
         for announced in &self.truth.announced {
             let again = self.truth.starts.iter().find(|start| {
+                // One that was before may start it yet, until its licence is over; its account is
+                // not the one that counts.
                 let overtaken = start.attempt.fence > announced.fence;
+                let again = start.at > announced.at && start.attempt.fence == announced.fence;
                 start.run == announced.run
-                    && (start.at > announced.at || overtaken)
+                    && (again || overtaken)
                     && !self.forgot(start, announced.at)
             });
             if let Some(start) = again {
@@ -114,7 +118,7 @@ impl World {
             );
         }
         for (at, text) in wrong {
-            self.truth.violation(at, text);
+            self.truth.violation(Checker::Durability, at, text);
         }
     }
 }

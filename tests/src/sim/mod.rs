@@ -4,13 +4,16 @@
 //! A walk has a busy part with tasks and faults, then everything is healed, then it is checked.
 //! The class of a seed says what may go wrong in it, so that calm walks are held to calm rules.
 
+mod alive;
 mod breaks;
 mod check;
+mod checker;
 mod client;
 mod copies;
 mod etcd;
 mod followers;
 mod home;
+mod late;
 mod rng;
 mod store;
 mod truth;
@@ -19,6 +22,7 @@ mod world;
 use std::collections::BTreeMap;
 
 pub use breaks::Break;
+pub use checker::{Checker, Violation};
 use rng::Rng;
 use tocktower_cluster::duty::Ask;
 use world::{Act, Fault, SECOND, World};
@@ -57,7 +61,7 @@ pub struct Report {
     pub faults: BTreeMap<String, usize>,
     /// Copies that stood by at the end.
     pub standbys: usize,
-    pub violations: Vec<String>,
+    pub violations: Vec<Violation>,
     /// A hash of everything that happened: the same for the same seed.
     pub digest: u64,
     pub trace: Vec<String>,
@@ -116,13 +120,17 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     let calm = matches!(class, Class::Calm | Class::Moves);
     // Watches may fall silent, which those of what is pinned may do for longest.
     let hushed = world.pins && matches!(class, Class::Cuts | Class::Everything);
+    world.straggles = !calm;
+    if !calm && seed.is_multiple_of(2) {
+        world.stretch_clocks();
+    }
     world.pins_silent = if hushed { PINS_SILENT } else { 0 };
     let healed = HEALED + world.pins_silent;
     world.pins_told_by = healed + 5 * SECOND;
     let end = healed + (END - HEALED);
     world.run(end);
     world.note_state();
-    world.check(calm, end - 15 * SECOND);
+    world.check(calm, healed, end - 15 * SECOND);
     world.report(seed, class)
 }
 
@@ -132,7 +140,7 @@ pub fn walk_crowd(seed: u64) -> Report {
     world.create_crowd(CROWD);
     world.start_host(0, 0);
     world.run(END);
-    world.check(false, END - 15 * SECOND);
+    world.check(false, END, END - 15 * SECOND);
     world.report(seed, Class::Calm)
 }
 

@@ -17,6 +17,7 @@ use tocktower_core::run::{AttemptEnd, RunRecord, RunState};
 use tocktower_core::task::{Overlap, Task};
 use tocktower_core::time::{Instant, Wall};
 
+use super::checker::{Checker, Violation};
 use super::followers::Announced;
 use super::home::{Home, host_of};
 use super::world::{SECOND, TTL};
@@ -34,8 +35,8 @@ pub struct Started {
     pub attempt: Attempt,
     pub host: usize,
     pub at: u64,
-    /// By the host's own clock.
-    pub wall: Wall,
+    /// When that was asked for, by the host's own clock.
+    pub asked: Wall,
     pub due: Wall,
 }
 
@@ -57,9 +58,13 @@ pub struct Truth {
     pub faults: BTreeMap<String, usize>,
     pub starts: Vec<Started>,
     pub ends: BTreeMap<RunId, Vec<(RunState, u64)>>,
+    /// The end that was told of a run under each fence.
+    told: BTreeMap<(RunId, Fence), RunState>,
+    /// Runs that started again before it was told that they had failed, and who had run them.
+    pub again: Vec<(u64, RunId, usize)>,
     pub spans: Vec<SpanEnd>,
     pub ledgers: BTreeMap<Home, Vec<(u64, Arc<Ledger>)>>,
-    pub violations: Vec<String>,
+    pub violations: Vec<Violation>,
     /// What happened, for people, if it was asked for.
     pub trace: Option<Vec<String>>,
     /// When agents compacted etcd.
@@ -70,7 +75,7 @@ pub struct Truth {
     running: BTreeMap<(TaskName, RunId), (Fence, usize)>,
     pub succeeded: BTreeMap<RunId, (Attempt, usize)>,
     /// The newest attempt of each run, and whether it is over and may be tried again.
-    newest: BTreeMap<RunId, (Attempt, bool)>,
+    newest: BTreeMap<RunId, (Attempt, bool, usize)>,
     /// Ends that were looked for while their rows could not be read.
     pub ends_asked_for: usize,
     pub announced: Vec<Announced>,
@@ -81,9 +86,8 @@ pub struct Truth {
 }
 
 impl Truth {
-    pub fn violation(&mut self, at: u64, what: String) {
-        let seconds = at / SECOND;
-        self.violations.push(format!("{seconds}.{:06}s: {what}", at % SECOND));
+    pub fn violation(&mut self, checker: Checker, at: u64, what: String) {
+        self.violations.push(Violation { checker, at, what });
     }
 
     pub fn note(&mut self, at: u64, what: impl FnOnce() -> String) {
@@ -165,12 +169,15 @@ impl Truth {
 
     /// Agents compact to nothing that some watch may not have seen yet (W4).
     pub fn compacted(&mut self, to: Revision, now: u64) {
-        let at = self.revisions.partition_point(|(revision, _)| *revision < to);
-        let age = now - self.revisions.get(at).map_or(now, |(_, since)| *since);
+        let age = self.age_of(to, now);
         self.note(now, || format!("compacted to {}, {age} us old", to.0));
         self.compactions.push(now);
         if age < 60 * SECOND {
-            self.violation(now, format!("compacted to a revision {} s old", age / SECOND));
+            self.violation(
+                Checker::Ownership,
+                now,
+                format!("compacted to a revision {} s old", age / SECOND),
+            );
         }
     }
 
@@ -191,7 +198,7 @@ impl Truth {
         });
         before.push((now, Arc::new(ledger)));
         if let Some(problem) = problem {
-            self.violation(now, problem);
+            self.violation(Checker::Ownership, now, problem);
         }
     }
 
@@ -199,17 +206,22 @@ impl Truth {
         let home = self.home_of(&started.run, keys);
         let (now, run) = (started.at, started.run.clone());
         self.note(now, || format!("start {run} {started:?}"));
-        if started.wall < started.due && !matches!(run.run, RunKey::Manual(_)) {
-            self.violation(now, format!("{run} started before its due"));
+        if started.asked < started.due && !matches!(run.run, RunKey::Manual(_)) {
+            self.violation(Checker::Phantom, now, format!("{run} started before its due"));
         }
         self.check_owner(home, &started);
         let wrote = self.ledgers.get(&home).is_some_and(|ledgers| {
             ledgers.iter().any(|(_, ledger)| ledger.fence == started.attempt.fence)
         });
         if !wrote {
-            self.violation(now, format!("{run} started before its holder wrote a ledger"));
+            self.violation(
+                Checker::Ownership,
+                now,
+                format!("{run} started before its holder wrote a ledger"),
+            );
         }
         self.check_overlap(&started);
+        self.check_marks_before(home, &started);
         self.check_once(home, &started);
         let key = (run.task.clone(), run);
         self.running.insert(key, (started.attempt.fence, started.host));
@@ -224,16 +236,24 @@ impl Truth {
             Home::Pins(host) => {
                 if host != started.host {
                     let text = format!("{} started on h{}", started.run, started.host);
-                    self.violation(started.at, format!("{text} and is pinned to h{host}"));
+                    self.violation(
+                        Checker::Ownership,
+                        started.at,
+                        format!("{text} and is pinned to h{host}"),
+                    );
                 }
                 return;
             }
         };
         let ttl = u64::try_from(TTL.as_micros()).expect("short");
-        let claims = self.claims.get(&range).map_or(&[][..], Vec::as_slice);
+        let claims = self.claims_of(range);
         let mine = |claim: &Option<Fence>| *claim == Some(started.attempt.fence);
         let Some(last) = claims.iter().rposition(|(_, claim)| mine(claim)) else {
-            self.violation(started.at, format!("{} started without a claim", started.run));
+            self.violation(
+                Checker::Ownership,
+                started.at,
+                format!("{} started without a claim", started.run),
+            );
             return;
         };
         if let Some((ended, _)) = claims.get(last + 1)
@@ -241,14 +261,51 @@ impl Truth {
         {
             let late = (started.at - ended) / 1_000;
             let run = &started.run;
-            self.violation(started.at, format!("{run} started {late} ms after its claim ended"));
+            self.violation(
+                Checker::Ownership,
+                started.at,
+                format!("{run} started {late} ms after its claim ended"),
+            );
         }
+    }
+
+    /// What a ledger covers and does not list is done: nothing that starts now is.
+    fn check_marks_before(&mut self, home: Home, started: &Started) {
+        let run = &started.run;
+        let recurring = self.life_of(run).is_some_and(|life| {
+            life.versions.iter().all(|(_, task)| task.spec.one_shot_at().is_none())
+        });
+        let (Home::Range(_), true, RunKey::Instant(_)) = (home, recurring, run.run) else { return };
+        let newest = self.ledgers.get(&home).and_then(|ledgers| ledgers.last());
+        let hidden = newest.is_some_and(|(_, ledger)| {
+            let covers = ledger.marks.cover(started.due.instant(), run.incarnation);
+            // Who was overtaken may start it yet, until its licence is over.
+            let overtaken = ledger.fence > started.attempt.fence;
+            covers && !overtaken && !super::check::listed(ledger, run)
+        });
+        if hidden {
+            let text = format!("{run} started and is covered, and no ledger lists it");
+            self.violation(Checker::Ownership, started.at, text);
+        }
+    }
+
+    pub fn claims_of(&self, range: RangeId) -> &[(u64, Option<Fence>)] {
+        self.claims.get(&range).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// How long ago etcd came to a revision.
+    pub fn age_of(&self, revision: Revision, now: u64) -> u64 {
+        let at = self.revisions.partition_point(|(reached, _)| *reached < revision);
+        now - self.revisions.get(at).map_or(now, |(_, since)| *since)
     }
 
     /// Checker 3: what may start at most once starts again only after it is known to have failed.
     fn check_once(&mut self, home: Home, started: &Started) {
         let (run, attempt) = (&started.run, started.attempt);
-        let before = self.newest.insert(run.clone(), (attempt, false));
+        let before = self.newest.insert(run.clone(), (attempt, false, started.host));
+        if let Some((_, false, host)) = before {
+            self.again.push((started.at, run.clone(), host));
+        }
         let newest = self.life_of(run).and_then(|life| life.versions.last());
         if !newest.is_some_and(|(_, task)| task.spec.at_most_once()) {
             return;
@@ -261,18 +318,22 @@ impl Truth {
             entries.any(|e| e.attempt == attempt && e.state == EntryState::Permitted)
         });
         if !permits {
-            self.violation(started.at, format!("{run} started without permission"));
+            self.violation(
+                Checker::Multiplicity,
+                started.at,
+                format!("{run} started without permission"),
+            );
         }
-        if let Some((earlier, false)) = before {
+        if let Some((earlier, false, _)) = before {
             let text = format!("{run} started again by {attempt:?}, and may have run: {earlier:?}");
-            self.violation(started.at, text);
+            self.violation(Checker::Multiplicity, started.at, text);
         }
     }
 
     /// An executor says how an attempt ended.
     pub fn attempt_ended(&mut self, run: &RunId, attempt: Attempt, end: &AttemptEnd) {
         let failed = matches!(end, AttemptEnd::Failed { .. } | AttemptEnd::TimedOut { .. });
-        if let Some(newest) = self.newest.get_mut(run).filter(|(newest, _)| *newest == attempt) {
+        if let Some(newest) = self.newest.get_mut(run).filter(|(newest, ..)| *newest == attempt) {
             newest.1 = failed;
         }
     }
@@ -294,7 +355,7 @@ impl Truth {
         });
         if let Some(((_, other), _)) = other {
             let text = format!("{} started while {other} ran under the same fence", started.run);
-            self.violation(started.at, text);
+            self.violation(Checker::Overlap, started.at, text);
         }
     }
 
@@ -326,6 +387,14 @@ impl Truth {
             self.succeeded.entry(record.id.clone()).or_insert((last.attempt, host));
         }
         self.ends.entry(record.id.clone()).or_default().push((record.state, now));
+        let before = self.told.insert((record.id.clone(), record.fence), record.state);
+        // What has failed may be tried again, where its retries are edited before it is settled.
+        let failed = matches!(before, Some(RunState::Failed | RunState::TimedOut));
+        let again = failed && record.newest().is_some_and(|newest| newest.attempt.number > 1);
+        if let Some(before) = before.filter(|before| *before != record.state && !again) {
+            let text = format!("{} ended as {before:?}, then as {:?}", record.id, record.state);
+            self.violation(Checker::Durability, now, text);
+        }
         if let (Some(span), RunKey::Instant(first)) = (record.span, record.id.run) {
             self.spans.push(SpanEnd {
                 task: record.id.task.clone(),

@@ -13,15 +13,16 @@ use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{
     Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
 };
+use tocktower_core::agent::Config;
 use tocktower_core::agent::effect::{BatchNumber, ExitReason, Notice, Start, Ticket};
 use tocktower_core::agent::input::{Committed, Offset};
-use tocktower_core::agent::{Config, Rules};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, Epoch, PoolName, Revision, RunId};
 use tocktower_core::run::{AttemptEnd, Finished};
 use tocktower_core::time::{Mono, Now, Wall};
 
-use super::Break;
+use super::breaks::Break;
+use super::checker::Checker;
 use super::etcd::Etcd;
 use super::followers::Followers;
 use super::home::Home;
@@ -127,6 +128,7 @@ enum Event {
         life: u32,
         call: PortCall,
         request: Request,
+        sent: u64,
     },
     Committed {
         host: usize,
@@ -134,6 +136,13 @@ enum Event {
         batch: BatchNumber,
         sync: bool,
         rows: usize,
+    },
+    /// What an executor had before its process stopped.
+    Execute {
+        host: usize,
+        life: u32,
+        start: Box<Start>,
+        asked: Wall,
     },
     Push {
         host: usize,
@@ -170,12 +179,14 @@ pub struct Host {
     skew_us: i64,
     inbox: Vec<DriverInput>,
     pub paused_until: u64,
+    /// It stops for so long when it next starts something.
+    pause_in_batch: Option<u64>,
     cut_until: u64,
     deaf_until: u64,
     step_at: u64,
     watchers: BTreeMap<WatcherId, Watcher>,
     push_at: u64,
-    running: BTreeMap<Ticket, (RunId, Attempt)>,
+    pub running: BTreeMap<Ticket, (RunId, Attempt)>,
     disk_at: u64,
     back_after: Option<u64>,
 }
@@ -194,6 +205,11 @@ pub struct World {
     pub pins_told_by: u64,
     /// For how long the watch of what is pinned may keep silent.
     pub pins_silent: u64,
+    /// A request may reach etcd long after whoever sent it has given it up.
+    pub straggles: bool,
+    /// Some clock was off by more than what is on time.
+    pub clock_far: bool,
+    straggler: Rng,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     next_event: u64,
@@ -219,6 +235,7 @@ impl World {
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
                 inbox: Vec::new(),
                 paused_until: 0,
+                pause_in_batch: None,
                 cut_until: 0,
                 deaf_until: 0,
                 step_at: u64::MAX,
@@ -240,6 +257,9 @@ impl World {
             pins: false,
             pins_told_by: 0,
             pins_silent: 0,
+            straggles: false,
+            clock_far: false,
+            straggler: Rng::new(seed ^ 0x57a6),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             next_event: 0,
@@ -260,6 +280,13 @@ impl World {
                 let note = || format!("at the end h{host} sees {}", driver.explain(range));
                 self.truth.note(self.now, note);
             }
+        }
+    }
+
+    /// Clocks are off by as much as is allowed.
+    pub fn stretch_clocks(&mut self) {
+        for host in &mut self.hosts {
+            host.skew_us *= 9;
         }
     }
 
@@ -327,7 +354,12 @@ impl World {
                 self.hosts[host].inbox.push(DriverInput::Committed(committed));
                 self.step(host);
             }
-            Event::Call { host, life, call, request } => self.serve(host, life, call, &request),
+            Event::Call { host, life, call, request, sent } => {
+                self.serve(host, life, call, &request, sent);
+            }
+            Event::Execute { host, life, start, asked } if self.lives(host, life) => {
+                self.start(host, life, *start, asked);
+            }
             Event::Push { host, life } if self.lives(host, life) => self.push(host),
             Event::Expire => {
                 let late = self.rng.chance(200);
@@ -433,17 +465,6 @@ impl World {
         }
         let now = self.host_now(host);
         let keys = self.keys.clone();
-        let holds = |rule| self.broken != Some(rule);
-        let rules = Rules {
-            licence: holds(Break::StartPastLicence),
-            first_ledger: holds(Break::StartBeforeLedger),
-            permission: holds(Break::StartUnpermitted),
-            taken_back: holds(Break::StartOnPermissionTakenBack),
-            hand_on_waiting: holds(Break::HandOnPermissions),
-            doubt: holds(Break::StartWhatIsDoubtful),
-            undecided: holds(Break::MarksPastUndecided),
-            silence: holds(Break::LeaveSilentWatch),
-        };
         let at = &mut self.hosts[host];
         at.life += 1;
         let former = at.store.open();
@@ -462,7 +483,7 @@ impl World {
             first_number: at.store.process << 32,
             running_max: 50,
             compact: true,
-            rules,
+            broken: self.broken.and_then(Break::rule),
             former,
             labels: BTreeMap::new(),
             pins: pins.into_iter().collect(),
@@ -494,6 +515,7 @@ impl World {
         at.inbox.clear();
         at.watchers.clear();
         at.paused_until = 0;
+        at.pause_in_batch = None;
         for (run, _) in std::mem::take(&mut at.running).into_values() {
             self.truth.vanished(&run, host, self.now);
         }
@@ -515,7 +537,7 @@ impl World {
         self.perform(host, effects);
         if let Some((run, _)) = self.hosts[host].running.values().next().filter(|_| drained) {
             let text = format!("h{host} calls itself drained while {run} goes on");
-            self.truth.violation(self.now, text);
+            self.truth.violation(Checker::Liveness, self.now, text);
         }
         self.plan_wake(host);
     }
@@ -563,7 +585,7 @@ impl World {
                     self.hosts[host].disk_at = done;
                     self.at(done, Event::Input { host, life, input });
                 }
-                DriverEffect::Start(start) => self.start(host, life, *start),
+                DriverEffect::Start(start) => self.hand_over(host, life, start),
                 DriverEffect::Cancel { ticket } => self.finish(host, life, ticket, 1_000, true),
                 DriverEffect::Report { record, .. } => {
                     self.truth.reported(&record, self.now);
@@ -572,7 +594,7 @@ impl World {
                 DriverEffect::Exit { reason } => {
                     if matches!(reason, ExitReason::WentBack { .. }) {
                         let text = format!("h{host} believes that etcd went back: {reason:?}");
-                        self.truth.violation(self.now, text);
+                        self.truth.violation(Checker::Liveness, self.now, text);
                     }
                     self.truth.note(self.now, || format!("h{host} exits {reason:?}"));
                     let back = self.hosts[host].back_after.take().unwrap_or(SECOND);
@@ -599,9 +621,25 @@ impl World {
         }
     }
 
-    fn start(&mut self, host: usize, life: u32, start: Start) {
+    /// A start is with the executor: at once, but where the process stops in the middle of a batch.
+    fn hand_over(&mut self, host: usize, life: u32, start: Box<Start>) {
+        let asked = self.host_now(host).wall;
+        let at = &mut self.hosts[host];
+        if let Some(for_us) = at.pause_in_batch.take_if(|_| self.now < self.clients_until) {
+            at.paused_until = self.now + for_us;
+        }
+        match at.paused_until {
+            until if until > self.now => {
+                self.at(until, Event::Execute { host, life, start, asked })
+            }
+            _ => self.start(host, life, *start, asked),
+        }
+    }
+
+    /// `asked`: the host's clock as it was when the start was asked for.
+    fn start(&mut self, host: usize, life: u32, start: Start, asked: Wall) {
         let now = self.host_now(host);
-        let checks = self.broken != Some(Break::StartPastLicence);
+        let checks = self.broken != Some(Break::LicenceOfExecutor);
         if checks && start.until <= now.mono {
             let input = Box::new(DriverInput::Unstarted { ticket: start.ticket });
             self.at(self.now, Event::Input { host, life, input });
@@ -615,7 +653,7 @@ impl World {
             attempt: start.attempt,
             host,
             at: self.now,
-            wall: now.wall,
+            asked,
             due: start.due,
         };
         self.truth.started(started, &self.keys);
@@ -642,10 +680,7 @@ impl World {
     }
 
     fn send(&mut self, host: usize, life: u32, call: PortCall, request: Request) {
-        let request = match self.broken {
-            Some(Break::NoFenceCompare) => super::breaks::without_fence(request),
-            _ => request,
-        };
+        let request = super::breaks::without_compare(request, self.broken);
         let slow = self.rng.chance(5);
         let delay = self.rng.between(150, if slow { SECOND } else { 1_500 });
         let lost = self.hosts[host].cut_until > self.now || self.etcd_down_until > self.now;
@@ -655,14 +690,29 @@ impl World {
             self.at(self.now + SECOND, Event::Input { host, life, input });
             return;
         }
-        self.at(self.now + delay, Event::Call { host, life, call, request });
+        let straggles = self.straggles && self.now < self.clients_until;
+        let delay = match straggles && self.straggler.chance(3) {
+            true => self.straggler.between(SECOND, 4 * SECOND),
+            false => delay,
+        };
+        if delay > SECOND {
+            self.hosts[host].disturbed = true;
+            let error = PortError::Unknown("timed out".to_owned());
+            let input = Box::new(DriverInput::Answered { call, answer: Err(error) });
+            self.at(self.now + SECOND, Event::Input { host, life, input });
+        }
+        self.at(self.now + delay, Event::Call { host, life, call, request, sent: self.now });
     }
 
-    fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request) {
+    fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request, sent: u64) {
         let answer = self.etcd.call(request, self.now);
         self.changed();
         if let (Request::Compact { to }, Ok(_)) = (request, &answer) {
             self.truth.compacted(*to, self.now);
+        }
+        if self.now > sent + SECOND {
+            // Nobody waits for it any more.
+            return;
         }
         let deaf = self.hosts[host].deaf_until > self.now || self.hosts[host].cut_until > self.now;
         let (answer, delay): (Result<Answer, PortError>, u64) = match deaf || self.rng.chance(2) {
@@ -825,7 +875,11 @@ impl World {
             }
             Fault::Pause { host, for_us } => {
                 self.hosts[host].disturbed = true;
-                self.hosts[host].paused_until = self.now + for_us;
+                let busy = self.now < self.clients_until;
+                match for_us % 2 {
+                    1 if busy => self.hosts[host].pause_in_batch = Some(for_us),
+                    _ => self.hosts[host].paused_until = self.now + for_us,
+                }
             }
             Fault::Cut { host, for_us } => {
                 self.hosts[host].disturbed = true;
@@ -838,6 +892,7 @@ impl World {
             Fault::ClockJump { host, by_us } => {
                 self.hosts[host].disturbed = true;
                 self.hosts[host].skew_us += by_us;
+                self.clock_far |= self.hosts[host].skew_us.unsigned_abs() > 10 * SECOND;
             }
             Fault::ClockSet { host } => self.hosts[host].skew_us = 1_000,
             Fault::DiskLow { host, for_us } => {

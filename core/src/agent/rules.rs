@@ -1,0 +1,70 @@
+//! The rules of the ledger that this crate keeps (docs/ledger.md), by name. All hold, always, but
+//! where the simulator breaks one on purpose, to see that a checker notices: each is looked up at
+//! the one place that keeps it.
+
+/// A rule that can be broken on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rule {
+    /// L0: nothing starts past the licence.
+    Licence,
+    /// L1: nothing starts before the first ledger is answered.
+    FirstLedger,
+    /// L2: what may start at most once starts only when an answered ledger permits it...
+    Permission,
+    /// ...and no ledger that was sent since lists it otherwise.
+    TakenBack,
+    /// What an earlier holder had permission to start is lost.
+    Doubt,
+    /// Nothing that has not started is handed on as permitted.
+    HandOnWaiting,
+    /// L3: a ledger of mine is told by its number, after an outcome that was unknown.
+    LedgerNumber,
+    /// L5: marks do not pass what is undecided...
+    Undecided,
+    /// ...nor what was not delivered when the newest write that came back was sent.
+    Undelivered,
+    /// L6: what was inherited is carried into the first ledger...
+    Inherited,
+    /// ...what has ended is listed until the marks cover it...
+    Covered,
+    /// ...and until its key, if it has one, was seen to be gone.
+    KeyGone,
+    /// After a final ledger nothing starts...
+    Final,
+    /// ...unless that one failed, and a later one is answered.
+    FinalFailed,
+    /// How a run ended that is listed as left with me is said.
+    Settle,
+    /// Own records count if nobody else has held the range since.
+    OwnRecords,
+    /// What own records do not know, and the ledger lists, was not started and still has to be.
+    UnknownToOwn,
+    /// The present clock says what is due, not the furthest that it ever showed.
+    Clock,
+    /// W3: a range that another holds and that brings nothing for long is watched anew.
+    Silence,
+}
+
+impl Rule {
+    pub const ALL: [Rule; 19] = [
+        Rule::Licence,
+        Rule::FirstLedger,
+        Rule::Permission,
+        Rule::TakenBack,
+        Rule::Doubt,
+        Rule::HandOnWaiting,
+        Rule::LedgerNumber,
+        Rule::Undecided,
+        Rule::Undelivered,
+        Rule::Inherited,
+        Rule::Covered,
+        Rule::KeyGone,
+        Rule::Final,
+        Rule::FinalFailed,
+        Rule::Settle,
+        Rule::OwnRecords,
+        Rule::UnknownToOwn,
+        Rule::Clock,
+        Rule::Silence,
+    ];
+}
