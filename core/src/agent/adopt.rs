@@ -398,8 +398,10 @@ impl Range {
         let newer = row.attempt > run.attempt;
         let stale = row.attempt.number > 0 && row.attempt < run.attempt;
         match (row.end, stage) {
-            (_, Stage::Ended { .. }) | (None, Stage::Held { .. }) => return,
-            (_, Stage::Held { .. }) if row.attempt != run.attempt => return,
+            (_, Stage::Ended { .. }) => return,
+            // Left with another; unless that one went away, and it was begun here since.
+            (None, Stage::Held { .. }) if !newer => return,
+            (Some(_), Stage::Held { .. }) if !newer && row.attempt != run.attempt => return,
             // Of an attempt before: there was another.
             (Some(_), _) if stale && stage != Stage::Doubtful => return,
             (Some(_), _) if stale => {}

@@ -18,7 +18,7 @@ use crate::agent::desk::Desk;
 use crate::agent::near::Timed;
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
-use crate::agent::take::run_id;
+use crate::agent::take::{EDITED_LATE, run_id};
 use crate::ids::{Fence, TaskNumber};
 use crate::limits;
 use crate::run::{RunState, Span};
@@ -28,6 +28,7 @@ use crate::time::{Instant, MILLISECOND, Mono, Now};
 /// How often spans that cannot grow any more are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+const PAUSED: &str = "paused";
 pub(super) const SUPERSEDED: &str = "catch-up: a later instant stands for it";
 
 /// The spans that may grow, by version. Bounded: whoever finds no room has a row for each instant.
@@ -76,10 +77,15 @@ impl Range {
         // With jitter the next one may lie before now, and is due after it.
         let through = next.map_or(now, |next| now.min(next.minus(MILLISECOND)));
         let until = until.map_or(through, |until| through.min(until));
+        if self.around_open(task, (first, until)) != [(first, until)] {
+            // Some of them have come to something else, of which a ledger still tells.
+            self.skip_instants(desk, timed, (first, until), PAUSED);
+            return next;
+        }
         let before = first.minus(MILLISECOND);
         let count = timed.timetable.count_between(before, until, limits::SPAN_COUNT_MAX);
         let due = if count > 1 { now } else { due };
-        let (span, state, reason) = (Span { until, count }, RunState::Skipped, "paused");
+        let (span, state, reason) = (Span { until, count }, RunState::Skipped, PAUSED);
         let ended = Ended { task, first, span, due, state, reason };
         self.end_in_span(desk, number, next, ended);
         next
@@ -165,7 +171,9 @@ impl Range {
         // waited for: a final ledger could not cover it.
         self.writer.owes(due.min(desk.now.wall.instant()), task.incarnation);
         let run = OpenRun::new(task.clone(), first, due);
-        let fence = self.fence().unwrap_or_default();
+        // What may have been started by a version before, and is not remembered, has an account of
+        // that under a fence: this one gives way to it.
+        let fence = self.fence().filter(|_| reason != EDITED_LATE).unwrap_or_default();
         let mut record = run.record(desk, &run_id(task, first), fence, state);
         record.reason = Some(reason.to_owned());
         record.span = (span.count > 1).then_some(span);

@@ -41,6 +41,7 @@ mod priors;
 mod provisional;
 mod range;
 mod ready;
+mod replaced;
 mod rules;
 mod runs;
 mod series;

@@ -195,6 +195,9 @@ impl Range {
             self.attach(desk, &task);
         }
         self.update_open(desk, &task);
+        if self.own.is_none() {
+            self.end_replaced(desk, &task);
+        }
         self.replace_near(desk, number, task, silent, joined);
     }
 
@@ -260,7 +263,7 @@ impl Range {
 
     /// A run that does not run now, and will not: it is named by what is known of it. `untried`:
     /// why it never started; `why`: why it is not tried again.
-    fn end_unstarted(&mut self, desk: &mut Desk, id: &RunId, untried: &str, why: &str) {
+    pub(super) fn end_unstarted(&mut self, desk: &mut Desk, id: &RunId, untried: &str, why: &str) {
         let Some(run) = self.open.get(id) else { return };
         let tried = run.attempt.number > 0;
         let unknown = run.unknown_end();

@@ -125,6 +125,12 @@ impl OpenRun {
         self.task.as_ref().is_some_and(|task| task.spec.at_most_once())
     }
 
+    /// Some attempt of it was started, or is over.
+    pub fn has_started(&self) -> bool {
+        let over = matches!(self.stage, Stage::Ended { .. } | Stage::Held { .. });
+        self.attempt.number > 0 || self.stage == Stage::Doubtful || over || self.ticket().is_some()
+    }
+
     /// An earlier holder had started it, and nobody knows what became of that.
     pub fn unknown_end(&self) -> bool {
         self.attempt.number > 0 && self.attempts.is_empty() && !self.end_known
@@ -171,8 +177,14 @@ impl OpenRun {
             waited_by_policy: self.waited_by_policy,
             provisional: true,
             span: None,
-            request: self.key.as_ref().and(self.task.as_ref()).and_then(|task| task.request),
+            request: self.request(id),
         }
+    }
+
+    /// By what its create is known: of a one-shot, not of a trigger of one.
+    fn request(&self, id: &RunId) -> Option<u128> {
+        let own = self.key.is_some() && matches!(id.run, RunKey::Instant(_));
+        self.task.as_ref().filter(|_| own).and_then(|task| task.request)
     }
 
     pub fn open_state(&self) -> RunState {

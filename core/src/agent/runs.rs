@@ -1,6 +1,7 @@
 //! Open runs at work: waiting for a place, being written down, started, finished, tried again,
 //! cancelled, ended. Every change of stage goes through `life::step`.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::agent::Agent;
@@ -10,6 +11,7 @@ use crate::agent::effect::{
     BatchNumber, Effect, LoadRequest, RunKeyName, SettledEnd, Start, StoreOp, Ticket,
 };
 use crate::agent::input::Committed;
+use crate::agent::news::DELETED;
 use crate::agent::open::{OpenRun, OwnKey, Rest};
 use crate::agent::range::{LeftRun, Range};
 use crate::agent::ready::Rank;
@@ -23,6 +25,7 @@ use crate::time::{Instant, MILLISECOND, Wall};
 
 /// Catch-up starts are counted by the second.
 const CATCH_UP_SHARE: std::time::Duration = std::time::Duration::from_secs(1);
+const CANCELLED: &str = "cancelled on request";
 pub(super) const OUTSIDE_WINDOW: &str = "nobody could run it within its catch-up window";
 
 impl Agent {
@@ -122,6 +125,7 @@ impl Agent {
             }
             range.not_begun(&mut self.desk, &id);
             range.requeue(&mut self.desk, &id);
+            range.end_unwanted(&mut self.desk, &id);
         } else {
             range.left.retain(|key, left| match left {
                 LeftRun::Running(run) => key.run != id || run.ticket() != Some(ticket),
@@ -138,7 +142,7 @@ impl Agent {
         let range = self.range_of(id);
         let Some(range) = self.ranges.get_mut(&range) else { return };
         if range.open.contains_key(id) {
-            range.cancel(&mut self.desk, id, "cancelled on request");
+            range.cancel(&mut self.desk, id, CANCELLED);
         } else {
             range.cancel_left(&mut self.desk, id);
         }
@@ -202,6 +206,17 @@ impl Range {
             }
             Stage::Asking => self.permits.stops_asking(run.due, id),
             _ => {}
+        }
+    }
+
+    /// It counted as started and was not, and meanwhile somebody did not want it any more.
+    fn end_unwanted(&mut self, desk: &mut Desk, id: &RunId) {
+        let Some(run) = self.open.get(id) else { return };
+        if run.last_attempt {
+            let reason = if run.key_gone { DELETED } else { CANCELLED };
+            self.end_run(desk, id, RunState::Cancelled, Some(reason));
+        } else if let Some(task) = run.task.clone() {
+            self.end_replaced(desk, &task);
         }
     }
 
@@ -527,6 +542,16 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), at, at);
         let name = RunKeyName::Task(task.spec.name.clone());
         run.key = Some(OwnKey { name, revision: task.revision });
+        if id == *earlier {
+            // Its record came again: what is left to do is to delete it.
+            let batch = desk.batch();
+            run.stage = Stage::Ended { batch };
+            if let Entry::Vacant(entry) = self.open.entry(id.clone()) {
+                entry.insert(run);
+                desk.done.push_back((batch, self.id, id));
+            }
+            return;
+        }
         run.stage = Stage::Behind;
         self.open.entry(id.clone()).or_insert(run);
         let reason = format!("duplicate_of {earlier}");

@@ -32,7 +32,7 @@ pub(super) const EDITED_LATE_MAX: usize = 1_000;
 /// Tasks in one page of a scan.
 const SCAN_PAGE: usize = 1_000;
 
-const EDITED_LATE: &str = "edited_late";
+pub(super) const EDITED_LATE: &str = "edited_late";
 
 /// Up to where a task's instants are decided, and by which version, if that is near.
 struct Decided {
@@ -243,6 +243,7 @@ impl Range {
         self.window.scanned = true;
         self.fresh.clear();
         self.drop_unattached(desk);
+        self.end_all_replaced(desk);
         self.turns = true;
         if let Some(fence) = self.fence() {
             desk.notice(Notice::Holding { range: self.id, fence });

@@ -1,7 +1,8 @@
 //! A process that is killed and started again at once goes on with its session and its claims, from
 //! what the one before wrote down: nothing is repeated but what it ran, and nothing waits.
 
-use tocktower_core::agent::effect::{Notice, SettledEnd, ShareRequest};
+use tocktower_core::agent::effect::{Notice, SettleKey, SettledEnd, ShareRequest};
+use tocktower_core::agent::input::SharedNews;
 use tocktower_core::ids::{Attempt, LedgerNumber, RangeId, RunId, Session};
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::ring::{Capacity, Duty};
@@ -257,4 +258,37 @@ fn what_it_had_left_with_another_holder_is_said_to_be_over() {
         ShareRequest::Settle { settles, .. } => settles[0].end == SettledEnd::Gone,
         _ => false,
     }));
+}
+
+#[test]
+fn one_that_was_left_with_another_and_begun_here_since_is_not_begun_again_under_its_number() {
+    // At most once, and whether what was begun here has ended too.
+    for (once, ended) in [(false, false), (true, false), (false, true)] {
+        let mut world = World::new(1, 10);
+        let task = retried(every("a/task", 60), 5, 1);
+        world.create(if once { at_most_once(task) } else { task });
+        let session = Session { epoch: EPOCH, revision: world.shared.next() };
+        let incarnation = world.task("a/task").incarnation;
+        let run = RunId::scheduled(named("a/task"), incarnation, world.at_second(0));
+        world.former_ledger(world.at_second(0), run.clone(), EntryState::Held { session });
+        let fence = world.shared.ledger(RANGE).fence;
+        let key = SettleKey { run, attempt: Attempt { fence, number: 1 } };
+        if once {
+            world.shared.settle(RANGE, key, session, SettledEnd::Failed);
+        } else {
+            world.pass(100);
+            let revision = world.shared.next();
+            world.shared.fleet_news.push(SharedNews::Delivered { revision });
+        }
+        world.conduct("a/task", if ended { 1 } else { u64::MAX }, &[]);
+        while world.started("a/task").is_empty() {
+            world.pass(1);
+        }
+        world.pass(if ended { 5 } else { 0 });
+        world.restart();
+        world.pass(8_000);
+        let again = if once || ended { vec![] } else { vec![(0, 3)] };
+        let expected = [vec![(0, 2)], again].concat();
+        assert_eq!(world.started("a/task"), expected, "{:?}", world.history("a/task"));
+    }
 }

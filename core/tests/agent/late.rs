@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use tocktower_core::ids::RangeId;
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::jitter;
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec, replace};
 
-use crate::words::{every, every_after, named};
-use crate::world::World;
+use crate::words::{every, every_after, named, writes_ledger};
+use crate::world::{Fate, World};
 
 const NAMES: usize = 20;
 
@@ -109,4 +110,29 @@ fn an_instant_is_as_late_as_its_due_and_its_window_is_counted_from_that() {
     world.stop(13_000);
     world.pass(20_000);
     assert_eq!(world.started(&name), [(100, 1)], "{:?}", world.history(&name));
+}
+
+#[test]
+fn what_a_ledger_on_its_way_covers_an_edit_does_not_bring() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/beats", 1));
+    world.create(every("a/task", 10));
+    world.pass(6_800);
+    let since = world.now_us;
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.pass(1_200);
+    let on_its_way = world.ledgers_since(RangeId(0), since);
+    let covered =
+        on_its_way.last().and_then(|sent| sent.ledger()).expect("one a second").marks.through;
+    let clock = world.at_second(5).wall();
+    let schedules = every_after("a/task", 1, 300).schedules;
+    world.edit_at("a/task", clock, |spec| Spec { schedules, ..spec });
+    world.pass(400);
+    world.fate(|_| Fate::Served);
+    world.release(|world, request| world.serve(request));
+    world.pass(3_000);
+    let first = world.starts_of("a/task").iter().map(|start| start.due).min().expect("some");
+    assert!(first.instant() > covered, "{first:?} started, and {covered:?} was sent as covered");
+    let late = world.history("a/task").into_iter().filter(|row| row.contains("edited_late"));
+    assert!(late.count() > 0, "{:?}", world.history("a/task"));
 }

@@ -333,3 +333,38 @@ fn an_end_at_its_old_holder_is_not_started_again() {
     assert!(fences[0].0 == RunState::Lost && fences[1].0 == RunState::Succeeded);
     assert!(fences[0].1 > fences[1].1);
 }
+
+#[test]
+fn what_is_lost_is_not_skipped_by_a_pause_as_well() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(every("a/task", 5)));
+    let begun = run(&world, "a/task", 5);
+    world.former_ledger(world.at_second(1), begun, EntryState::Permitted);
+    world.pause("a/task");
+    world.pass(12_000);
+    let lost = format!("5 lost: {LOST}");
+    assert_eq!(world.history("a/task"), [lost, "10 skipped: paused".to_owned()]);
+}
+
+#[test]
+fn how_an_attempt_ended_says_nothing_of_the_one_after_it() {
+    let mut world = World::new(1, 10);
+    world.create(retried(at_most_once(every("a/task", 60)), 3, 1));
+    let session = Session { epoch: EPOCH, revision: world.shared.next() };
+    world.shared.join("b", session, 0);
+    let begun = run(&world, "a/task", 0);
+    world.former_ledger(world.at_second(0), begun.clone(), EntryState::Held { session });
+    let mut ledger = (*world.shared.ledger(RANGE)).clone();
+    ledger.open[0].attempt.number = 2;
+    let second = ledger.open[0].attempt;
+    world.shared.put_ledger(RANGE, ledger);
+    let first = SettleKey { run: begun.clone(), attempt: Attempt { number: 1, ..second } };
+    world.pass(2_000);
+    world.shared.settle(RANGE, first, session, SettledEnd::Failed);
+    world.pass(5_000);
+    assert_eq!(states(&world, "a/task"), [EntryState::Held { session }]);
+    let key = SettleKey { run: begun, attempt: second };
+    world.shared.settle(RANGE, key, session, SettledEnd::Failed);
+    world.pass(5_000);
+    assert_eq!(world.started("a/task"), [(0, 3)]);
+}

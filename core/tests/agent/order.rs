@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use tocktower_core::agent::effect::{LoadRequest, Notice};
-use tocktower_core::ids::RangeId;
-use tocktower_core::ledger::Marks;
+use tocktower_core::agent::effect::{BatchNumber, LoadRequest, Notice, ShareRequest};
+use tocktower_core::agent::input::{Committed, Input};
+use tocktower_core::ids::{Attempt, RangeId, RunId};
+use tocktower_core::ledger::{EntryState, Marks};
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Wall;
 
-use crate::words::{at_most_once, every, every_after, failed, retried};
-use crate::world::World;
+use crate::words::{at_most_once, every, every_after, failed, named, retried};
+use crate::world::{Fate, World};
 
 #[test]
 fn an_edit_that_leaves_the_instants_alone_says_nothing_of_those_that_have_been() {
@@ -351,4 +352,107 @@ fn a_new_holder_does_not_run_what_was_asked_of_the_task_before() {
         assert!(rows[0].contains("cancelled") || rows[0].contains("lost"), "{rows:?}");
         assert_eq!(world.shared.of(RangeId(0)).triggers.len(), 0, "its key is gone");
     }
+}
+
+#[test]
+fn what_an_edit_took_away_before_it_was_known_does_not_start_once_it_is() {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    world.conduct("a/task", 4_000, &[]);
+    world.pass(3_500);
+    world.deaf = true;
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 7).schedules, ..spec });
+    world.pass(1_000);
+    world.deaf = false;
+    world.pass(8_000);
+    // Every seven seconds counts from elsewhere.
+    assert_eq!(world.started("a/task"), [(2, 1), (6, 1)]);
+    let taken = "4 skipped: an edit has taken its instant away";
+    assert_eq!(world.history("a/task"), [taken, "2 succeeded", "6 succeeded"]);
+}
+
+#[test]
+fn of_what_is_made_up_for_an_edit_leaves_what_its_schedule_has_as_well() {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    world.pass(5_000);
+    world.conduct("a/task", 500, &[]);
+    world.stop(20_000);
+    while world.started("a/task").len() < 4 {
+        world.pass(100);
+    }
+    // By a clock that is behind, so that it counts from before what waits.
+    let clock = world.at_second(9).wall();
+    world.edit_at("a/task", clock, |spec| Spec { schedules: every("a/task", 6).schedules, ..spec });
+    world.pass(20_000);
+    let mut started: Vec<i64> = world.started("a/task").iter().map(|(at, _)| *at).collect();
+    started.sort_unstable();
+    assert_eq!(started, [2, 4, 6, 8, 12, 18, 24, 30, 36, 42]);
+    world.each_ended_once(&world.task("a/task"), 10, 43);
+}
+
+#[test]
+fn a_trigger_of_a_one_shot_is_not_what_its_create_has_come_to() {
+    let mut world = World::new(1, 10);
+    world.create_as(world.once("a/once", 10), Some(7));
+    world.trigger("a/once", 3);
+    world.pass(12_000);
+    let requests: Vec<_> = world.store.history.iter().map(|row| row.request).collect();
+    assert_eq!(world.history("a/once"), ["trigger 3 succeeded", "10 succeeded"]);
+    assert_eq!(requests, [None, Some(7)]);
+}
+
+#[test]
+fn a_create_whose_record_comes_again_after_its_run_is_no_duplicate_of_itself() {
+    let mut world = World::new(1, 10);
+    world.create_as(world.once("a/once", 5), Some(7));
+    world.fate(|request| match request {
+        ShareRequest::Delete(_) => Fate::Lost,
+        _ => Fate::Served,
+    });
+    world.pass(6_000);
+    let id = world.store.history[0].id.clone();
+    world.list();
+    world.pass(50);
+    let number = world.store.number(RangeId(0), "a/once");
+    let duplicates = vec![(RangeId(0), number, id)];
+    let batch = BatchNumber(0);
+    world.tell(0, Input::Committed(Committed { batch, synced: false, duplicates }));
+    world.fate(|_| Fate::Served);
+    world.pass(3_000);
+    assert_eq!(world.history("a/once"), ["5 succeeded"]);
+    assert_eq!(world.started("a/once"), [(5, 1)]);
+}
+
+#[test]
+fn what_was_left_waiting_and_an_edit_took_away_is_not_started_by_the_next_holder() {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    let waits =
+        RunId::scheduled(named("a/task"), world.task("a/task").incarnation, world.at_second(4));
+    let at = world.at_second(4).wall();
+    world.former_ledger(world.at_second(5), waits, EntryState::Waiting { at });
+    let mut ledger = (*world.shared.ledger(RangeId(0))).clone();
+    ledger.open[0].attempt = Attempt::NONE;
+    world.shared.put_ledger(RangeId(0), ledger);
+    let clock = world.at_second(3).wall();
+    world.edit_at("a/task", clock, |spec| Spec { schedules: every("a/task", 7).schedules, ..spec });
+    world.pass(8_000);
+    assert_eq!(world.started("a/task"), [(6, 1)]);
+    assert_eq!(world.history("a/task")[0], "4 skipped: an edit has taken its instant away");
+}
+
+#[test]
+fn what_runs_too_long_and_what_could_not_start_in_time_are_named() {
+    let mut world = World::new(1, 1);
+    let deadline = Some(Duration::from_secs(3));
+    world.create(every("a/long", 10));
+    world.create(Spec { start_deadline: deadline, priority: -1, ..every("a/task", 10) });
+    // There is one place, and it is taken for longer than the other may wait.
+    world.conduct("a/long", 4_000, &[AttemptEnd::TimedOut { after: Duration::from_secs(4) }]);
+    world.pass(18_000);
+    assert_eq!(world.history("a/long"), ["10 timed_out: it ran longer than its timeout of 4s"]);
+    assert_eq!(world.started("a/task"), []);
+    let late = "10 missed: it could not start before its start deadline";
+    assert_eq!(world.history("a/task"), [late]);
 }

@@ -411,3 +411,23 @@ fn with_a_clock_that_is_wrong_for_good_it_goes_on_and_its_marks_too() {
     let given_up = world.told(|notice| matches!(notice, Notice::GaveUp));
     assert!(given_up <= 1, "what is pinned stays: {given_up} times");
 }
+
+#[test]
+fn of_what_ran_before_a_late_edit_was_known_the_run_is_the_account_that_counts() {
+    let mut world = world(pinned(every("a/task", 3)));
+    world.pass(4_000);
+    world.deaf = true;
+    world.pause("a/task");
+    world.pass(200);
+    world.resume("a/task");
+    world.pass(8_000);
+    world.deaf = false;
+    world.pass(2_000);
+    let ran: Vec<i64> = world.started("a/task").iter().map(|(at, _)| *at).collect();
+    assert_eq!(ran, [3, 6, 9, 12]);
+    for id in world.store.history.iter().map(|row| &row.id) {
+        let accounts = world.store.history.iter().filter(|row| row.id == *id);
+        let counts = accounts.max_by_key(|row| row.fence).expect("at least this one");
+        assert_eq!(counts.state, RunState::Succeeded, "{:?}", world.history("a/task"));
+    }
+}

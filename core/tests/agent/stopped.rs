@@ -2,9 +2,11 @@
 //! and nothing starts by the licence of that time (L0).
 
 use tocktower_core::agent::effect::{Notice, ShareRequest};
+use tocktower_core::agent::input::Input;
+use tocktower_core::ids::RunId;
 use tocktower_core::task::{Overlap, Spec};
 
-use crate::words::every;
+use crate::words::{every, named};
 use crate::world::{Fate, World};
 
 /// Runs of every second; the process stands still while that of the fourth is being written down.
@@ -94,4 +96,40 @@ fn a_keep_alive_counts_from_when_it_was_sent_and_not_from_its_answer() {
     world.release(|world, request| world.serve(request));
     world.pass(3_000);
     world.each_ended_once(&world.task("a/one"), 1, 12);
+}
+
+#[test]
+fn what_is_with_the_executor_and_not_wanted_any_more_is_not_begun_later() {
+    for name in ["a/deleted", "a/once", "a/paused", "a/edited", "a/cancelled"] {
+        let mut world = World::new(1, 10);
+        match name {
+            "a/once" => world.create(world.once(name, 4)),
+            _ => world.create(Spec { overlap: Overlap::Allow, ..every(name, 4) }),
+        }
+        world.shared.spared = true;
+        world.executor_us = 400;
+        world.pass_us(4_000_700);
+        assert_eq!(world.started(name), [], "it is with the executor");
+        world.stop(5_000);
+        world.pass(100);
+        match name {
+            "a/deleted" | "a/once" => world.delete(name),
+            "a/paused" => world.pause(name),
+            "a/edited" => {
+                let clock = world.at_second(3).wall();
+                let schedules = every(name, 60).schedules;
+                world.edit_at(name, clock, |spec| Spec { schedules, ..spec });
+            }
+            _ => {
+                let incarnation = world.task(name).incarnation;
+                let run = RunId::scheduled(named(name), incarnation, world.at_second(4));
+                world.tell(0, Input::CancelRun { run });
+            }
+        }
+        world.pass(6_900);
+        let fourth = world.started(name).into_iter().filter(|(at, _)| *at == 4);
+        assert_eq!(fourth.count(), 0, "{name}: {:?}", world.history(name));
+        let ended = world.history(name).into_iter().filter(|row| row.starts_with("4 "));
+        assert_eq!(ended.count(), 1, "{name}: {:?}", world.history(name));
+    }
 }

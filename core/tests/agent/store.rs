@@ -39,6 +39,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// The number of a task's present row.
+    pub fn number(&self, range: RangeId, name: &str) -> TaskNumber {
+        self.names[&(range, TaskName::parse(name).expect("a good name"))]
+    }
+
     pub fn apply(&mut self, batch: &Batch) {
         if self.disk.is_some() {
             self.unsynced.push(batch.clone());

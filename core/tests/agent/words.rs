@@ -119,7 +119,12 @@ impl World {
     }
 
     pub fn create(&mut self, spec: Spec) {
-        let version = task::create(spec, self.now().wall, None).expect("a good task");
+        self.create_as(spec, None);
+    }
+
+    /// `request`: by which the create is known when it is sent again.
+    pub fn create_as(&mut self, spec: Spec, request: Option<u128>) {
+        let version = task::create(spec, self.now().wall, request).expect("a good task");
         let revision = self.shared.next();
         let incarnation = Incarnation { epoch: self.shared.epoch, revision };
         self.put(version.written(incarnation, revision));
@@ -142,10 +147,15 @@ impl World {
     }
 
     pub fn edit(&mut self, name: &str, edit: impl FnOnce(Spec) -> Spec) {
+        self.edit_at(name, self.now().wall, edit);
+    }
+
+    /// By a coordinator whose clock shows this.
+    pub fn edit_at(&mut self, name: &str, clock: Wall, edit: impl FnOnce(Spec) -> Spec) {
         let current = self.task(name);
         let spec = edit(current.spec.clone());
-        let version = task::replace(&current, spec, self.now().wall, self.marks_of(name))
-            .expect("a good edit");
+        let version =
+            task::replace(&current, spec, clock, self.marks_of(name)).expect("a good edit");
         self.write(&current, version.expect("an edit that changes something"));
     }
 
