@@ -53,6 +53,8 @@ pub struct Claim {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LedgerGist {
     pub marks: Marks,
+    /// How far the schedules of the range's tasks are needed no more.
+    pub done_with: Marks,
     pub open: u32,
 }
 
@@ -94,15 +96,24 @@ pub struct State {
     pub ledger_bytes: u64,
 }
 
-/// The open entries of a ledger, counted without reading them.
+/// The open entries of a ledger, counted without reading more of them than is needed.
 #[derive(Clone, PartialEq, Message)]
 struct LedgerGlance {
     #[prost(int64, tag = "4")]
     through_ms: i64,
     #[prost(message, optional, tag = "5")]
     settled: Option<store::IncarnationRecord>,
-    #[prost(bytes = "vec", repeated, tag = "6")]
-    open: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "6")]
+    open: Vec<EntryGlance>,
+}
+
+/// Of an open entry, what tells whether it is a series, and from when on.
+#[derive(Clone, PartialEq, Message)]
+struct EntryGlance {
+    #[prost(int64, tag = "3")]
+    instant_ms: i64,
+    #[prost(int64, optional, tag = "10")]
+    catch_up_last_ms: Option<i64>,
 }
 
 impl State {
@@ -182,8 +193,11 @@ impl State {
                 let through = Instant::from_millis(ledger.through_ms);
                 let marks = Marks { through, incarnation };
                 let open = u32::try_from(ledger.open.len()).unwrap_or(u32::MAX);
+                let series = ledger.open.iter().filter(|entry| entry.catch_up_last_ms.is_some());
+                let first = series.map(|entry| Instant::from_millis(entry.instant_ms)).min();
+                let done_with = marks.done_with(first);
                 self.heard.insert((pool.clone(), range), now);
-                self.ledgers.insert((pool, range), LedgerGist { marks, open });
+                self.ledgers.insert((pool, range), LedgerGist { marks, done_with, open });
                 self.ledger_bytes += u64::try_from(bytes.len()).unwrap_or(0);
             }
             Key::Task(placement, name) => self.put_task(keys, placement, name, item, changes),
@@ -302,5 +316,56 @@ impl State {
     pub fn agents_in(&self, pool: &PoolName) -> usize {
         let in_pool = |member: &&Member| member.record.pool == pool.as_str();
         self.members.values().filter(in_pool).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tocktower_cluster::ledgers;
+    use tocktower_core::hash::RangeCount;
+    use tocktower_core::ids::{Attempt, LedgerNumber, RunId};
+    use tocktower_core::ledger::{Entry, EntryState, Ledger};
+    use tocktower_core::time::Wall;
+
+    use super::*;
+
+    #[test]
+    fn a_series_that_a_ledger_lists_keeps_the_schedules_that_it_is_told_by() {
+        let at = Instant::from_millis;
+        let incarnation = Incarnation { epoch: Epoch(1), revision: Revision(5) };
+        let marks = Marks { through: at(90_000), incarnation };
+        let entry = |name: &str, from: i64, state| {
+            let run = RunId::scheduled(TaskName::parse(name).unwrap(), incarnation, at(from));
+            Entry { run, due: at(from), attempt: Attempt::NONE, state }
+        };
+        let series = EntryState::CatchUp { at: Wall::from_millis(0), last: at(60_000) };
+        let open = vec![
+            entry("a/early", 10_000, EntryState::Started),
+            entry("a/late", 30_000, series),
+            entry("a/later", 40_000, series),
+        ];
+        let (fence, number) = (Fence::default(), LedgerNumber::default());
+        let ledger = Ledger { fence, number, marks, open };
+        let keys = Keys::new("/t", RangeCount::DEFAULT);
+        let pool = PoolName::parse("default").unwrap();
+        let place = (pool.clone(), RangeId(3));
+        let gist = |ledger: &Ledger| {
+            let item = KeyValue {
+                key: keys.build(&Key::Ledger(pool.clone(), RangeId(3))),
+                value: ledgers::encode(ledger),
+                create_revision: Revision(7),
+                mod_revision: Revision(7),
+                lease: None,
+            };
+            let mut state = State::default();
+            state.put(&keys, Mono::default(), &item, &mut Vec::new());
+            state.ledgers[&place]
+        };
+        let told = gist(&ledger);
+        assert_eq!((told.marks, told.open), (marks, 3));
+        assert_eq!(told.done_with, Marks { through: at(29_999), ..marks });
+        assert_eq!(told.done_with, ledger.done_with());
+        let plain = Ledger { open: ledger.open[..1].to_vec(), ..ledger };
+        assert_eq!(gist(&plain).done_with, marks);
     }
 }

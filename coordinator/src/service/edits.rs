@@ -120,13 +120,14 @@ impl Tasks {
         self.edit(name, if_revision, decide).await
     }
 
-    /// How far the newest ledger that is known of the task's range covers its runs.
+    /// How far the newest ledger that is known of the task's range needs its schedules no more.
     fn marks(&self, task: &Task) -> Marks {
         let range = self.catalog.keys().ranges().range_of(&task.spec.name);
         // What is pinned has its ledger with its agent: nothing is known of it here.
         let Some(pool) = task.spec.placement.pool() else { return Marks::NONE };
         let key = (pool.clone(), range);
-        self.catalog.look(|state| state.ledgers.get(&key).map_or(Marks::NONE, |gist| gist.marks))
+        self.catalog
+            .look(|state| state.ledgers.get(&key).map_or(Marks::NONE, |gist| gist.done_with))
     }
 
     async fn edit(

@@ -241,6 +241,12 @@ impl Range {
                 self.pause_run(desk, task, id);
             }
             let Some(run) = self.open.get_mut(id) else { continue };
+            let moved = !is_one_shot(id, task);
+            if moved && run.key.take_if(|k| matches!(k.name, RunKeyName::Task(_))).is_some() {
+                // The key stands for another run now, or for many.
+                self.writer.dirty = true;
+                self.writer.owes(run.due.min(desk.now.wall.instant()), task.incarnation);
+            }
             if let Some(key) = run.key.as_mut().filter(|k| matches!(k.name, RunKeyName::Task(_))) {
                 key.revision = task.revision;
                 if let life::Stage::Ended { batch } = run.stage {

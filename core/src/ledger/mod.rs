@@ -5,7 +5,7 @@
 //! record, the agent's `ledgering` writes one.
 
 use crate::ids::{Attempt, Fence, Incarnation, LedgerNumber, Revision, RunId, RunKey, Session};
-use crate::time::{Instant, Wall};
+use crate::time::{Instant, MILLISECOND, Wall};
 
 pub mod takeover;
 
@@ -30,6 +30,14 @@ impl Marks {
     /// not done.
     pub fn cover(&self, due: Instant, incarnation: Incarnation) -> bool {
         due <= self.through && incarnation <= self.incarnation
+    }
+
+    /// How far the schedules of tasks are needed no more, where a ledger with these marks lists
+    /// series, the earliest of which begins at `series`: what a series holds is told by the
+    /// schedule that it is of.
+    pub fn done_with(self, series: Option<Instant>) -> Marks {
+        let before = series.map_or(self.through, |first| first.minus(MILLISECOND));
+        Marks { through: self.through.min(before), ..self }
     }
 }
 
@@ -73,6 +81,15 @@ impl Ledger {
     pub fn empty() -> Ledger {
         let (fence, number) = (Fence::default(), LedgerNumber::default());
         Ledger { fence, number, marks: Marks::NONE, open: Vec::new() }
+    }
+
+    /// How far the schedules of the range's tasks are needed no more.
+    pub fn done_with(&self) -> Marks {
+        let series = self.open.iter().filter_map(|entry| match (entry.state, entry.run.run) {
+            (EntryState::CatchUp { .. }, RunKey::Instant(first)) => Some(first),
+            _ => None,
+        });
+        self.marks.done_with(series.min())
     }
 
     /// Whether a run is open by this ledger: listed itself, or in a series that is.

@@ -456,3 +456,57 @@ fn what_runs_too_long_and_what_could_not_start_in_time_are_named() {
     let late = "10 missed: it could not start before its start deadline";
     assert_eq!(world.history("a/task"), [late]);
 }
+
+#[test]
+fn a_series_that_is_listed_keeps_its_schedule_when_an_edit_and_a_takeover_come() {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    world.pass(5_000);
+    world.conduct("a/task", 1_500, &[]);
+    world.stop(30_000);
+    while world.started("a/task").len() < 3 {
+        world.pass(100);
+    }
+    // The marks are past all that is due before the edit.
+    world.pass_us(39_700_000 - world.now_us);
+    world.edit("a/task", |spec| Spec {
+        schedules: every_after("a/task", 2, 1_000).schedules,
+        ..spec
+    });
+    world.pass(100);
+    world.shared.end_lease();
+    world.conduct("a/task", 10, &[]);
+    world.pass(20_000);
+    let mut of_it: Vec<i64> = world.started("a/task").iter().map(|(at, _)| *at).collect();
+    of_it.retain(|at| *at <= 38);
+    of_it.sort_unstable();
+    of_it.dedup();
+    assert_eq!(of_it, (1..=19).map(|number| number * 2).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_one_shot_that_was_moved_before_its_holder_knew_runs_at_its_new_time() {
+    for place_is_free in [false, true] {
+        let mut world = World::new(1, 1);
+        world.create(world.once("a/long", 2));
+        world.conduct("a/long", if place_is_free { 100 } else { 4_000 }, &[]);
+        world.create(world.once("a/once", 4));
+        world.pass(3_500);
+        world.deaf = true;
+        let later = world.once("a/once", 9).schedules;
+        world.edit("a/once", |spec| Spec { schedules: later, ..spec });
+        world.pass(1_500);
+        world.deaf = false;
+        world.pass(8_000);
+        // What it did by the time that it knew of stays done.
+        let before = if place_is_free { vec![(4, 1)] } else { vec![] };
+        assert_eq!(world.started("a/once"), [before, vec![(9, 1)]].concat());
+        let first = match place_is_free {
+            true => "4 succeeded",
+            false => "4 skipped: an edit has taken its instant away",
+        };
+        assert_eq!(world.history("a/once"), [first, "9 succeeded"]);
+        assert!(!world.shared.of(RangeId(0)).tasks.contains_key(&named("a/once")), "it is done");
+        assert_eq!(world.listed("a/once"), []);
+    }
+}

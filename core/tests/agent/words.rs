@@ -163,7 +163,7 @@ impl World {
     fn marks_of(&self, name: &str) -> Marks {
         let ledger = &self.shared.keys[&self.range_of(name)].ledger;
         let ledger = ledger.as_ref().and_then(|seen| seen.ledger.as_ref().ok());
-        ledger.map_or(Marks::NONE, |ledger| ledger.marks)
+        ledger.map_or(Marks::NONE, |ledger| ledger.done_with())
     }
 
     pub fn pause(&mut self, name: &str) {

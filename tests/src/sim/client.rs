@@ -197,7 +197,7 @@ impl World {
         let ledgers = home.and_then(|home| self.truth.ledgers.get(&home));
         let ledgers = ledgers.map_or(&[][..], Vec::as_slice);
         let known = ledgers.iter().rev().nth(behind);
-        known.map_or(Marks::NONE, |(_, ledger)| ledger.marks)
+        known.map_or(Marks::NONE, |(_, ledger)| ledger.done_with())
     }
 
     fn delete(&mut self, living: &[Task]) {

@@ -38,6 +38,8 @@ pub struct Started {
     /// When that was asked for, by the host's own clock.
     pub asked: Wall,
     pub due: Wall,
+    /// Its host lost its disk and had its clock set back: it may not know what it did (ADR 0017).
+    pub forgot: bool,
 }
 
 /// Instants that were reported as one.
@@ -324,7 +326,7 @@ impl Truth {
                 format!("{run} started without permission"),
             );
         }
-        if let Some((earlier, false, _)) = before {
+        if let Some((earlier, false, _)) = before.filter(|_| !started.forgot) {
             let text = format!("{run} started again by {attempt:?}, and may have run: {earlier:?}");
             self.violation(Checker::Multiplicity, started.at, text);
         }

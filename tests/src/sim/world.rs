@@ -175,6 +175,8 @@ pub struct Host {
     /// Its process ended at once, so that what it had not written was lost.
     pub crashed: bool,
     pub disk_lost_at: Option<u64>,
+    /// Its clock was set back.
+    clock_back: bool,
     pub followers: Followers,
     skew_us: i64,
     inbox: Vec<DriverInput>,
@@ -231,6 +233,7 @@ impl World {
                 disturbed: false,
                 crashed: false,
                 disk_lost_at: None,
+                clock_back: false,
                 followers: Followers::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
                 inbox: Vec::new(),
@@ -655,6 +658,7 @@ impl World {
             at: self.now,
             asked,
             due: start.due,
+            forgot: self.hosts[host].disk_lost_at.is_some() && self.hosts[host].clock_back,
         };
         self.truth.started(started, &self.keys);
         self.finish(host, life, start.ticket, took, false);
@@ -892,6 +896,7 @@ impl World {
             Fault::ClockJump { host, by_us } => {
                 self.hosts[host].disturbed = true;
                 self.hosts[host].skew_us += by_us;
+                self.hosts[host].clock_back |= by_us < 0;
                 self.clock_far |= self.hosts[host].skew_us.unsigned_abs() > 10 * SECOND;
             }
             Fault::ClockSet { host } => self.hosts[host].skew_us = 1_000,
