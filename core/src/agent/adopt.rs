@@ -467,6 +467,9 @@ impl Range {
 
     /// A retry that had begun waits for its turn, as what is started again does.
     fn step_back(&mut self, desk: &mut Desk, id: &RunId) {
+        if self.open.get(id).is_some_and(|run| matches!(run.stage, Stage::Held { .. })) {
+            self.step(id, Event::Abandoned);
+        }
         self.hold_back(desk, id);
         let once = self.open.get(id).is_some_and(OpenRun::at_most_once);
         if once {

@@ -195,8 +195,9 @@ impl Range {
             self.attach(desk, &task);
         }
         self.update_open(desk, &task);
-        if self.own.is_none() {
-            self.end_replaced(desk, &task);
+        match self.own {
+            None => self.end_replaced(desk, &task),
+            Some(_) => drop(self.attached.insert(task.spec.name.clone(), task.clone())),
         }
         self.replace_near(desk, number, task, silent, joined);
     }

@@ -50,6 +50,8 @@ pub(crate) struct OpenRun {
     pub series_of: Option<Arc<Timed>>,
     /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
     pub last_attempt: bool,
+    /// It is with its executor, and an edit has taken its instant away.
+    pub replaced: bool,
     /// A ledger of an earlier epoch lists it, and nobody knows what became of it since.
     pub past_epoch: bool,
 }
@@ -96,6 +98,7 @@ impl OpenRun {
             catch_up_last: None,
             series_of: None,
             last_attempt: false,
+            replaced: false,
             past_epoch: false,
         }
     }

@@ -2,6 +2,7 @@
 //! written about it (`Writer`), what is due, what is open, and what was left behind elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::agent::adopt::{LeftBefore, Own};
 use crate::agent::desk::Desk;
@@ -25,6 +26,7 @@ use crate::ledger::{Entry, Marks};
 use crate::limits;
 use crate::run::RunRecord;
 use crate::run::life::Stage;
+use crate::task::Task;
 use crate::time::{Instant, Mono, Now};
 
 /// An entry of a ledger, with the longest name that a task can have.
@@ -269,6 +271,8 @@ pub(crate) struct Range {
     pub left: BTreeMap<SettleKey, LeftRun>,
     /// Runs taken back that go on here; whether their task is still there the scan will tell.
     pub taken_back: BTreeSet<RunId>,
+    /// The present versions of tasks with open runs, until every task was seen.
+    pub attached: BTreeMap<TaskName, Arc<Task>>,
     /// The revision of my final ledger: one before it does not know yet what was left.
     pub left_at: Revision,
     pub handed_on: Option<HandedOn>,
@@ -319,6 +323,7 @@ impl Range {
             fresh: BTreeMap::new(),
             left: BTreeMap::new(),
             taken_back: BTreeSet::new(),
+            attached: BTreeMap::new(),
             left_at: Revision(0),
             handed_on: None,
             full: false,
@@ -446,6 +451,7 @@ impl Range {
             own.begin_again();
         }
         self.fresh.clear();
+        self.attached.clear();
         self.full = false;
         let mut decided_names = desk.near.remove_range(self.id);
         decided_names.keep(std::mem::take(&mut self.window.decided_names), base);

@@ -18,69 +18,87 @@ use crate::time::{Instant, MILLISECOND};
 const REPLACED: &str = "an edit has taken its instant away";
 
 impl Range {
-    /// Every task was seen: what was taken over is held against its present version.
+    /// Every task was seen, and what was written down here of its runs: they are held against the
+    /// present versions.
     pub(super) fn end_all_replaced(&mut self, desk: &mut Desk) {
-        let mut tasks: Vec<Arc<Task>> = Vec::new();
-        for run in self.open.values().filter(|run| run.key.is_none() && !run.has_started()) {
-            let Some(task) = &run.task else { continue };
-            if tasks.last().is_none_or(|last| last.spec.name != task.spec.name) {
-                tasks.push(task.clone());
-            }
-        }
-        for task in tasks {
+        for task in std::mem::take(&mut self.attached).into_values() {
             self.end_replaced(desk, &task);
         }
     }
 
-    /// Ends the open runs of a task whose instants are none any more.
+    /// Ends the open runs of a task whose instants are none any more. `task`: its present version.
     pub(super) fn end_replaced(&mut self, desk: &mut Desk, task: &Arc<Task>) {
-        let effective = task.effective_from.instant();
+        // Where nobody has edited it, an instant that it has no more is one of another time zone
+        // database.
+        let effective = match task.effective_from > task.created_at {
+            true => task.effective_from.instant(),
+            false => Instant::MAX,
+        };
         let of_task = self.runs_of(&task.spec.name).filter(|(id, run)| {
-            id.is_of(task.incarnation) && run.key.is_none() && !run.has_started()
+            id.is_of(task.incarnation) && run.key.is_none() && run.task.is_some()
         });
         let ids: Vec<RunId> = of_task.map(|(id, _)| id.clone()).collect();
         let mut present = None;
         for id in ids {
-            let RunKey::Instant(first) = id.run else { continue };
-            let last = self.open.get(&id).and_then(|run| run.catch_up_last).unwrap_or(first);
+            let (RunKey::Instant(first), Some(run)) = (id.run, self.open.get(&id)) else {
+                continue;
+            };
+            let last = run.catch_up_last.unwrap_or(first);
             if last > effective {
                 let present = present.get_or_insert_with(|| Timed::new(task.clone()));
                 self.end_replaced_rest(desk, &id, present);
                 if first > effective && !present.has(first) {
-                    self.end_unstarted(desk, &id, REPLACED, REPLACED);
+                    self.replaced(desk, &id);
                 }
             } else if let Some(version) = version_before(&id, task)
                 && !Timed::new(version).has(first)
             {
-                self.end_unstarted(desk, &id, REPLACED, REPLACED);
+                self.replaced(desk, &id);
             }
         }
     }
 
+    fn replaced(&mut self, desk: &mut Desk, id: &RunId) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        // One that is with its executor may come back.
+        run.replaced = run.ticket().is_some();
+        if !run.has_started() {
+            self.end_unstarted(desk, id, REPLACED, REPLACED);
+        }
+    }
+
+    /// A start that was handed back, of a run that an edit has taken away meanwhile.
+    pub(super) fn end_if_replaced(&mut self, desk: &mut Desk, id: &RunId) {
+        if self.open.get(id).is_some_and(|run| run.replaced && !run.has_started()) {
+            self.end_unstarted(desk, id, REPLACED, REPLACED);
+        }
+    }
+
     /// Of a series of the version before, what lies behind the edit: instants that the present one
-    /// has as well wait on by themselves.
+    /// has as well wait on by themselves. Where there is no room for them it stays as it is.
     fn end_replaced_rest(&mut self, desk: &mut Desk, id: &RunId, present: &Timed) {
-        let (Some(run), RunKey::Instant(first)) = (self.open.get_mut(id), id.run) else { return };
+        let (Some(run), RunKey::Instant(first)) = (self.open.get(id), id.run) else { return };
         let effective = present.task.effective_from;
+        let from = first.max(effective.instant());
+        let last = run.catch_up_last.filter(|last| *last > from);
+        let (Some(last), Some(timed)) = (last, run.series_of.clone()) else { return };
         if run.series_from() == Some(effective) {
             return;
         }
-        let from = first.max(effective.instant());
-        let Some(last) = run.catch_up_last.filter(|last| *last > from) else { return };
-        run.catch_up_last = (from > first).then_some(from);
-        let Some(timed) = run.series_of.clone() else { return };
-        let mut room = self.room();
+        let room = self.room();
         let both = timed.timetable.instants_after(from).take_while(|at| *at <= last);
-        for instant in both.filter(|at| present.has(*at)) {
-            let id = run_id(&present.task, instant);
-            if room == 0 || self.open.contains_key(&id) {
-                continue;
-            }
-            room -= 1;
+        let both: Vec<Instant> = both.filter(|at| present.has(*at)).take(room + 1).collect();
+        if both.len() > room {
+            return;
+        }
+        if let Some(run) = self.open.get_mut(id) {
+            run.catch_up_last = (from > first).then_some(from);
+        }
+        for instant in both {
             let run = OpenRun::new(present.task.clone(), instant, present.due(instant));
             let stage = Stage::Behind;
             let run = OpenRun { stage, waited_by_policy: true, catch_up: true, ..run };
-            self.open.insert(id, run);
+            self.open.entry(run_id(&present.task, instant)).or_insert(run);
         }
         self.skip_instants(desk, &timed, (from.plus(MILLISECOND), last), REPLACED);
     }

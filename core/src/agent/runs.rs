@@ -25,7 +25,7 @@ use crate::time::{Instant, MILLISECOND, Wall};
 
 /// Catch-up starts are counted by the second.
 const CATCH_UP_SHARE: std::time::Duration = std::time::Duration::from_secs(1);
-const CANCELLED: &str = "cancelled on request";
+const WITHDRAWN: &str = "it was cancelled before it began";
 pub(super) const OUTSIDE_WINDOW: &str = "nobody could run it within its catch-up window";
 
 impl Agent {
@@ -86,7 +86,8 @@ impl Agent {
         let Some(range) = self.ranges.get_mut(&id) else { return };
         let open = range
             .runs_of(&earlier.task)
-            .find(|(id, run)| *id != earlier && !run.ended() && run.ticket().is_none())
+            .filter(|(id, run)| matches!(id.run, RunKey::Instant(_)) && run.ticket().is_none())
+            .find(|(id, run)| *id != earlier && !run.ended())
             .map(|(id, _)| id.clone());
         if let Some(open) = open {
             let reason = format!("duplicate_of {earlier}");
@@ -142,7 +143,7 @@ impl Agent {
         let range = self.range_of(id);
         let Some(range) = self.ranges.get_mut(&range) else { return };
         if range.open.contains_key(id) {
-            range.cancel(&mut self.desk, id, CANCELLED);
+            range.cancel(&mut self.desk, id, "cancelled on request");
         } else {
             range.cancel_left(&mut self.desk, id);
         }
@@ -211,12 +212,16 @@ impl Range {
 
     /// It counted as started and was not, and meanwhile somebody did not want it any more.
     fn end_unwanted(&mut self, desk: &mut Desk, id: &RunId) {
-        let Some(run) = self.open.get(id) else { return };
-        if run.last_attempt {
-            let reason = if run.key_gone { DELETED } else { CANCELLED };
+        let Some(run) = self.open.get_mut(id) else { return };
+        if self.copy.unreadable.contains_key(&id.task) && run.key.is_some() {
+            // Whether it is still wanted is known when its record can be read again.
+            (run.task, run.last_attempt) = (None, false);
+            self.hold_back(desk, id);
+        } else if run.last_attempt {
+            let reason = if run.key_gone { DELETED } else { WITHDRAWN };
             self.end_run(desk, id, RunState::Cancelled, Some(reason));
-        } else if let Some(task) = run.task.clone() {
-            self.end_replaced(desk, &task);
+        } else {
+            self.end_if_replaced(desk, id);
         }
     }
 

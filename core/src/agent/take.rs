@@ -253,6 +253,9 @@ impl Range {
     pub(super) fn attach(&mut self, desk: &mut Desk, task: &Arc<Task>) {
         let one_shot = task.spec.one_shot_at().is_some();
         let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
+        if !ids.is_empty() {
+            self.attached.insert(task.spec.name.clone(), task.clone());
+        }
         for id in ids {
             if !self.is_of_life(&id, task) {
                 continue;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tocktower_core::agent::effect::{BatchNumber, LoadRequest, Notice, ShareRequest};
 use tocktower_core::agent::input::{Committed, Input};
 use tocktower_core::ids::{Attempt, RangeId, RunId};
-use tocktower_core::ledger::{EntryState, Marks};
+use tocktower_core::ledger::{Entry, EntryState, Marks};
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Wall;
@@ -509,4 +509,57 @@ fn a_one_shot_that_was_moved_before_its_holder_knew_runs_at_its_new_time() {
         assert!(!world.shared.of(RangeId(0)).tasks.contains_key(&named("a/once")), "it is done");
         assert_eq!(world.listed("a/once"), []);
     }
+}
+
+#[test]
+fn a_takeover_holds_each_run_against_the_version_that_counts_for_it() {
+    // Every two seconds, from the third on every three, and from the fifth on once, at the ninth.
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    let incarnation = world.task("a/task").incarnation;
+    let run = |world: &World, second| {
+        RunId::scheduled(named("a/task"), incarnation, world.at_second(second))
+    };
+    let second = every_after("a/task", 3, 2_000).schedules;
+    let third = world.once("a/task", 9).schedules;
+    let clocks = [world.at_second(3).wall(), world.at_second(5).wall()];
+    world.edit_at("a/task", clocks[0], |spec| Spec { schedules: second, ..spec });
+    world.edit_at("a/task", clocks[1], |spec| Spec { schedules: third, ..spec });
+    let known = world.task("a/task").prior.iter().any(|prior| prior.until == clocks[1]);
+    assert!(known, "the second schedule has an instant");
+    world.former_ledger(world.at_second(8), run(&world, 2), EntryState::Waiting { at: clocks[0] });
+    let mut ledger = (*world.shared.ledger(RangeId(0))).clone();
+    ledger.open[0].attempt = Attempt::NONE;
+    for second in [4, 5, 6] {
+        let (run, due) = (run(&world, second), world.at_second(second));
+        ledger.open.push(Entry { run, due, ..ledger.open[0].clone() });
+    }
+    world.shared.put_ledger(RangeId(0), ledger);
+    world.pass(12_000);
+    let mut started: Vec<i64> = world.started("a/task").iter().map(|(at, _)| *at).collect();
+    started.sort_unstable();
+    // The fifth is one of every three, the fourth of every two alone.
+    assert_eq!(started, [2, 5, 9], "{:?}", world.history("a/task"));
+}
+
+#[test]
+fn what_an_edit_leaves_no_room_for_is_made_up_for_as_before() {
+    let mut world = World::new(1, 1);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 1) });
+    world.pass(3_500);
+    world.conduct("a/task", 2, &[]);
+    world.stop(4_000_000);
+    while world.started("a/task").len() < 5 {
+        world.pass(100);
+    }
+    // More instants are shared than a ledger has room for.
+    let clock = world.at_second(20).wall();
+    world.edit_at("a/task", clock, |spec| Spec {
+        schedules: [every("a/task", 1).schedules, every_after("a/task", 60, 500).schedules]
+            .concat(),
+        ..spec
+    });
+    world.pass(100);
+    let taken = world.history("a/task").into_iter().filter(|row| row.contains("taken"));
+    assert_eq!(taken.count(), 0);
 }
