@@ -47,8 +47,11 @@ impl Range {
             if last > effective {
                 let present = present.get_or_insert_with(|| Timed::new(task.clone()));
                 self.end_replaced_rest(desk, &id, present);
-                if first > effective && !present.has(first) {
-                    self.replaced(desk, &id);
+                match present.has(first) {
+                    _ if first <= effective => {}
+                    // It is due by another jitter now, and has its end until the marks pass that.
+                    true => self.list_over(desk, task, first, present.due(first)),
+                    false => self.replaced(desk, &id),
                 }
             } else if let Some(version) = version_before(&id, task)
                 && !Timed::new(version).has(first)

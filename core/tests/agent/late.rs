@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use tocktower_core::ids::RangeId;
-use tocktower_core::ledger::Marks;
+use tocktower_core::ids::{RangeId, RunId};
+use tocktower_core::ledger::{EntryState, Marks};
 use tocktower_core::schedule::jitter;
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec, replace};
 
-use crate::words::{every, every_after, named, writes_ledger};
+use crate::words::{at_most_once, every, every_after, named, writes_ledger};
 use crate::world::{Fate, World};
 
 const NAMES: usize = 20;
@@ -135,4 +135,24 @@ fn what_a_ledger_on_its_way_covers_an_edit_does_not_bring() {
     assert!(first.instant() > covered, "{first:?} started, and {covered:?} was sent as covered");
     let late = world.history("a/task").into_iter().filter(|row| row.contains("edited_late"));
     assert!(late.count() > 0, "{:?}", world.history("a/task"));
+}
+
+#[test]
+fn what_was_permitted_and_lost_does_not_start_at_a_later_due_that_an_edit_gives_it() {
+    let jitter = Duration::from_secs(9);
+    let mut world = World::new(1, 10);
+    let (first, next) = (world.at_second(10), world.at_second(20));
+    let due_of = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
+    let late = |name: &String| due_of(name) > world.at_second(15);
+    let name = names().into_iter().find(late).expect("one of twenty is due so much later");
+    world.create(at_most_once(every(&name, 10)));
+    let run = RunId::scheduled(named(&name), world.task(&name).incarnation, first);
+    world.former_ledger(world.at_second(9), run, EntryState::Permitted);
+    let clock = world.at_second(9).wall();
+    world.edit_at(&name, clock, |spec| Spec { jitter, ..spec });
+    world.pass(25_000);
+    let tens = world.history(&name).into_iter().filter(|row| row.starts_with("10 "));
+    let tens: Vec<String> = tens.collect();
+    assert!(tens.len() == 1 && tens[0].starts_with("10 lost"), "{tens:?}");
+    assert!(world.started(&name).iter().all(|(at, _)| *at != 10), "{:?}", world.started(&name));
 }
