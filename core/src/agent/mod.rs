@@ -24,6 +24,7 @@ mod clock;
 mod compact;
 mod decide;
 mod desk;
+mod duplicates;
 pub mod effect;
 mod epoch;
 mod fleet;

@@ -77,6 +77,11 @@ impl Permits {
         self.listed_to = None;
     }
 
+    pub fn asks(&mut self, due: Instant, id: &RunId) {
+        self.asking.insert((due, id.clone()));
+        self.wanted = true;
+    }
+
     pub fn stops_asking(&mut self, due: Instant, id: &RunId) {
         self.asking.remove(&(due, id.clone()));
     }
@@ -118,8 +123,7 @@ impl Range {
         }
         let due = run.due;
         if self.step(id, Event::Ask) {
-            self.permits.asking.insert((due, id.clone()));
-            self.permits.wanted = true;
+            self.permits.asks(due, id);
         }
     }
 

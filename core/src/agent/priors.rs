@@ -95,21 +95,26 @@ impl Range {
         if let Some(run) = self.open.get(&id) {
             // It has its place by its due.
             let stage = run.stage;
-            let placed = matches!(stage, Stage::Queued | Stage::Asking);
-            if placed {
-                self.leave_stage(desk, &id, stage);
-            }
-            if let Some(run) = self.open.get_mut(&id) {
-                run.due = due.max(run.due);
-            }
-            if placed {
-                self.requeue(desk, &id);
+            self.leave_place(desk, &id, stage);
+            let Some(run) = self.open.get_mut(&id) else { return };
+            run.due = due.max(run.due);
+            let due = run.due;
+            match stage {
+                Stage::Queued => self.requeue(desk, &id),
+                Stage::Asking => self.permits.asks(due, &id),
+                _ => {}
             }
         } else if self.room() > 0 {
             let over = OpenRun::inherited(Some(task.clone()), instant, due);
             let stage = Stage::Ended { batch: desk.batch() };
             self.open.insert(id, OpenRun { stage, listed: true, ..over });
             self.writer.dirty = true;
+        }
+    }
+
+    fn leave_place(&mut self, desk: &mut Desk, id: &RunId, stage: Stage) {
+        if matches!(stage, Stage::Queued | Stage::Asking) {
+            self.leave_stage(desk, id, stage);
         }
     }
 

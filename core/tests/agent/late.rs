@@ -156,3 +156,26 @@ fn what_was_permitted_and_lost_does_not_start_at_a_later_due_that_an_edit_gives_
     assert!(tens.len() == 1 && tens[0].starts_with("10 lost"), "{tens:?}");
     assert!(world.started(&name).iter().all(|(at, _)| *at != 10), "{:?}", world.started(&name));
 }
+
+#[test]
+fn what_asks_for_permission_asks_on_when_an_edit_puts_it_off() {
+    let jitter = Duration::from_secs(9);
+    let mut world = World::new(1, 10);
+    let (first, next) = (world.at_second(10), world.at_second(20));
+    let due_of = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
+    let late = |name: &String| due_of(name) > world.at_second(15);
+    let name = names().into_iter().find(late).expect("one of twenty is due so much later");
+    world.create(at_most_once(every(&name, 10)));
+    world.pass(7_000);
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.pass(3_300);
+    // By the clock of a coordinator that is behind.
+    let clock = world.at_second(9).wall();
+    world.edit_at(&name, clock, |spec| Spec { jitter, ..spec });
+    world.pass(300);
+    world.fate(|_| Fate::Served);
+    world.release(|world, request| world.serve(request));
+    world.pass(14_000);
+    let tens = world.started(&name).into_iter().filter(|(at, _)| *at == 10);
+    assert_eq!(tens.count(), 1, "{:?}", world.history(&name));
+}

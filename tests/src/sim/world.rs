@@ -3,7 +3,7 @@
 //! comes from the seed, so that one seed is one walk, byte for byte.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use tocktower_agent::driver::{Driver, DriverEffect, DriverInput, PortCall};
@@ -189,6 +189,8 @@ pub struct Host {
     watchers: BTreeMap<WatcherId, Watcher>,
     push_at: u64,
     pub running: BTreeMap<Ticket, (RunId, Attempt)>,
+    /// What its executor has and has not begun.
+    handed_over: BTreeSet<Ticket>,
     disk_at: u64,
     back_after: Option<u64>,
 }
@@ -245,6 +247,7 @@ impl World {
                 watchers: BTreeMap::new(),
                 push_at: u64::MAX,
                 running: BTreeMap::new(),
+                handed_over: BTreeSet::new(),
                 disk_at: 0,
                 back_after: None,
             })
@@ -360,7 +363,9 @@ impl World {
             Event::Call { host, life, call, request, sent } => {
                 self.serve(host, life, call, &request, sent);
             }
-            Event::Execute { host, life, start, asked } if self.lives(host, life) => {
+            Event::Execute { host, life, start, asked }
+                if self.lives(host, life) && self.hosts[host].handed_over.remove(&start.ticket) =>
+            {
                 self.start(host, life, *start, asked);
             }
             Event::Push { host, life } if self.lives(host, life) => self.push(host),
@@ -519,6 +524,7 @@ impl World {
         at.watchers.clear();
         at.paused_until = 0;
         at.pause_in_batch = None;
+        at.handed_over.clear();
         for (run, _) in std::mem::take(&mut at.running).into_values() {
             self.truth.vanished(&run, host, self.now);
         }
@@ -589,7 +595,10 @@ impl World {
                     self.at(done, Event::Input { host, life, input });
                 }
                 DriverEffect::Start(start) => self.hand_over(host, life, start),
-                DriverEffect::Cancel { ticket } => self.finish(host, life, ticket, 1_000, true),
+                DriverEffect::Cancel { ticket } => {
+                    self.hosts[host].handed_over.remove(&ticket);
+                    self.finish(host, life, ticket, 1_000, true);
+                }
                 DriverEffect::Report { record, .. } => {
                     self.truth.reported(&record, self.now);
                     self.hosts[host].followers.told(record, committing);
@@ -633,7 +642,8 @@ impl World {
         }
         match at.paused_until {
             until if until > self.now => {
-                self.at(until, Event::Execute { host, life, start, asked })
+                at.handed_over.insert(start.ticket);
+                self.at(until, Event::Execute { host, life, start, asked });
             }
             _ => self.start(host, life, *start, asked),
         }
