@@ -127,8 +127,8 @@ pub fn promises(repo: &Repo) -> Vec<Finding> {
         let there = repo.has(file) && has_test(&repo.source(file), name);
         if !there {
             let what = format!(
-                "the row of `{name}`: `{file}` has no test of that name that `make test` runs: name \
-                 another, or tell at the end of the page that nothing holds it"
+                "the row of `{name}`: `{file}` has no test of that name that `make test` runs: \
+                 name another, or tell at the end of the page that nothing holds it"
             );
             findings.push(Finding::new(PROMISES, number, what));
         }

@@ -201,8 +201,8 @@ impl World {
                 IsOf::Nothing => {
                     phantoms.push((start.at, format!("{} is no instant of its task", start.run)));
                 }
-                // Who has not been told goes by the version that it knows, and what that has begun is
-                // tried again.
+                // Who has not been told goes by the version that it knows, and what that has begun
+                // is tried again.
                 IsOf::Replaced(at) if first && start.at > told(at) + 3 * SECOND + SECOND / 10 => {
                     let text = format!("{} started and is of a schedule before", start.run);
                     phantoms.push((start.at, text));

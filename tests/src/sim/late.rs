@@ -47,8 +47,9 @@ impl World {
         }
     }
 
-    /// In calm each instant of a recurring task that lets all its runs start has a start of its own, within
-    /// moments of its due: dues and starts are matched in their order, whatever the starts say.
+    /// In calm each instant of a recurring task that lets all its runs start has one of its own,
+    /// within moments of its due: dues and starts are matched in their order, whatever the starts
+    /// say.
     pub(super) fn check_matching(&mut self, expected: &[Expected], calm: bool) {
         let mut unmatched = Vec::new();
         for (key, life) in self.truth.lives.iter().filter(|_| calm) {
