@@ -18,6 +18,7 @@ use crate::agent::desk::Desk;
 use crate::agent::near::Timed;
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
+use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::{EDITED_LATE, run_id};
 use crate::ids::{Fence, TaskNumber};
 use crate::limits;
@@ -139,8 +140,13 @@ impl Range {
                 continue;
             };
             let (task, span) = (&timed.task, Span { until: through, count });
-            let due =
-                if count == 1 { timed.due(first) } else { through.plus(task.spec.delay_max()) };
+            let latest = through.plus(task.spec.delay_max());
+            let due = match reason {
+                _ if count == 1 => timed.due(first),
+                // A backlog is due by now.
+                OUTSIDE_WINDOW | SUPERSEDED => latest.min(desk.now.wall.instant()),
+                _ => latest,
+            };
             self.record_span(desk, &Ended { task, first, span, due, state, reason }, count);
         }
     }

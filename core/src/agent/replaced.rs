@@ -50,7 +50,10 @@ impl Range {
                 match present.has(first) {
                     _ if first <= effective => {}
                     // It is due by another jitter now, and has its end until the marks pass that.
-                    true => self.list_over(desk, task, first, present.due(first)),
+                    true => {
+                        self.list_over(desk, task, first, present.due(first));
+                        self.not_replaced(&id);
+                    }
                     false => self.replaced(desk, &id),
                 }
             } else if let Some(version) = version_before(&id, task)
@@ -67,6 +70,13 @@ impl Range {
         run.replaced = run.ticket().is_some();
         if !run.has_started() {
             self.end_unstarted(desk, id, REPLACED, REPLACED);
+        }
+    }
+
+    /// An edit has given its instant back.
+    fn not_replaced(&mut self, id: &RunId) {
+        if let Some(run) = self.open.get_mut(id) {
+            run.replaced = false;
         }
     }
 

@@ -33,6 +33,14 @@ fn sevens(world: &World, name: &str) -> usize {
     world.started(name).iter().filter(|(instant, _)| *instant == 7).count()
 }
 
+/// A name whose first instant, of one every so many seconds, is due long after it.
+fn late_by(world: &World, jitter: Duration, every: u64) -> String {
+    let (first, next) = (world.at_second(every), world.at_second(2 * every));
+    let due = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
+    let half = first.plus(jitter / 2);
+    names().into_iter().find(|name| due(name) > half).expect("one of twenty")
+}
+
 #[test]
 fn more_jitter_brings_no_run_again() {
     let mut world = World::new(1, NAMES);
@@ -99,11 +107,9 @@ fn an_instant_is_as_late_as_its_due_and_its_window_is_counted_from_that() {
     let mut world = World::new(1, 10);
     let jitter = Duration::from_secs(90);
     let window = CatchUp { policy: CatchUpPolicy::Latest, window: Duration::from_secs(20) };
+    let name = late_by(&world, jitter, 100);
     let (first, next) = (world.at_second(100), world.at_second(200));
-    let due_of = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
-    let late = |name: &String| due_of(name) > world.at_second(150);
-    let name = names().into_iter().find(late).expect("one of twenty is due so much later");
-    let due = due_of(&name);
+    let due = jitter::due(&named(&name), first, Some(next), jitter).instant();
     world.create(Spec { jitter, catch_up: window, ..every(&name, 100) });
     world.pass(u64::try_from(due.millis() - world.at_second(0).millis()).expect("later") - 1_000);
     // More than what counts as on time.
@@ -141,12 +147,9 @@ fn what_a_ledger_on_its_way_covers_an_edit_does_not_bring() {
 fn what_was_permitted_and_lost_does_not_start_at_a_later_due_that_an_edit_gives_it() {
     let jitter = Duration::from_secs(9);
     let mut world = World::new(1, 10);
-    let (first, next) = (world.at_second(10), world.at_second(20));
-    let due_of = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
-    let late = |name: &String| due_of(name) > world.at_second(15);
-    let name = names().into_iter().find(late).expect("one of twenty is due so much later");
+    let name = late_by(&world, jitter, 10);
     world.create(at_most_once(every(&name, 10)));
-    let run = RunId::scheduled(named(&name), world.task(&name).incarnation, first);
+    let run = RunId::scheduled(named(&name), world.task(&name).incarnation, world.at_second(10));
     world.former_ledger(world.at_second(9), run, EntryState::Permitted);
     let clock = world.at_second(9).wall();
     world.edit_at(&name, clock, |spec| Spec { jitter, ..spec });
@@ -161,10 +164,7 @@ fn what_was_permitted_and_lost_does_not_start_at_a_later_due_that_an_edit_gives_
 fn what_asks_for_permission_asks_on_when_an_edit_puts_it_off() {
     let jitter = Duration::from_secs(9);
     let mut world = World::new(1, 10);
-    let (first, next) = (world.at_second(10), world.at_second(20));
-    let due_of = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
-    let late = |name: &String| due_of(name) > world.at_second(15);
-    let name = names().into_iter().find(late).expect("one of twenty is due so much later");
+    let name = late_by(&world, jitter, 10);
     world.create(at_most_once(every(&name, 10)));
     world.pass(7_000);
     world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });

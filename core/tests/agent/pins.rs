@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tocktower_core::agent::Settled;
 use tocktower_core::agent::effect::{ExitReason, LoadRequest, Notice};
 use tocktower_core::agent::input::Input;
 use tocktower_core::ids::{RangeId, RunId, Session};
@@ -430,4 +431,21 @@ fn of_what_ran_before_a_late_edit_was_known_the_run_is_the_account_that_counts()
         let counts = accounts.max_by_key(|row| row.fence).expect("at least this one");
         assert_eq!(counts.state, RunState::Succeeded, "{:?}", world.history("a/task"));
     }
+}
+
+#[test]
+fn what_was_missed_in_an_outage_is_due_by_then_and_soon_settled() {
+    let catch_up = CatchUp { policy: CatchUpPolicy::None, window: Duration::from_secs(3_600) };
+    let jitter = Duration::from_secs(3);
+    // The last of them is long ago when it comes back, and nothing else is to be said of it.
+    let spec = Spec { jitter, max_runs: Some(4), catch_up, ..every("a/task", 10) };
+    let mut world = world(pinned(spec));
+    world.pass(14_000);
+    world.stop(46_000);
+    world.pass(48_000);
+    let missed = world.store.history.iter().find(|row| row.state == RunState::Missed).cloned();
+    let missed = missed.expect("outside its window");
+    assert!(missed.due <= world.now().wall, "{missed:?}");
+    world.pass(2_000);
+    assert_eq!(world.agent.settled(&missed), Settled::Here);
 }

@@ -133,3 +133,22 @@ fn what_is_with_the_executor_and_not_wanted_any_more_is_not_begun_later() {
         assert_eq!(ended.count(), 1, "{name}: {:?}", world.history(name));
     }
 }
+
+#[test]
+fn what_an_edit_takes_away_and_another_gives_back_is_begun_after_all() {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Allow, ..every("a/task", 4) });
+    world.shared.spared = true;
+    world.executor_us = 400;
+    world.pass_us(4_000_700);
+    world.stop(5_000);
+    world.pass(100);
+    for (clock, seconds) in [(2, 60), (3, 4)] {
+        let clock = world.at_second(clock).wall();
+        let schedules = every("a/task", seconds).schedules;
+        world.edit_at("a/task", clock, |spec| Spec { schedules, ..spec });
+    }
+    world.pass(9_000);
+    assert_eq!(world.started("a/task").iter().filter(|(at, _)| *at == 4).count(), 1);
+    world.each_ended_once(&world.task("a/task"), 4, 12);
+}
