@@ -125,7 +125,11 @@ impl World {
     /// Whether the newest ledger lists it: it waits for its turn.
     fn waits(&self, run: &RunId) -> bool {
         // One with a key of its own is not listed before it starts.
-        if self.waits_behind(&run.task) {
+        let keyed = self.truth.life_of(run).is_none_or(|life| {
+            life.versions.iter().any(|(_, task)| task.spec.one_shot_at().is_some())
+        });
+        let keyed = keyed || matches!(run.run, RunKey::Manual(_));
+        if keyed && self.waits_behind(&run.task) {
             return true;
         }
         let home = self.truth.home_of(run, &self.keys);
