@@ -9,7 +9,7 @@ use crate::agent::effect::{LoadRequest, RunKeyName};
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::Range;
 use crate::agent::take::run_id;
-use crate::ids::{RangeId, RunId, RunKey, TaskNumber};
+use crate::ids::{RangeId, RunId, RunKey, TaskName, TaskNumber};
 use crate::run::RunState;
 use crate::run::life::Stage;
 use crate::task::Task;
@@ -37,6 +37,15 @@ impl Agent {
 }
 
 impl Range {
+    /// What is read of a task that came again is not there any more.
+    pub(super) fn forget_duplicates(&self, desk: &mut Desk, name: &TaskName) {
+        let of_task = |load: &Load| match load {
+            Load::Duplicate { range, earlier } => *range == self.id && earlier.task == *name,
+            _ => false,
+        };
+        desk.loads.retain(|_, load| !of_task(load));
+    }
+
     pub(super) fn end_as_duplicate(&mut self, desk: &mut Desk, task: &Arc<Task>, earlier: &RunId) {
         let Some(at) = task.spec.one_shot_at().filter(|_| self.fence().is_some()) else { return };
         let id = run_id(task, at);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tocktower_core::agent::Settled;
 use tocktower_core::agent::effect::{BatchNumber, LoadRequest, Notice, ShareRequest};
 use tocktower_core::agent::input::{Committed, Input};
 use tocktower_core::ids::{Attempt, RangeId, RunId};
@@ -402,8 +403,8 @@ fn a_trigger_of_a_one_shot_is_not_what_its_create_has_come_to() {
     assert_eq!(requests, [None, Some(7)]);
 }
 
-#[test]
-fn a_create_whose_record_comes_again_after_its_run_is_no_duplicate_of_itself() {
+/// A one-shot has run, its key could not be deleted, and its record has come again.
+fn comes_again() -> World {
     let mut world = World::new(1, 10);
     world.create_as(world.once("a/once", 5), Some(7));
     world.fate(|request| match request {
@@ -418,10 +419,31 @@ fn a_create_whose_record_comes_again_after_its_run_is_no_duplicate_of_itself() {
     let duplicates = vec![(RangeId(0), number, id)];
     let batch = BatchNumber(0);
     world.tell(0, Input::Committed(Committed { batch, synced: false, duplicates }));
+    world
+}
+
+#[test]
+fn a_create_whose_record_comes_again_after_its_run_is_no_duplicate_of_itself() {
+    let mut world = comes_again();
     world.fate(|_| Fate::Served);
     world.pass(3_000);
     assert_eq!(world.history("a/once"), ["5 succeeded"]);
     assert_eq!(world.started("a/once"), [(5, 1)]);
+}
+
+#[test]
+fn one_that_came_again_and_went_before_it_was_read_is_settled() {
+    let mut world = comes_again();
+    world.hold_loads = |request| matches!(request, LoadRequest::Task { .. });
+    world.pass(1);
+    assert_eq!(world.held_loads.len(), 1);
+    world.delete("a/once");
+    world.fate(|_| Fate::Served);
+    world.pass(100);
+    world.release_loads();
+    world.pass(2_000);
+    let row = world.store.history.last().expect("one");
+    assert_eq!(world.agent.settled(row), Settled::Here);
 }
 
 #[test]
