@@ -205,23 +205,9 @@ impl Range {
         let Some((_, instant)) = near.queued.filter(|(due, _)| *due == entry.due) else { return };
         near.queued = None;
         near.touched = touched;
-        let (timed, until, paused) = (near.timed.clone(), near.until, near.paused);
-        // A superseded version only says which instants there are; the present one says what runs.
-        let present = desk.near.named(self.id, &timed.task.spec.name);
-        let task = match present.and_then(|number| desk.near.get(number)) {
-            Some(present) if present.timed.task.incarnation == timed.task.incarnation => {
-                present.timed.task.clone()
-            }
-            _ => timed.task.clone(),
-        };
-        let paused = paused || task.spec.paused || timed.task.spec.paused;
-        // One that has become a one-shot still has instants of the time before.
-        let recurring = timed.task.spec.one_shot_at().is_none();
-        let task = match recurring && task.spec.one_shot_at().is_some() {
-            true => timed.task.clone(),
-            false => task,
-        };
-        if !recurring {
+        let (timed, until, paused) = (near.timed.clone(), near.until, near.is_paused());
+        let task = near.starts_as(instant);
+        if timed.task.spec.one_shot_at().is_some() {
             self.decide_one_shot(desk, &task, instant, entry.due);
             desk.near.remove(entry.number);
             return;

@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use crate::agent::desk::Desk;
 use crate::agent::near::Timed;
+use crate::agent::news::DELETED;
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
+use crate::agent::replaced::REPLACED;
 use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::{EDITED_LATE, run_id};
 use crate::ids::{Fence, TaskNumber};
@@ -78,7 +80,7 @@ impl Range {
         // With jitter the next one may lie before now, and is due after it.
         let through = next.map_or(now, |next| now.min(next.minus(MILLISECOND)));
         let until = until.map_or(through, |until| through.min(until));
-        if self.around_open(task, (first, until)) != [(first, until)] {
+        if self.around_open(&timed.task, (first, until)) != [(first, until)] {
             // Some of them have come to something else, of which a ledger still tells.
             self.skip_instants(desk, timed, (first, until), PAUSED);
             return next;
@@ -143,8 +145,10 @@ impl Range {
             let latest = through.plus(task.spec.delay_max());
             let due = match reason {
                 _ if count == 1 => timed.due(first),
-                // A backlog is due by now.
-                OUTSIDE_WINDOW | SUPERSEDED => latest.min(desk.now.wall.instant()),
+                // Of what is made up for, all is due by now.
+                OUTSIDE_WINDOW | SUPERSEDED | PAUSED | DELETED | REPLACED => {
+                    latest.min(desk.now.wall.instant())
+                }
                 _ => latest,
             };
             self.record_span(desk, &Ended { task, first, span, due, state, reason }, count);

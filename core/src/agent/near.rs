@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agent::priors::version_before;
+use crate::agent::take::run_id;
 use crate::ids::{Incarnation, RangeId, TaskName, TaskNumber};
 use crate::ledger::Marks;
 use crate::schedule::{Timetable, jitter};
@@ -63,9 +65,26 @@ pub(crate) struct NearTask {
     pub decided: Option<Instant>,
     /// Superseded: instants after this belong to a newer version.
     pub until: Option<Instant>,
-    /// Superseded, and the present version is paused.
-    pub paused: bool,
+    /// Superseded: the newest version, which says what starts. It need not be near itself.
+    pub newest: Option<Arc<Task>>,
     pub touched: Mono,
+}
+
+impl NearTask {
+    pub fn is_paused(&self) -> bool {
+        self.timed.task.spec.paused || self.newest.as_ref().is_some_and(|task| task.spec.paused)
+    }
+
+    /// The version by which an instant of this one starts: a superseded one only says which
+    /// instants there are. A task that has become a one-shot still has those of the time before.
+    pub fn starts_as(&self, instant: Instant) -> Arc<Task> {
+        let own = &self.timed.task;
+        let newest = self.newest.as_ref().unwrap_or(own);
+        match newest.spec.one_shot_at().is_some() && own.spec.one_shot_at().is_none() {
+            true => version_before(&run_id(own, instant), newest).unwrap_or_else(|| own.clone()),
+            false => newest.clone(),
+        }
+    }
 }
 
 /// Up to which instant tasks are decided, as it was known before a window began anew.
@@ -158,8 +177,8 @@ impl NearTasks {
     ) {
         if !self.tasks.contains_key(&number) {
             let (timed, queued, until) = (timed.clone(), None, None);
-            let (decided, paused) = (None, false);
-            self.insert(number, NearTask { timed, range, queued, decided, until, paused, touched });
+            let (decided, newest) = (None, None);
+            self.insert(number, NearTask { timed, range, queued, decided, until, newest, touched });
         }
         if let Some(task) = self.tasks.get_mut(&number) {
             task.decided = task.decided.max(Some(decided));
@@ -194,12 +213,14 @@ impl NearTasks {
         }
     }
 
-    /// The present version of a task is paused, or is not: it need not be near to say so.
-    pub fn pause_superseded(&mut self, range: RangeId, name: &TaskName, paused: bool) {
-        let Some(numbers) = self.superseded.get(&(range, name.clone())) else { return };
+    /// What starts at an instant of a superseded version is said by this one from now on.
+    pub fn renew_superseded(&mut self, range: RangeId, newest: &Arc<Task>) {
+        let Some(numbers) = self.superseded.get(&(range, newest.spec.name.clone())) else { return };
         for number in numbers {
-            if let Some(near) = self.tasks.get_mut(number) {
-                near.paused = paused;
+            if let Some(near) = self.tasks.get_mut(number)
+                && near.timed.task.incarnation == newest.incarnation
+            {
+                near.newest = Some(newest.clone());
             }
         }
     }

@@ -180,12 +180,8 @@ impl Range {
     fn foreseen(&self, desk: &Desk, entry: &NearEntry) -> Option<RunId> {
         let near = desk.near.get(entry.number).filter(|_| entry.hold == self.holding)?;
         let (_, instant) = near.queued.filter(|(due, _)| *due == entry.due)?;
-        let task = &near.timed.task;
-        let present = desk.near.named(self.id, &task.spec.name);
-        let present = present.and_then(|number| desk.near.get(number));
-        let paused = near.paused || present.is_some_and(|present| present.timed.task.spec.paused);
-        let run = run_id(task, instant);
-        (!paused && !task.spec.paused && !self.open.contains_key(&run)).then_some(run)
+        let run = run_id(&near.timed.task, instant);
+        (!near.is_paused() && !self.open.contains_key(&run)).then_some(run)
     }
 
     /// A ledger is about to be sent: what it does not permit may not start any more.

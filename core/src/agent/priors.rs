@@ -55,8 +55,8 @@ impl Range {
             let number = desk.next_task_number();
             let (queued, touched) = (Some((due, instant)), desk.now.mono);
             let (range, until) = (self.id, Some(until));
-            let paused = present.spec.paused;
-            let near = NearTask { timed, range, queued, decided, until, paused, touched };
+            let newest = Some(present.clone());
+            let near = NearTask { timed, range, queued, decided, until, newest, touched };
             desk.near.insert_superseded(number, near);
             let entry = NearEntry { due, number, range: self.id, hold: self.holding };
             self.place(desk, present, entry);

@@ -15,7 +15,7 @@ use crate::run::life::Stage;
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND};
 
-const REPLACED: &str = "an edit has taken its instant away";
+pub(super) const REPLACED: &str = "an edit has taken its instant away";
 
 impl Range {
     /// Every task was seen, and what was written down here of its runs: they are held against the
@@ -56,20 +56,41 @@ impl Range {
                     }
                     false => self.replaced(desk, &id),
                 }
-            } else if let Some(version) = version_before(&id, task)
-                && !Timed::new(version).has(first)
-            {
-                self.replaced(desk, &id);
+            } else if task.effective_from > task.created_at {
+                self.end_of_before(desk, task, &id, first);
             }
         }
     }
 
+    /// A run at an instant before the newest edit is held against the version that counted then.
+    fn end_of_before(&mut self, desk: &mut Desk, task: &Arc<Task>, id: &RunId, first: Instant) {
+        let Some(run) = self.open.get(id) else { return };
+        match version_before(id, task) {
+            // Nobody who started it knew of the pause, and it ends as all that it met.
+            Some(version) if version.spec.paused => {
+                self.pause_run(desk, task, id);
+                self.not_begun_later(id);
+            }
+            Some(version) if Timed::new(version.clone()).has(first) => {}
+            Some(_) => self.replaced(desk, id),
+            // The record keeps each schedule that leaves an instant undecided: what no ledger
+            // covers is of none of them.
+            None if !self.writer.marks.cover(run.due, id.incarnation) => self.replaced(desk, id),
+            None => {}
+        }
+    }
+
     fn replaced(&mut self, desk: &mut Desk, id: &RunId) {
-        let Some(run) = self.open.get_mut(id) else { return };
-        // One that is with its executor may come back.
-        run.replaced = run.ticket().is_some();
-        if !run.has_started() {
+        self.not_begun_later(id);
+        if self.open.get(id).is_some_and(|run| !run.has_started()) {
             self.end_unstarted(desk, id, REPLACED, REPLACED);
+        }
+    }
+
+    /// One that is with its executor may come back without having begun.
+    fn not_begun_later(&mut self, id: &RunId) {
+        if let Some(run) = self.open.get_mut(id) {
+            run.replaced = run.ticket().is_some();
         }
     }
 

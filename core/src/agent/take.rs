@@ -407,7 +407,7 @@ impl Range {
             }
         }
         self.admit_priors(desk, &task, self.decided_base(desk.config.epoch));
-        desk.near.pause_superseded(self.id, &task.spec.name, task.spec.paused);
+        desk.near.renew_superseded(self.id, &task);
         let timed = Arc::new(Timed::new(task));
         let known = decided.at;
         let one_shot = timed.task.spec.one_shot_at().is_some();
@@ -537,8 +537,8 @@ impl Range {
                 let touched = desk.now.mono;
                 let timed = timed.clone();
                 let (decided, until) = (None, None);
-                let (range, paused) = (self.id, false);
-                let near = NearTask { timed, range, queued, decided, until, paused, touched };
+                let (range, newest) = (self.id, None);
+                let near = NearTask { timed, range, queued, decided, until, newest, touched };
                 desk.near.insert(number, near);
             }
         }

@@ -262,12 +262,17 @@ fn what_it_had_left_with_another_holder_is_said_to_be_over() {
 
 #[test]
 fn one_that_was_left_with_another_and_begun_here_since_is_not_begun_again_under_its_number() {
-    // At most once, and whether what was begun here has ended too.
-    for (once, ended) in [(false, false), (true, false), (false, true)] {
+    // At most once; whether what was begun here has ended too; whether the other is still there.
+    let cases =
+        [(false, false, false), (true, false, false), (false, true, false), (false, false, true)];
+    for (once, ended, alive) in cases {
         let mut world = World::new(1, 10);
         let task = retried(every("a/task", 60), 5, 1);
         world.create(if once { at_most_once(task) } else { task });
         let session = Session { epoch: EPOCH, revision: world.shared.next() };
+        if alive {
+            world.shared.join("other", session, 0);
+        }
         let incarnation = world.task("a/task").incarnation;
         let run = RunId::scheduled(named("a/task"), incarnation, world.at_second(0));
         world.former_ledger(world.at_second(0), run.clone(), EntryState::Held { session });
@@ -275,6 +280,9 @@ fn one_that_was_left_with_another_and_begun_here_since_is_not_begun_again_under_
         let key = SettleKey { run, attempt: Attempt { fence, number: 1 } };
         if once {
             world.shared.settle(RANGE, key, session, SettledEnd::Failed);
+        } else if alive {
+            world.pass(100);
+            world.shared.settle(RANGE, key, session, SettledEnd::Gone);
         } else {
             world.pass(100);
             let revision = world.shared.next();

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use tocktower_core::agent::Settled;
 use tocktower_core::ids::{RangeId, RunId};
 use tocktower_core::ledger::{EntryState, Marks};
+use tocktower_core::run::AttemptEnd;
 use tocktower_core::schedule::jitter;
-use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec, replace};
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec, replace};
 
 use crate::words::{at_most_once, every, every_after, named, writes_ledger};
 use crate::world::{Fate, World};
@@ -178,4 +180,23 @@ fn what_asks_for_permission_asks_on_when_an_edit_puts_it_off() {
     world.pass(14_000);
     let tens = world.started(&name).into_iter().filter(|(at, _)| *at == 10);
     assert_eq!(tens.count(), 1, "{:?}", world.history(&name));
+}
+
+#[test]
+fn what_was_made_up_for_and_its_task_is_deleted_is_settled_in_an_idle_range() {
+    let mut world = World::new(1, 10);
+    let jitter = Duration::from_secs(100);
+    world.create(Spec { jitter, overlap: Overlap::Queue, ..every("a/task", 1) });
+    world.pass(500);
+    world.stop(40_000);
+    world.runs_long("a/task");
+    world.pass(41_500);
+    world.delete("a/task");
+    world.pass(100);
+    world.end("a/task", AttemptEnd::Succeeded);
+    world.pass(5_000);
+    let settled = |row| world.agent.settled(row) == Settled::Here;
+    let open: Vec<_> = world.store.history.iter().filter(|row| !settled(row)).collect();
+    assert!(open.is_empty(), "{open:?}");
+    assert!(world.store.history.iter().any(|row| row.span.is_some()), "some were not run");
 }

@@ -23,5 +23,6 @@ mod stalled;
 mod standby;
 mod stopped;
 mod store;
+mod versions;
 mod words;
 mod world;

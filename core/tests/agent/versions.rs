@@ -1,0 +1,86 @@
+//! By which version of a task something starts that was due by a schedule before, or was decided by
+//! a holder that did not know of an edit or a pause yet.
+
+use std::time::Duration;
+
+use tocktower_core::agent::effect::ShareRequest;
+use tocktower_core::schedule::jitter;
+use tocktower_core::task::{Overlap, Spec};
+use tocktower_core::time::Instant;
+
+use crate::words::{every, named};
+use crate::world::{Fate, World};
+
+/// Of names whose task of every twenty seconds is due long after its instant, one.
+fn due_late(world: &World, jitter: Duration) -> (String, Instant) {
+    let (first, next) = (world.at_second(20), world.at_second(40));
+    let due = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
+    let names = (0..20).map(|number| format!("a/task{number}"));
+    let mut late = names.map(|name| (due(&name), name));
+    let (due, name) = late.find(|(due, _)| *due > first.plus(jitter / 2)).expect("one of twenty");
+    (name, due)
+}
+
+#[test]
+fn what_is_still_due_by_a_schedule_before_starts_as_the_newest_version_says() {
+    let mut world = World::new(1, 10);
+    let jitter = Duration::from_secs(10);
+    let (name, due) = due_late(&world, jitter);
+    world.create(Spec { jitter, ..every(&name, 20) });
+    world.pass(20_500);
+    // Its next instant is far away, so that nobody has the new version in memory.
+    let timeout = Some(Duration::from_secs(77));
+    let schedules = every(&name, 86_400).schedules;
+    world.edit(&name, |spec| Spec { schedules, timeout, ..spec });
+    world.pass(12_000);
+    let starts = world.starts_of(&name);
+    let began: Vec<_> = starts.iter().map(|start| (start.due.instant(), start.timeout)).collect();
+    assert_eq!(began, [(due, timeout)]);
+}
+
+/// A task of every two seconds, whose run of the second second goes on past the fourth.
+fn one_waits() -> World {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });
+    world.conduct("a/task", 4_000, &[]);
+    world.pass(3_500);
+    world.deaf = true;
+    world
+}
+
+#[test]
+fn what_waited_during_a_pause_that_its_holder_hears_of_afterwards_does_not_start() {
+    let mut world = one_waits();
+    world.pass(1_000);
+    world.pause("a/task");
+    world.resume("a/task");
+    world.deaf = false;
+    world.list();
+    world.pass(5_000);
+    assert_eq!(world.started("a/task"), [(2, 1), (6, 1)]);
+    assert_eq!(world.history("a/task")[0], "4 skipped: paused");
+}
+
+#[test]
+fn what_waited_and_two_edits_took_away_does_not_start_once_they_are_known() {
+    let mut world = one_waits();
+    world.fate(|request| match request {
+        ShareRequest::Write(_) | ShareRequest::ReadBack { .. } => Fate::Lost,
+        _ => Fate::Served,
+    });
+    // The first of them has no instant before the second, and no record speaks of it.
+    for seconds in [1_000, 7] {
+        let schedules = every("a/task", seconds).schedules;
+        world.edit("a/task", |spec| Spec { schedules, ..spec });
+        world.pass(800);
+    }
+    assert!(world.task("a/task").prior.is_empty());
+    world.deaf = false;
+    world.fate(|_| Fate::Served);
+    world.list();
+    world.pass(6_000);
+    assert_eq!(world.started("a/task")[0], (2, 1));
+    assert!(!world.started("a/task").contains(&(4, 1)), "{:?}", world.started("a/task"));
+    let taken = "4 skipped: an edit has taken its instant away".to_owned();
+    assert!(world.history("a/task").contains(&taken), "{:?}", world.history("a/task"));
+}
