@@ -206,8 +206,8 @@ async fn kept(
     ended: watch::Sender<Option<Outdated>>,
 ) -> Result<(), Outdated> {
     let result = keeper.keep(stop).await;
+    // Whoever waits for the end says why it came.
     if let Err(outdated) = &result {
-        tracing::error!(%outdated, "the coordinator stops");
         ended.send_replace(Some(*outdated));
     }
     result
