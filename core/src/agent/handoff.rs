@@ -20,8 +20,8 @@ const AT_ONCE: usize = 16;
 const QUIET: Duration = Duration::from_secs(1);
 /// ...unless it was to move this long ago.
 const OVERDUE: Duration = Duration::from_secs(5);
-/// A drain waits for no quiet, but so long with each range: its next owner lists it meanwhile, and
-/// nothing that comes due waits for that.
+/// A drain, or an agent that was asked to end, waits for no quiet, but so long with each range: its
+/// next owner lists it meanwhile, and nothing that comes due waits for that.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 impl Agent {
@@ -32,9 +32,11 @@ impl Agent {
         if !self.desk.fleet.known() {
             return;
         }
-        let quiet = leaving || now.since(self.desk.fleet.changed_at) >= QUIET;
         let me = self.desk.fleet.capacity(&self.desk.config.agent);
-        let patience = if me.duty == Duty::Draining { HEAD_START } else { OVERDUE };
+        let quiet = !leaving && now.since(self.desk.fleet.changed_at) >= QUIET;
+        let hurried = self.desk.leaving.is_some_and(|deadline| now.plus(HEAD_START) >= deadline);
+        let goes = leaving || me.duty == Duty::Draining;
+        let patience = if goes { HEAD_START } else { OVERDUE };
         let under_way =
             self.ranges.values().filter(|r| matches!(r.hold, Hold::Leaving { .. })).count();
         let mut places = AT_ONCE.saturating_sub(under_way);
@@ -46,7 +48,12 @@ impl Agent {
             let elsewhere = goes_elsewhere(&self.desk, me, range.id);
             range.elsewhere_since = elsewhere.then(|| range.elsewhere_since.unwrap_or(now));
             let overdue = range.elsewhere_since.is_some_and(|at| now.since(at) >= patience);
-            if !quiet && !overdue {
+            // The ring has left this agent out, and nobody takes it: there is nobody to wait for.
+            let alone = leaving && me.weight == 0 && !elsewhere;
+            if !quiet && !overdue && !alone && !hurried {
+                if let Some(since) = range.elsewhere_since {
+                    self.desk.wake_by(since.plus(patience));
+                }
                 continue;
             }
             let ready = range.writer.answered.is_some()

@@ -3,6 +3,7 @@
 //! it goes on with what it holds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tocktower_core::agent::effect::{Notice, ShareRequest, WriteKind};
 use tocktower_core::agent::input::Input;
@@ -81,6 +82,29 @@ fn a_drain_takes_every_range_away_and_nothing_starts_in_it_any_more() {
     world.pass(20_000);
     assert!(world.starts.iter().all(|start| start.at_us <= last));
     assert_eq!(world.told(|notice| matches!(notice, Notice::LostClaim { .. })), 0);
+}
+
+#[test]
+fn an_agent_that_is_asked_to_end_gives_the_next_owner_a_second_if_there_is_one() {
+    let leaves = |world: &mut World, seconds| {
+        let deadline = Duration::from_secs(seconds);
+        world.tell(0, Input::Leave { deadline });
+    };
+    let mut world = shared();
+    leaves(&mut world, 30);
+    world.pass(900);
+    assert!(held(&world) >= 4, "the others list the ranges first");
+    world.pass(600);
+    assert_eq!(held(&world), 0);
+    // Its deadline may be sooner than that.
+    let mut world = shared();
+    leaves(&mut world, 1);
+    world.pass(200);
+    assert_eq!(held(&world), 0);
+    let mut world = alone();
+    leaves(&mut world, 30);
+    world.pass(200);
+    assert_eq!(held(&world), 0, "nobody comes after it");
 }
 
 #[test]
