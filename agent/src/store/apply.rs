@@ -14,7 +14,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use rocksdb::{DBPinnableSlice, WriteBatch, WriteOptions};
 use tocktower_core::agent::effect::{Batch, StoreOp};
-use tocktower_core::agent::input::Committed;
+use tocktower_core::agent::input::{Committed, Duplicate};
 use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{Attempt, RangeId, RunId, TaskName, TaskNumber};
 use tocktower_core::run::{Captured, CapturedStream, RunRecord};
@@ -218,7 +218,7 @@ struct Stage<'s, 'b> {
     late: HashSet<RangeId>,
     /// Numbers that come to lie beside their due entry, and that no longer do, in order.
     beside: Vec<(TaskNumber, bool)>,
-    duplicates: Vec<(RangeId, TaskNumber, RunId)>,
+    duplicates: Vec<Duplicate>,
     now_ms: u64,
 }
 
@@ -286,7 +286,7 @@ impl<'s, 'b> Stage<'s, 'b> {
     // --- tasks ----------------------------------------------------------------------------------
 
     fn put_task(&mut self, op: &'b StoreOp) {
-        let StoreOp::PutTask { range, number, name, stamp, request, raw, .. } = op else {
+        let StoreOp::PutTask { range, number, name, revision, stamp, request, raw } = op else {
             return;
         };
         let text = name.to_string();
@@ -303,7 +303,9 @@ impl<'s, 'b> Stage<'s, 'b> {
             self.found.inline.insert(*number, record);
         }
         let ran = request.and_then(|request| self.found.requests.get(&request).cloned().flatten());
-        self.duplicates.extend(ran.map(|run| (*range, *number, run)));
+        let (range, number, revision) = (*range, *number, *revision);
+        let duplicate = |earlier| Duplicate { range, number, revision, earlier };
+        self.duplicates.extend(ran.map(duplicate));
     }
 
     fn delete_task(&mut self, range: RangeId, name: &'b TaskName) {

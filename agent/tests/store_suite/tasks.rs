@@ -1,6 +1,7 @@
 //! Tasks: versions, listings, ranges, requests.
 
 use tocktower_core::agent::effect::{LoadRequest, StoreOp};
+use tocktower_core::agent::input::Duplicate;
 use tocktower_core::ids::{RangeId, Revision, TaskNumber};
 use tocktower_core::run::RunState;
 
@@ -78,14 +79,20 @@ fn a_request_that_has_run_is_a_duplicate() {
     first.state = RunState::Succeeded;
     disk.apply([history(first.clone()), delete("a")]);
     let told = disk.apply([again("a", 3)]).duplicates;
-    assert_eq!(told, [(RANGE, TaskNumber(3), first.id.clone())]);
+    let duplicate = |number, revision| Duplicate {
+        range: RANGE,
+        number: TaskNumber(number),
+        revision: Revision(revision),
+        earlier: first.id.clone(),
+    };
+    assert_eq!(told, [duplicate(3, 3)]);
 
     let mut second = run("a", 9_000, RunState::Skipped);
     second.request = Some(77);
     disk.apply([history(second)]);
     disk.open().unwrap();
     let told = disk.apply([again("a", 4)]).duplicates;
-    assert_eq!(told, [(RANGE, TaskNumber(4), first.id)], "the first run of a request counts");
+    assert_eq!(told, [duplicate(4, 4)], "the first run of a request counts");
 }
 
 #[test]

@@ -84,9 +84,11 @@ impl Agent {
                     range.trigger_task(desk, run, found);
                 }
             }
-            (Load::Duplicate { range, earlier }, LoadAnswer::Task(Some((_, task)))) => {
-                if let Some(range) = self.ranges.get_mut(&range) {
-                    range.end_as_duplicate(desk, &task, &earlier);
+            (Load::Duplicate(read), LoadAnswer::Task(Some((_, task)))) => {
+                if task.incarnation.revision == read.revision
+                    && let Some(range) = self.ranges.get_mut(&read.range)
+                {
+                    range.end_as_duplicate(desk, &task, &read.earlier);
                 }
             }
             (Load::Own { range, holding }, LoadAnswer::Own(own)) => {

@@ -13,6 +13,7 @@ use crate::agent::effect::{
 };
 use crate::agent::fleet::Fleet;
 use crate::agent::idle::Idle;
+use crate::agent::input::Duplicate;
 use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
 use crate::agent::rules::Rule;
@@ -106,10 +107,7 @@ pub(crate) enum Load {
         run: RunId,
     },
     /// The task of a create whose request has already run.
-    Duplicate {
-        range: RangeId,
-        earlier: RunId,
-    },
+    Duplicate(Duplicate),
     /// What the process before wrote down.
     Own {
         range: RangeId,
@@ -147,7 +145,10 @@ pub(crate) struct Desk {
     /// Ended one-shots and triggers whose key is to be deleted once their end is on disk.
     pub done: VecDeque<(BatchNumber, RangeId, RunId)>,
     pub last_sync: Mono,
+    /// Until when what runs may go on, once it was asked to go.
     pub leaving: Option<Mono>,
+    /// By then its ranges go, whoever takes them.
+    pub go_by: Mono,
     /// The disk has its reserve.
     pub disk_free: bool,
     pub sync_wanted: bool,
@@ -205,6 +206,7 @@ impl Desk {
             done: VecDeque::new(),
             last_sync: now.mono,
             leaving: None,
+            go_by: Mono::default(),
             disk_free: true,
             sync_wanted: false,
             wake_mono: now.mono,

@@ -6,32 +6,36 @@ use std::sync::Arc;
 use crate::agent::Agent;
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{LoadRequest, RunKeyName};
+use crate::agent::input::Duplicate;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::Range;
 use crate::agent::take::run_id;
-use crate::ids::{RangeId, RunId, RunKey, TaskName, TaskNumber};
+use crate::ids::{RunId, RunKey, TaskName};
 use crate::run::RunState;
 use crate::run::life::Stage;
 use crate::task::Task;
 
 impl Agent {
     /// The same create was sent before, and its one-shot has run: this one ends at once.
-    pub(super) fn end_duplicate(&mut self, id: RangeId, number: TaskNumber, earlier: &RunId) {
-        let Some(range) = self.ranges.get_mut(&id) else { return };
+    pub(super) fn end_duplicate(&mut self, duplicate: &Duplicate) {
+        let Duplicate { range: id, number, revision, earlier } = duplicate;
+        let Some(range) = self.ranges.get_mut(id) else { return };
+        // Another task may have the name by now.
         let open = range
             .runs_of(&earlier.task)
+            .filter(|(id, _)| id.incarnation.revision == *revision)
             .filter(|(id, run)| matches!(id.run, RunKey::Instant(_)) && run.ticket().is_none())
             .find(|(id, run)| *id != earlier && !run.ended())
             .map(|(id, _)| id.clone());
         if let Some(open) = open {
             let reason = format!("duplicate_of {earlier}");
             range.end_run(&mut self.desk, &open, RunState::Skipped, Some(&reason));
-        } else if let Some(near) = self.desk.near.remove(number) {
+        } else if let Some(near) = self.desk.near.remove(*number) {
             range.end_as_duplicate(&mut self.desk, &near.timed.task, earlier);
         } else {
-            let load = Load::Duplicate { range: id, earlier: earlier.clone() };
+            let load = Load::Duplicate(duplicate.clone());
             let name = earlier.task.clone();
-            self.desk.load(load, LoadRequest::Task { range: id, name });
+            self.desk.load(load, LoadRequest::Task { range: *id, name });
         }
     }
 }
@@ -40,7 +44,7 @@ impl Range {
     /// What is read of a task that came again is not there any more.
     pub(super) fn forget_duplicates(&self, desk: &mut Desk, name: &TaskName) {
         let of_task = |load: &Load| match load {
-            Load::Duplicate { range, earlier } => *range == self.id && earlier.task == *name,
+            Load::Duplicate(read) => read.range == self.id && read.earlier.task == *name,
             _ => false,
         };
         desk.loads.retain(|_, load| !of_task(load));

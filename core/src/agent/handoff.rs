@@ -34,7 +34,10 @@ impl Agent {
         }
         let me = self.desk.fleet.capacity(&self.desk.config.agent);
         let quiet = !leaving && now.since(self.desk.fleet.changed_at) >= QUIET;
-        let hurried = self.desk.leaving.is_some_and(|deadline| now.plus(HEAD_START) >= deadline);
+        let hurried = leaving && self.desk.go_by <= now;
+        if leaving && !hurried {
+            self.desk.wake_by(self.desk.go_by);
+        }
         let goes = leaving || me.duty == Duty::Draining;
         let patience = if goes { HEAD_START } else { OVERDUE };
         let under_way =
@@ -73,7 +76,10 @@ impl Agent {
         if self.desk.leaving.is_some() {
             return;
         }
-        self.desk.leaving = Some(self.desk.now.mono.plus(deadline));
+        let now = self.desk.now.mono;
+        self.desk.leaving = Some(now.plus(deadline));
+        // The ring may be slow to say that it has left this agent out.
+        self.desk.go_by = now.plus(OVERDUE.min(deadline.saturating_sub(HEAD_START)));
     }
 
     /// Whether this agent is to be drained, and may be stopped: the ring has left it out, it holds

@@ -245,8 +245,18 @@ pub struct Asked {
 pub struct Committed {
     pub batch: BatchNumber,
     pub synced: bool,
-    /// Tasks of the batch whose `request` has already run, and the run that it made.
-    pub duplicates: Vec<(RangeId, TaskNumber, RunId)>,
+    pub duplicates: Vec<Duplicate>,
+}
+
+/// A task of the batch whose `request` has already run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Duplicate {
+    pub range: RangeId,
+    pub number: TaskNumber,
+    /// At which it was put: that of its life.
+    pub revision: Revision,
+    /// The run that the request has made.
+    pub earlier: RunId,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -43,15 +43,18 @@ impl Timed {
 
     /// The first instant whose due is after `through`, and which itself is after `from`.
     pub fn first_due_after(&self, through: Instant, from: Instant) -> Option<(Instant, Instant)> {
-        let mut after = through.minus(self.task.spec.delay_max()).max(from);
-        loop {
-            let instant = self.timetable.next_after(after)?;
-            let due = self.due(instant);
-            if due > through || through < from {
-                return Some((instant, due));
-            }
-            after = instant;
-        }
+        // A due lies before the next instant: of those up to `through` only the last may be due
+        // later, however many the jitter spans.
+        let before = through.minus(self.task.spec.delay_max()).max(from);
+        let last = match before < through {
+            true => self.timetable.last_between(before, through),
+            false => None,
+        };
+        let late = last.map(|at| (at, self.due(at))).filter(|(_, due)| *due > through);
+        late.or_else(|| {
+            let next = self.timetable.next_after(through.max(from))?;
+            Some((next, self.due(next)))
+        })
     }
 }
 

@@ -34,7 +34,10 @@ impl Range {
             if desk.near.superseded_from(self.id, name, prior.from).is_some() {
                 continue;
             }
-            let timed = Arc::new(Timed::new(Arc::new(prior.version(present))));
+            let mut version = prior.version(present);
+            // Whether the present version is paused may change while this one waits.
+            version.spec.paused = prior.paused;
+            let timed = Arc::new(Timed::new(Arc::new(version)));
             let covered = present.incarnation <= marks.incarnation;
             let through = if covered { marks.through } else { Instant::MIN };
             let decided = self.window.decided_names.of_version(&timed.task);

@@ -424,6 +424,7 @@ impl Range {
             }
         }
         self.hold = Hold::No;
+        self.elsewhere_since = None;
         self.writer = Writer::new();
         self.permits = Permits::default();
         self.own = None;

@@ -11,6 +11,7 @@ use crate::agent::priors::version_before;
 use crate::agent::range::Range;
 use crate::agent::take::run_id;
 use crate::ids::{RunId, RunKey};
+use crate::limits;
 use crate::run::life::Stage;
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND};
@@ -66,16 +67,23 @@ impl Range {
     fn end_of_before(&mut self, desk: &mut Desk, task: &Arc<Task>, id: &RunId, first: Instant) {
         let Some(run) = self.open.get(id) else { return };
         match version_before(id, task) {
-            // Nobody who started it knew of the pause, and it ends as all that it met.
+            // The record does not say when the pause began. What has started was before it.
             Some(version) if version.spec.paused => {
-                self.pause_run(desk, task, id);
+                let waits = !run.has_started();
                 self.not_begun_later(id);
+                if waits {
+                    self.pause_run(desk, task, id);
+                }
             }
             Some(version) if Timed::new(version.clone()).has(first) => {}
             Some(_) => self.replaced(desk, id),
-            // The record keeps each schedule that leaves an instant undecided: what no ledger
-            // covers is of none of them.
-            None if !self.writer.marks.cover(run.due, id.incarnation) => self.replaced(desk, id),
+            // The record keeps each schedule that leaves an instant undecided, as long as they are
+            // not too many: what no ledger covers is of none of them.
+            None if task.prior.len() < limits::PRIORS_MAX
+                && !self.writer.marks.cover(run.due, id.incarnation) =>
+            {
+                self.replaced(desk, id);
+            }
             None => {}
         }
     }

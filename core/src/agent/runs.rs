@@ -65,8 +65,8 @@ impl Agent {
         if committed.synced {
             self.desk.synced = self.desk.synced.max(committed.batch);
         }
-        for (range, number, earlier) in &committed.duplicates {
-            self.end_duplicate(*range, *number, earlier);
+        for duplicate in &committed.duplicates {
+            self.end_duplicate(duplicate);
         }
         let opened = self.desk.opening.remove(&committed.batch).unwrap_or_default();
         for (id, run) in opened {

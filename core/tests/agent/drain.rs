@@ -14,7 +14,7 @@ use tocktower_core::task::{Overlap, Spec};
 
 use crate::shared::EPOCH;
 use crate::words::{every, of_range};
-use crate::world::World;
+use crate::world::{Fate, World};
 
 const RANGES: u16 = 16;
 
@@ -105,6 +105,15 @@ fn an_agent_that_is_asked_to_end_gives_the_next_owner_a_second_if_there_is_one()
     leaves(&mut world, 30);
     world.pass(200);
     assert_eq!(held(&world), 0, "nobody comes after it");
+    // Nobody brings it the word that the ring has left it out.
+    let mut world = shared();
+    world.fate(|request| match request {
+        ShareRequest::Reweigh { .. } => Fate::Lost,
+        _ => Fate::Served,
+    });
+    leaves(&mut world, 30);
+    world.pass(6_000);
+    assert_eq!(held(&world), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tocktower_core::agent::Settled;
 use tocktower_core::agent::effect::{BatchNumber, LoadRequest, Notice, ShareRequest};
-use tocktower_core::agent::input::{Committed, Input};
+use tocktower_core::agent::input::{Committed, Duplicate, Input};
 use tocktower_core::ids::{Attempt, RangeId, RunId};
 use tocktower_core::ledger::{Entry, EntryState, Marks};
 use tocktower_core::run::AttemptEnd;
@@ -403,8 +403,9 @@ fn a_trigger_of_a_one_shot_is_not_what_its_create_has_come_to() {
     assert_eq!(requests, [None, Some(7)]);
 }
 
-/// A one-shot has run, its key could not be deleted, and its record has come again.
-fn comes_again() -> World {
+/// A one-shot has run, its key could not be deleted, and its record has come again; and what the
+/// store says to that.
+fn comes_again() -> (World, Input) {
     let mut world = World::new(1, 10);
     world.create_as(world.once("a/once", 5), Some(7));
     world.fate(|request| match request {
@@ -416,15 +417,16 @@ fn comes_again() -> World {
     world.list();
     world.pass(50);
     let number = world.store.number(RangeId(0), "a/once");
-    let duplicates = vec![(RangeId(0), number, id)];
+    let revision = id.incarnation.revision;
+    let duplicates = vec![Duplicate { range: RangeId(0), number, revision, earlier: id }];
     let batch = BatchNumber(0);
-    world.tell(0, Input::Committed(Committed { batch, synced: false, duplicates }));
-    world
+    (world, Input::Committed(Committed { batch, synced: false, duplicates }))
 }
 
 #[test]
 fn a_create_whose_record_comes_again_after_its_run_is_no_duplicate_of_itself() {
-    let mut world = comes_again();
+    let (mut world, told) = comes_again();
+    world.tell(0, told);
     world.fate(|_| Fate::Served);
     world.pass(3_000);
     assert_eq!(world.history("a/once"), ["5 succeeded"]);
@@ -433,7 +435,8 @@ fn a_create_whose_record_comes_again_after_its_run_is_no_duplicate_of_itself() {
 
 #[test]
 fn one_that_came_again_and_went_before_it_was_read_is_settled() {
-    let mut world = comes_again();
+    let (mut world, told) = comes_again();
+    world.tell(0, told);
     world.hold_loads = |request| matches!(request, LoadRequest::Task { .. });
     world.pass(1);
     assert_eq!(world.held_loads.len(), 1);
@@ -444,6 +447,18 @@ fn one_that_came_again_and_went_before_it_was_read_is_settled() {
     world.pass(2_000);
     let row = world.store.history.last().expect("one");
     assert_eq!(world.agent.settled(row), Settled::Here);
+}
+
+#[test]
+fn that_it_came_again_is_nothing_to_the_next_task_of_its_name() {
+    let (mut world, told) = comes_again();
+    world.delete("a/once");
+    world.create_as(world.once("a/once", 9), Some(8));
+    world.pass(1);
+    world.tell(0, told);
+    world.fate(|_| Fate::Served);
+    world.pass(4_000);
+    assert_eq!(world.history("a/once"), ["5 succeeded", "9 succeeded"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tocktower_core::schedule::jitter;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Instant;
 
-use crate::words::{every, named};
+use crate::words::{every, failed, named, retried};
 use crate::world::{Fate, World};
 
 /// Of names whose task of every twenty seconds is due long after its instant, one.
@@ -59,6 +59,57 @@ fn what_waited_during_a_pause_that_its_holder_hears_of_afterwards_does_not_start
     world.pass(5_000);
     assert_eq!(world.started("a/task"), [(2, 1), (6, 1)]);
     assert_eq!(world.history("a/task")[0], "4 skipped: paused");
+}
+
+/// A run of the second second that goes on, after a pause that is over as well.
+fn runs_across_a_pause() -> World {
+    let mut world = World::new(1, 10);
+    world.create(retried(Spec { overlap: Overlap::Allow, ..every("a/task", 2) }, 3, 10));
+    world.conduct("a/task", 10_000, &[failed()]);
+    world.pass(3_500);
+    world.pause("a/task");
+    world.pass(1_000);
+    world.resume("a/task");
+    world.pass(1_000);
+    world
+}
+
+#[test]
+fn what_had_started_before_a_pause_is_tried_again_after_it() {
+    let mut world = runs_across_a_pause();
+    world.pass(8_000);
+    // It waits for its second attempt.
+    world.list();
+    world.pass(10_000);
+    assert!(world.started("a/task").contains(&(2, 2)), "{:?}", world.history("a/task"));
+}
+
+#[test]
+fn what_had_started_before_a_pause_is_started_again_by_the_next_holder() {
+    let mut world = runs_across_a_pause();
+    world.shared.end_lease();
+    world.restart();
+    world.pass(4_000);
+    assert!(world.started("a/task").contains(&(2, 2)), "{:?}", world.history("a/task"));
+}
+
+#[test]
+fn an_instant_of_before_a_paused_edit_starts_once_that_is_resumed() {
+    let mut world = World::new(1, 10);
+    let jitter = Duration::from_secs(10);
+    let (name, due) = due_late(&world, jitter);
+    world.create(Spec { jitter, ..every(&name, 20) });
+    world.pass(20_500);
+    let schedules = every(&name, 86_400).schedules;
+    world.edit(&name, |spec| Spec { schedules, jitter: Duration::ZERO, paused: true, ..spec });
+    world.pass(100);
+    world.list();
+    world.pass(1_000);
+    world.resume(&name);
+    world.pass(12_000);
+    let starts = world.starts_of(&name);
+    let began: Vec<_> = starts.iter().map(|start| start.due.instant()).collect();
+    assert_eq!(began, [due]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tocktower_core::agent::effect::{
     Batch, BatchNumber, LoadRequest, PinsRecord, SettledEnd, StoreOp,
 };
-use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer, OwnRun};
+use tocktower_core::agent::input::{Committed, DueLoaded, Duplicate, LoadAnswer, OwnRun};
 use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
     Attempt, Fence, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
@@ -219,10 +219,10 @@ impl Store {
         &self.tables.history
     }
 
-    fn one(&mut self, op: &StoreOp, duplicates: &mut Vec<(RangeId, TaskNumber, RunId)>) {
+    fn one(&mut self, op: &StoreOp, duplicates: &mut Vec<Duplicate>) {
         let tables = &mut self.tables;
         match op {
-            StoreOp::PutTask { range, number, name, stamp, request, raw, .. } => {
+            StoreOp::PutTask { range, number, name, revision, stamp, request, raw } => {
                 let task = decode_task_row(raw).expect("the driver encoded it");
                 let key = (*range, name.clone());
                 if let Some(before) = tables.names.insert(key, *number) {
@@ -231,7 +231,9 @@ impl Store {
                 let row = Row { name: name.clone(), stamp: *stamp, task: Arc::new(task) };
                 tables.tasks.insert((*range, *number), row);
                 if let Some(run) = request.and_then(|request| tables.requests.get(&request)) {
-                    duplicates.push((*range, *number, run.clone()));
+                    let (range, number, revision) = (*range, *number, *revision);
+                    let earlier = run.clone();
+                    duplicates.push(Duplicate { range, number, revision, earlier });
                 }
             }
             StoreOp::DeleteTask { range, name } => {
