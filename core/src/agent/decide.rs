@@ -206,8 +206,9 @@ impl Range {
         near.queued = None;
         near.touched = touched;
         let (timed, until, paused) = (near.timed.clone(), near.until, near.paused);
-        // A superseded version only says which instants there are; the present one says what runs.
-        let present = desk.near.named(self.id, &timed.task.spec.name);
+        // A superseded version only says which instants there are; the present one, which has the
+        // name, says what runs.
+        let present = until.and_then(|_| desk.near.named(self.id, &timed.task.spec.name));
         let task = match present.and_then(|number| desk.near.get(number)) {
             Some(present) if present.timed.task.incarnation == timed.task.incarnation => {
                 present.timed.task.clone()
@@ -348,6 +349,10 @@ impl Range {
     /// A run that is due meets the open runs of its task.
     pub(super) fn meet_others(&mut self, desk: &mut Desk, id: RunId, mut run: OpenRun) {
         let Some(task) = run.task.clone() else { return };
+        // Mostly there are none, and every policy lets it start.
+        if self.runs_of(&id.task).next().is_none() {
+            return self.queue_run(desk, id, run);
+        }
         if self.open.contains_key(&id) {
             return;
         }

@@ -137,6 +137,7 @@ impl Range {
                 if run.stage == (Stage::Held { session: desk.session_now(), asked: false }) {
                     self.take_back(entry, &mut run);
                 }
+                self.some_held |= matches!(run.stage, Stage::Held { .. });
                 self.open.insert(entry.run.clone(), run);
             }
         }
