@@ -44,8 +44,13 @@ impl Agent {
                 Some(near) if near.until.is_some() => {
                     self.desk.far.insert(far);
                 }
-                Some(near) => near.queued = None,
-                None => {}
+                // The store may know nothing of it.
+                Some(near) if near.queued.is_some_and(|(due, _)| due == far.due) => {
+                    let Some((due, instant)) = near.queued.take() else { continue };
+                    let (range, number) = (far.range, far.number);
+                    self.desk.store(StoreOp::PutDue { range, due, instant, number });
+                }
+                Some(_) | None => {}
             }
         }
         // What is being read was asked for by the clock as it was.
