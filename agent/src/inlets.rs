@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::disk::Disk;
 use crate::driver::DriverInput;
+use crate::exec::End;
 use crate::link::LinkCommand;
 use crate::store::StoreAnswer;
 use crate::waker::Wakes;
@@ -24,6 +25,8 @@ pub(crate) const STEP_MAX: usize = 4_096;
 /// Where everything comes in that can wake the loop.
 pub(crate) struct Inlets {
     pub inputs: mpsc::Receiver<DriverInput>,
+    /// A channel of their own: there is one of these for each run, and every hop costs.
+    pub ends: mpsc::Receiver<End>,
     pub store_answers: mpsc::UnboundedReceiver<StoreAnswer>,
     pub wakes: Wakes,
     pub asked: mpsc::Receiver<LinkCommand>,
@@ -36,6 +39,7 @@ pub(crate) struct Inlets {
 pub(crate) struct Gathered {
     pub answers: Vec<StoreAnswer>,
     pub inputs: Vec<DriverInput>,
+    pub ends: Vec<End>,
     pub commands: Vec<LinkCommand>,
     pub deadlines: Vec<Duration>,
     /// The disk was looked at: whether it has its reserve.
@@ -56,6 +60,7 @@ impl Inlets {
             biased;
             Some(answer) = self.store_answers.recv() => taken.answers.push(answer),
             Some(input) = self.inputs.recv() => taken.inputs.push(input),
+            Some(end) = self.ends.recv() => taken.ends.push(end),
             Some(command) = self.asked.recv() => taken.commands.push(command),
             Some(deadline) = self.leaving.recv() => taken.deadlines.push(deadline),
             Ok(()) = self.disk.changed() => self.disk.mark_changed(),
@@ -68,6 +73,7 @@ impl Inlets {
     fn gather(&mut self, taken: &mut Gathered) {
         drain(|| self.store_answers.try_recv(), &mut taken.answers);
         drain(|| self.inputs.try_recv(), &mut taken.inputs);
+        drain(|| self.ends.try_recv(), &mut taken.ends);
         drain(|| self.asked.try_recv(), &mut taken.commands);
         drain(|| self.leaving.try_recv(), &mut taken.deadlines);
         // An error: the one who looks is gone, and the disk is as it was.
@@ -97,6 +103,7 @@ mod tests {
     struct Senders {
         answers: mpsc::UnboundedSender<StoreAnswer>,
         inputs: mpsc::Sender<DriverInput>,
+        ends: mpsc::Sender<End>,
         commands: mpsc::Sender<LinkCommand>,
         leave: mpsc::Sender<Duration>,
         disk: watch::Sender<Disk>,
@@ -106,12 +113,14 @@ mod tests {
     fn inlets() -> (Senders, Inlets) {
         let (answers, store_answers) = mpsc::unbounded_channel();
         let (input, inputs) = mpsc::channel(2 * STEP_MAX);
+        let (end, ends) = mpsc::channel(2 * STEP_MAX);
         let (commands, asked) = mpsc::channel(256);
         let (leave, leaving) = mpsc::channel(4);
         let (waker, wakes) = Waker::start().unwrap();
         let (disk, looked_at) = watch::channel(Disk::default());
-        let senders = Senders { answers, inputs: input, commands, leave, disk, _waker: waker };
-        (senders, Inlets { inputs, store_answers, wakes, asked, leaving, disk: looked_at })
+        let senders =
+            Senders { answers, inputs: input, ends: end, commands, leave, disk, _waker: waker };
+        (senders, Inlets { inputs, ends, store_answers, wakes, asked, leaving, disk: looked_at })
     }
 
     impl Senders {
@@ -135,6 +144,7 @@ mod tests {
         let (senders, mut inlets) = inlets();
         senders.answer(3 * STEP_MAX);
         senders.unstarted(7);
+        senders.ends.try_send((crate::exec::Ticket(8), None)).unwrap();
         senders.commands.try_send(LinkCommand::Unstored(oneshot::channel().0)).unwrap();
         senders.disk.send_replace(Disk { space: None, below_reserve: true });
         senders.leave.try_send(Duration::from_secs(3)).unwrap();
@@ -142,6 +152,7 @@ mod tests {
         inlets.next(ASLEEP, &mut taken).await;
         assert_eq!(taken.answers.len(), STEP_MAX, "the others want their turn");
         assert!(matches!(&taken.inputs[..], [DriverInput::Unstarted { ticket: Ticket(7) }]));
+        assert!(matches!(&taken.ends[..], [(crate::exec::Ticket(8), None)]));
         assert!(matches!(&taken.commands[..], [LinkCommand::Unstored(_)]));
         assert_eq!(taken.disk_free, Some(false));
         assert_eq!(taken.deadlines, [Duration::from_secs(3)]);
@@ -171,8 +182,8 @@ mod tests {
     #[tokio::test]
     async fn an_inlet_whose_other_end_is_gone_keeps_nobody_awake() {
         let (senders, mut inlets) = inlets();
-        let Senders { answers, inputs, commands, leave, disk, _waker } = senders;
-        drop((answers, commands, leave, disk));
+        let Senders { answers, inputs, ends, commands, leave, disk, _waker } = senders;
+        drop((answers, ends, commands, leave, disk));
         let mut taken = Gathered::default();
         let nothing =
             tokio::time::timeout(Duration::from_millis(20), inlets.next(ASLEEP, &mut taken));

@@ -251,7 +251,6 @@ mod tests {
         StartRun {
             ticket: Ticket(ticket),
             run: run(ms),
-            run_id_text: String::new(),
             attempt: attempt(1),
             instant: None,
             due: Wall::from_millis(ms),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tocktower_cluster::agents::{AgentOps, Identity};
 use tocktower_cluster::cluster::Cluster;
 use tocktower_cluster::keys::Keys;
-use tocktower_cluster::port::{Port, Request, WatchCommand};
+use tocktower_cluster::port::{Port, Request, WatchCommand, WatchMessage};
 use tocktower_core::agent::effect::{self, ExitReason, Start};
 use tocktower_core::agent::{Config, Former, PinsBefore, Stats};
 use tocktower_core::ids::{AgentName, PoolName, RangeId, Revision, RunKey, Session};
@@ -146,7 +146,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let (store_thread, store, mut answers) = StoreThread::start(opened.store.clone())?;
     let (waker, wakes) = Waker::start()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
-    let (ends, finished) = mpsc::channel::<End>(INBOX_MAX);
+    let (finished, ends) = mpsc::channel(INBOX_MAX);
     let (answered, store_answers) = mpsc::unbounded_channel();
     let (leave, leaving) = mpsc::channel(4);
     let (commands, asked) = mpsc::channel(256);
@@ -160,9 +160,8 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
             }
         }
     });
-    forward(inbox.clone(), stream.messages, DriverInput::Watch);
-    forward(inbox.clone(), finished, end_input);
-    let executors = Arc::new(Executors::new(config.exec.clone(), ends));
+    forward(inbox.clone(), stream.messages);
+    let executors = Arc::new(Executors::new(config.exec.clone(), finished));
     let first_number = opened.process << 32;
     let mut effects = Vec::new();
     let process = (opened.process, first_number);
@@ -214,7 +213,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         store: Arc::downgrade(&opened.store),
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
-    let inlets = Inlets { inputs, store_answers, wakes, asked, leaving, disk: disk.clone() };
+    let inlets = Inlets { inputs, ends, store_answers, wakes, asked, leaving, disk: disk.clone() };
     let guards = (watchdog, other, Memory::of(&opened.store, cluster));
     let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread, guards));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
@@ -291,15 +290,11 @@ fn link_config(config: &AgentConfig) -> LinkConfig {
     }
 }
 
-/// Moves what comes out of a channel into the inbox, waiting while that is full.
-fn forward<T: Send + 'static>(
-    inbox: mpsc::Sender<DriverInput>,
-    mut from: mpsc::Receiver<T>,
-    input: fn(T) -> DriverInput,
-) {
+/// Moves what the watches bring into the inbox, waiting while that is full.
+fn forward(inbox: mpsc::Sender<DriverInput>, mut watches: mpsc::Receiver<WatchMessage>) {
     tokio::spawn(async move {
-        while let Some(item) = from.recv().await {
-            if inbox.send(input(item)).await.is_err() {
+        while let Some(message) = watches.recv().await {
+            if inbox.send(DriverInput::Watch(message)).await.is_err() {
                 break;
             }
         }
@@ -426,11 +421,13 @@ impl Shell {
 
     /// What the driver is told of it, the store's answers first. `Err`: the store has failed.
     fn inputs(&mut self, taken: &mut Gathered) -> Result<Vec<DriverInput>, String> {
-        let mut inputs = Vec::with_capacity(taken.answers.len() + taken.inputs.len());
+        let count = taken.answers.len() + taken.inputs.len() + taken.ends.len();
+        let mut inputs = Vec::with_capacity(count);
         for answer in taken.answers.drain(..) {
             inputs.extend(store_input(answer)?);
         }
         inputs.append(&mut taken.inputs);
+        inputs.extend(taken.ends.drain(..).map(end_input));
         inputs.extend(taken.commands.drain(..).filter_map(|command| self.command(command)));
         for deadline in taken.deadlines.drain(..) {
             // What the core cancels at the deadline must have ended before it gives up.
@@ -587,7 +584,6 @@ fn start_run(start: Start) -> StartRun {
     };
     StartRun {
         ticket: Ticket(start.ticket.0),
-        run_id_text: start.run.to_string(),
         run: start.run,
         attempt: start.attempt,
         instant,

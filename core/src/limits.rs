@@ -107,6 +107,10 @@ pub const STANDBY_TASKS_PER_S: u64 = 20_000;
 /// Held ranges whose tasks are read at the same time: the first of many that are taken over begins
 /// to run while others are still read.
 pub const SCANS_MAX: usize = 4;
+/// Entries that become runs in one step of an agent: so many that are due at one instant are
+/// decided while the first of them start already, and the store has batches of a size that it
+/// writes in some milliseconds.
+pub const DECISIONS_MAX: usize = 2_048;
 /// Entries that the near wheel holds at most.
 pub const NEAR_ENTRIES_MAX: usize = 500_000;
 /// Head and tail of each output stream that are kept.

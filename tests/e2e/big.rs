@@ -13,6 +13,7 @@ use serde_json::json;
 use tocktower_client::Task;
 
 use crate::support::api::now;
+use crate::support::etcd::EtcdCluster;
 use crate::support::fleet::{Fleet, spent};
 use crate::support::load::{Load, Weather};
 use crate::support::witness::Witness;
@@ -26,6 +27,10 @@ const BATCH: u32 = 1_000;
 const CREATES_PER_SECOND: f64 = 12_000.0;
 /// What an agent may hold in memory: 400 MB.
 const MEMORY_MIB: u64 = 400_000_000 / 1_048_576;
+
+/// A run holds its place while its start is written down and its end taken in: a thousand places,
+/// the default, are some ten milliseconds' worth of these runs, and here all are due together.
+const PLACES: &str = "10000";
 
 const fn load(namespace: &'static str) -> Load {
     Load { namespace, one_shots: 10_000, rate: 1_000, recurring: 300 }
@@ -163,7 +168,8 @@ async fn ended(fleet: &Fleet) -> u64 {
 async fn big_recurring_runs_add_no_transactions_to_etcd_whatever_their_rate() {
     let _turn = alone().await;
     for rate in [1_000_u32, 50_000] {
-        let fleet = Fleet::start(1, 1).await;
+        let etcd = EtcdCluster::start(1).await;
+        let fleet = Fleet::start_with(etcd, 1, 1, &["--max-running", PLACES]).await;
         let client = fleet.client();
         for first in (0..rate).step_by(5_000) {
             let tasks = (first..rate.min(first + 5_000)).map(|number| {

@@ -58,8 +58,6 @@ pub type End = (Ticket, Option<Finished>);
 pub struct StartRun {
     pub ticket: Ticket,
     pub run: RunId,
-    /// `<ns>/<name>@<run>`, as clients know it.
-    pub run_id_text: String,
     pub attempt: Attempt,
     /// `None` for a manual run.
     pub instant: Option<Instant>,
@@ -235,7 +233,7 @@ impl Executors {
         let before = self.shared.running().insert(run.ticket, entry);
         assert!(before.is_none(), "ticket {} is in use", run.ticket.0);
         let report = Report::new(run.ticket, Arc::clone(&self.shared));
-        let span = tracing::info_span!("execute", run = %run.run_id_text, ticket = run.ticket.0);
+        let span = tracing::info_span!("execute", run = %run.run, ticket = run.ticket.0);
         let shared = Arc::clone(&self.shared);
         let execute = async move {
             let run = Arc::new(run);

@@ -36,6 +36,10 @@ const DICTIONARY_BYTES: i32 = 16 * 1024;
 const TRAINING_BYTES: i32 = 100 * DICTIONARY_BYTES;
 const FILE_BYTES: u64 = 16 * MIB as u64;
 const BLOB_FILE_BYTES: u64 = 64 * MIB as u64;
+/// New files of the history that are merged at a time. Rows lie by task, so each merge reads and
+/// compresses all of the level below: four files at a time, the default, took half a core at 50,000
+/// runs a second. A look-up reads as many more files, some microseconds each.
+const HISTORY_FILES: i32 = 12;
 /// Output below this stays in the tree: a blob file's entry would be as large.
 const BLOB_BYTES_MIN: u64 = 512;
 /// Files this old are compacted though nothing is written to them, so that what lies behind a mark
@@ -83,7 +87,7 @@ pub fn family(
     match name {
         TASK => dictionary(plain(cache, buffers, 8 * MIB)),
         DUE => {
-            let mut options = dictionary(plain(cache, buffers, 8 * MIB));
+            let mut options = dictionary(scanned(cache, buffers, 8 * MIB));
             let cutoffs = Arc::clone(cutoffs);
             options.set_compaction_filter("tocktower.due", move |_, key: &[u8], _: &[u8]| {
                 if cutoffs.due_gone(key) { Decision::Remove } else { Decision::Keep }
@@ -93,6 +97,9 @@ pub fn family(
         }
         HISTORY => {
             let mut options = dictionary(plain(cache, buffers, 8 * MIB));
+            options.set_level_zero_file_num_compaction_trigger(HISTORY_FILES);
+            options.set_level_zero_slowdown_writes_trigger(2 * HISTORY_FILES);
+            options.set_level_zero_stop_writes_trigger(4 * HISTORY_FILES);
             let cutoffs = Arc::clone(cutoffs);
             options.set_compaction_filter(
                 "tocktower.history",
@@ -112,23 +119,40 @@ pub fn family(
             options.set_enable_blob_gc(true);
             options
         }
+        // What is opened is mostly closed again before this is full: its row reaches no file.
+        RUN => scanned(cache, buffers, 8 * MIB),
         _ => plain(cache, buffers, 2 * MIB),
     }
 }
 
+/// Of families in which rows are looked up one by one: a filter spares the look into files that
+/// have nothing of them. New files get the one that costs less to make, as they do not last.
 fn plain(cache: &Cache, buffers: &WriteBufferManager, buffer: usize) -> Options {
+    let mut table = table(cache);
+    table.set_hybrid_ribbon_filter(10.0, 1);
+    table.set_optimize_filters_for_memory(true);
+    sized(&table, buffers, buffer)
+}
+
+/// Of families that are read in stretches alone, and written for every run.
+fn scanned(cache: &Cache, buffers: &WriteBufferManager, buffer: usize) -> Options {
+    sized(&table(cache), buffers, buffer)
+}
+
+fn table(cache: &Cache) -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(16 * 1024);
     table.set_cache_index_and_filter_blocks(true);
     table.set_cache_index_and_filter_blocks_with_high_priority(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_ribbon_filter(10.0);
-    table.set_optimize_filters_for_memory(true);
     table.set_format_version(6);
+    table
+}
 
+fn sized(table: &BlockBasedOptions, buffers: &WriteBufferManager, buffer: usize) -> Options {
     let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
+    options.set_block_based_table_factory(table);
     options.set_write_buffer_manager(buffers);
     options.set_write_buffer_size(buffer);
     options.set_arena_block_size(256 * 1024);

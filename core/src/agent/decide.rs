@@ -44,8 +44,13 @@ impl Agent {
                 Some(near) if near.until.is_some() => {
                     self.desk.far.insert(far);
                 }
-                Some(near) => near.queued = None,
-                None => {}
+                // The store may know nothing of it.
+                Some(near) if near.queued.is_some_and(|(due, _)| due == far.due) => {
+                    let Some((due, instant)) = near.queued.take() else { continue };
+                    let (range, number) = (far.range, far.number);
+                    self.desk.store(StoreOp::PutDue { range, due, instant, number });
+                }
+                Some(_) | None => {}
             }
         }
         // What is being read was asked for by the clock as it was.
@@ -76,7 +81,8 @@ impl Agent {
         let may = |id| ranges.get(&id).is_some_and(|range: &Range| range.may_start(&self.desk));
         self.desk.catch_ups_waiting = self.desk.ready.catch_ups(may);
         // Catch-ups share a budget: who had of it last comes last the next time.
-        let first = self.desk.catch_up_next;
+        let first = self.desk.undecided.take().unwrap_or(self.desk.catch_up_next);
+        self.desk.decisions_left = limits::DECISIONS_MAX;
         for (_, range) in self.ranges.range_mut(first..) {
             range.decide_and_turn(&mut self.desk);
         }
@@ -179,6 +185,18 @@ impl Range {
             self.full = false;
             return;
         }
+        // Where nothing may be decided any more, nor is the room counted: that is a walk over all
+        // that is open, for each range of a crowd.
+        if desk.may_decide(self.id) {
+            self.decide_parked(desk);
+        }
+        let decided = now.min(self.window.loaded_to);
+        let parked = self.parked.first().map(|entry| entry.due.minus(MILLISECOND));
+        self.window.decided_to = parked.map_or(decided, |parked| parked.min(decided));
+        self.writer.dirty = true;
+    }
+
+    fn decide_parked(&mut self, desk: &mut Desk) {
         let mut room = self.room();
         while let Some(entry) = self.parked.first().copied() {
             if room == 0 {
@@ -188,15 +206,16 @@ impl Range {
                 self.full = true;
                 break;
             }
+            if !desk.may_decide(self.id) {
+                break;
+            }
+            desk.decisions_left -= 1;
             self.parked.remove(&entry);
-            room -= 1;
+            let open = self.open.len();
             self.decide_entry(desk, entry);
+            room -= usize::from(self.open.len() > open);
         }
         self.full &= room == 0;
-        let decided = now.min(self.window.loaded_to);
-        let parked = self.parked.first().map(|entry| entry.due.minus(MILLISECOND));
-        self.window.decided_to = parked.map_or(decided, |parked| parked.min(decided));
-        self.writer.dirty = true;
     }
 
     fn decide_entry(&mut self, desk: &mut Desk, entry: NearEntry) {
@@ -334,6 +353,10 @@ impl Range {
     /// A run that is due meets the open runs of its task.
     pub(super) fn meet_others(&mut self, desk: &mut Desk, id: RunId, mut run: OpenRun) {
         let Some(task) = run.task.clone() else { return };
+        // Mostly there are none, and every policy lets it start.
+        if self.runs_of(&id.task).next().is_none() {
+            return self.queue_run(desk, id, run);
+        }
         if self.open.contains_key(&id) {
             return;
         }

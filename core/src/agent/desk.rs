@@ -159,6 +159,9 @@ pub(crate) struct Desk {
     pub catch_ups_waiting: usize,
     /// The range after the one that was allowed the last catch-up: it is asked first.
     pub catch_up_next: RangeId,
+    /// Entries that this step may still decide, and the first range that was put off to the next.
+    pub decisions_left: usize,
+    pub undecided: Option<RangeId>,
     /// Settle keys were not put: not again before this.
     pub settle_after: Mono,
     effects: Vec<Effect>,
@@ -213,6 +216,8 @@ impl Desk {
             catch_up_left: (0, now.mono),
             catch_ups_waiting: 0,
             catch_up_next: RangeId(0),
+            decisions_left: 0,
+            undecided: None,
             settle_after: Mono::default(),
             effects: Vec::new(),
             ops: Vec::new(),
@@ -280,6 +285,16 @@ impl Desk {
     /// Asks to be woken at `at`, if nothing comes before.
     pub fn wake_by(&mut self, at: Mono) {
         self.wake_mono = self.wake_mono.min(at.max(self.now.mono));
+    }
+
+    /// Whether more may be decided in this step; if not, the range goes on in the next, which comes
+    /// at once.
+    pub fn may_decide(&mut self, range: RangeId) -> bool {
+        if self.decisions_left == 0 {
+            self.undecided.get_or_insert(range);
+            self.wake_by(self.now.mono);
+        }
+        self.decisions_left > 0
     }
 
     /// The next moment on the wall clock at which something comes due.

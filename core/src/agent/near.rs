@@ -16,6 +16,8 @@ use crate::time::{Instant, Mono, Wall};
 /// How long a task without an entry is remembered: an edit that was under way while its instant
 /// was decided arrives well within it (the licence is shorter).
 const REMEMBERED: Duration = Duration::from_secs(10);
+/// How often those are looked for: it is a walk over all that is near.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A task with the times it runs at.
 #[derive(Clone, Debug)]
@@ -147,6 +149,7 @@ pub(crate) struct NearTasks {
     names: BTreeMap<(RangeId, TaskName), TaskNumber>,
     /// Versions that were superseded and still owe instants.
     superseded: BTreeMap<(RangeId, TaskName), Vec<TaskNumber>>,
+    swept: Mono,
 }
 
 impl NearTasks {
@@ -283,6 +286,10 @@ impl NearTasks {
     /// Forgets what has no entry and was not touched lately. What no ledger has `covered` yet is
     /// kept, however long that takes while clocks disagree: nobody else remembers that it started.
     pub fn sweep(&mut self, now: Mono, covered: impl Fn(RangeId) -> Option<Marks>) {
+        if now.since(self.swept) < SWEEP_EVERY {
+            return;
+        }
+        self.swept = now;
         let stale: Vec<TaskNumber> = self
             .tasks
             .iter()

@@ -6,8 +6,8 @@ use crate::agent::desk::Desk;
 use crate::agent::effect::{RunKeyName, Ticket};
 use crate::agent::near::Timed;
 use crate::agent::ready::Rank;
-use crate::ids::{Attempt, Fence, Revision, RunId, RunKey};
-use crate::run::life::Stage;
+use crate::ids::{Attempt, Fence, RangeId, Revision, RunId, RunKey};
+use crate::run::life::{self, Event, Stage};
 use crate::run::{AttemptRecord, RunRecord, RunState};
 use crate::task::Task;
 use crate::time::{Instant, Wall};
@@ -101,6 +101,27 @@ impl OpenRun {
             replaced: false,
             past_epoch: false,
         }
+    }
+
+    /// Moves it on in its life. What the machine does not allow is this crate's own mistake.
+    pub fn step(&mut self, id: &RunId, event: Event) -> bool {
+        match life::step(self.stage, event) {
+            Ok(stage) => {
+                self.stage = stage;
+                true
+            }
+            Err(illegal) => {
+                assert!(self.ended(), "{id:?}: {illegal}");
+                false
+            }
+        }
+    }
+
+    /// Puts it where it waits for a free place.
+    pub fn put_ready(&mut self, desk: &mut Desk, range: RangeId, id: &RunId) {
+        let priority = self.task.as_ref().map_or(0, |task| task.spec.priority);
+        self.queued_as = Rank::new(priority, self.catch_up);
+        desk.ready.put(self.queued_as, self.due, range, id.clone());
     }
 
     /// From when on the instants count of the version whose series it is: what tells versions

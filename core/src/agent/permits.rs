@@ -105,7 +105,12 @@ impl Permits {
 impl Range {
     /// Whether the next attempt of an open run may start, as far as permission goes.
     pub(super) fn permitted(&self, desk: &Desk, id: &RunId) -> bool {
-        let (Some(run), Some(fence)) = (self.open.get(id), self.fence()) else { return false };
+        self.open.get(id).is_some_and(|run| self.permits_start(desk, id, run))
+    }
+
+    /// As `permitted`, of a run that is at hand.
+    pub(super) fn permits_start(&self, desk: &Desk, id: &RunId, run: &OpenRun) -> bool {
+        let Some(fence) = self.fence() else { return false };
         if !run.at_most_once() || !desk.holds(Rule::Permission) {
             return true;
         }

@@ -263,6 +263,8 @@ pub(crate) struct Range {
     /// Of what is pinned to this agent.
     pub pins: Option<Box<Pins>>,
     pub open: BTreeMap<RunId, OpenRun>,
+    /// Some of them may be held elsewhere: they are looked for in each step.
+    pub some_held: bool,
     /// Entries that are due and could not be decided yet.
     pub parked: BTreeSet<NearEntry>,
     pub window: Window,
@@ -310,6 +312,7 @@ impl Range {
             left_before: LeftBefore::Nothing,
             pins: None,
             open: BTreeMap::new(),
+            some_held: false,
             parked: BTreeSet::new(),
             window: Window {
                 base: Marks::NONE,

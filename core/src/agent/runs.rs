@@ -1,6 +1,7 @@
 //! Open runs at work: waiting for a place, being written down, started, finished, tried again,
 //! cancelled, ended. Every change of stage goes through `life::step`.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::agent::Agent;
@@ -11,10 +12,9 @@ use crate::agent::input::Committed;
 use crate::agent::news::DELETED;
 use crate::agent::open::{OpenRun, Rest};
 use crate::agent::range::{LeftRun, Range};
-use crate::agent::ready::Rank;
 use crate::ids::{Attempt, RangeId, RunId, RunKey, Session};
 use crate::limits;
-use crate::run::life::{self, Event, Stage};
+use crate::run::life::{Event, Stage};
 use crate::run::{AttemptEnd, AttemptRecord, Finished, RunState, retry};
 use crate::task::Overlap;
 use crate::time::{Instant, MILLISECOND, Wall};
@@ -129,23 +129,18 @@ impl Agent {
 impl Range {
     /// Moves a run on in its life. What the machine does not allow is this crate's own mistake.
     pub(super) fn step(&mut self, id: &RunId, event: Event) -> bool {
-        let Some(run) = self.open.get_mut(id) else { return false };
-        match life::step(run.stage, event) {
-            Ok(stage) => {
-                run.stage = stage;
-                true
-            }
-            Err(illegal) => {
-                assert!(run.ended(), "{id:?}: {illegal}");
-                false
-            }
-        }
+        self.open.get_mut(id).is_some_and(|run| run.step(id, event))
     }
 
     pub(super) fn queue_run(&mut self, desk: &mut Desk, id: RunId, mut run: OpenRun) {
         run.stage = Stage::Queued;
-        self.open.insert(id.clone(), run);
-        self.requeue(desk, &id);
+        if self.permits_start(desk, &id, &run) {
+            run.put_ready(desk, self.id, &id);
+            self.open.insert(id, run);
+        } else {
+            self.open.insert(id.clone(), run);
+            self.ask_permission(desk, &id);
+        }
     }
 
     /// Puts a run where it waits for a free place; one that may start at most once first waits for
@@ -154,9 +149,7 @@ impl Range {
         if !self.permitted(desk, id) {
             self.ask_permission(desk, id);
         } else if let Some(run) = self.open.get_mut(id) {
-            let priority = run.task.as_ref().map_or(0, |task| task.spec.priority);
-            run.queued_as = Rank::new(priority, run.catch_up);
-            desk.ready.put(run.queued_as, run.due, self.id, id.clone());
+            run.put_ready(desk, self.id, id);
         }
     }
 
@@ -219,7 +212,7 @@ impl Range {
             self.end_run(desk, id, RunState::Missed, Some(reason));
             return;
         }
-        if !self.permitted(desk, id) {
+        if !self.permits_start(desk, id, run) {
             self.ask_permission(desk, id);
             return;
         }
@@ -245,11 +238,11 @@ impl Range {
 
     /// Its start is written down: it starts, if the licence still holds.
     fn start_run(&mut self, desk: &mut Desk, id: &RunId) {
-        let due = self.open.get(id).is_some_and(|run| run.due.wall() <= desk.now.wall);
-        let may = due && self.may_start(desk) && self.permitted(desk, id);
         let session = desk.session.session().or(self.is_local().then(Session::default));
         let (Some(fence), Some(session)) = (self.fence(), session) else { return };
         let Some(run) = self.open.get(id) else { return };
+        let due = run.due.wall() <= desk.now.wall;
+        let may = due && self.may_start(desk) && self.permits_start(desk, id, run);
         if !matches!(run.stage, Stage::Opening { .. }) {
             return;
         }
@@ -263,9 +256,9 @@ impl Range {
         };
         let ticket = desk.next_ticket();
         let until = self.licence(desk);
-        self.step(id, Event::Start { ticket });
         let agent = desk.config.agent.clone();
         let Some(run) = self.open.get_mut(id) else { return };
+        run.step(id, Event::Start { ticket });
         run.attempt = Attempt { fence, number: run.attempt.number + 1 };
         // A ledger permits it, if it may start only once.
         run.listed |= task.spec.at_most_once();
@@ -343,13 +336,14 @@ impl Range {
         state: RunState,
         reason: Option<&str>,
     ) {
-        let Some(run) = self.open.get(id) else { return };
-        let stage = run.stage;
-        let batch = desk.batch();
-        if !self.step(id, Event::End { batch }) {
+        let Some(run) = self.open.get_mut(id) else { return };
+        let (stage, batch) = (run.stage, desk.batch());
+        if !run.step(id, Event::End { batch }) {
             return;
         }
-        self.leave_stage(desk, id, stage);
+        if stage.waits() {
+            self.leave_stage(desk, id, stage);
+        }
         let fence = self.fence().unwrap_or_default();
         let Some(run) = self.open.get(id) else { return };
         let mut record = run.record(desk, id, fence, state);
@@ -357,20 +351,22 @@ impl Range {
         desk.end(record);
         desk.store(StoreOp::CloseRun { range: self.id, run: id.clone() });
         self.writer.dirty = true;
-        self.turns = true;
+        let waits = self.runs_of(&id.task).any(|(_, other)| other.stage == Stage::Behind);
+        self.turns |= waits;
         self.after_end(desk, id, batch);
     }
 
     /// What stays of an ended run: its place in the list, its key to delete, the next of a series.
     pub(super) fn after_end(&mut self, desk: &mut Desk, id: &RunId, batch: BatchNumber) {
-        let Some(run) = self.open.get_mut(id) else { return };
+        let Entry::Occupied(mut entry) = self.open.entry(id.clone()) else { return };
+        let run = entry.get_mut();
         let rest = run.take_rest();
         if run.key.is_some() {
             desk.done.push_back((batch, self.id, id.clone()));
         } else if !run.listed {
             // The next marks may not cover it yet: they are as old as the newest proof.
             self.writer.owes(run.due, id.incarnation);
-            self.open.remove(id);
+            entry.remove();
         }
         if let (Some(rest), RunKey::Instant(instant)) = (rest, id.run) {
             self.make_up_rest(rest, instant);

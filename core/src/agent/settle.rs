@@ -12,7 +12,7 @@ use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::open::OpenRun;
 use crate::agent::range::{LeftRun, Range};
 use crate::agent::rules::Rule;
-use crate::ids::{RangeId, RunId, Session};
+use crate::ids::{Attempt, RangeId, RunId, Session};
 use crate::ledger::EntryState;
 use crate::limits;
 use crate::run::life::{Event, Stage};
@@ -180,23 +180,20 @@ impl Range {
 
     /// Runs that were left with a session that is gone: its settle key decides, read linearizably.
     fn ask_abandoned(&mut self, desk: &mut Desk) {
-        if self.fence().is_none() || !self.window.scanned {
+        if !self.some_held || self.fence().is_none() || !self.window.scanned {
             return;
         }
+        let some_held = self.held_elsewhere().next().is_some();
+        self.some_held = some_held;
         if self.ask_after > desk.now.mono {
             desk.wake_by(self.ask_after);
             return;
         }
+        let asked = |run: &OpenRun| matches!(run.stage, Stage::Held { asked: true, .. });
         let gone: Vec<RunId> = self
-            .open
-            .iter()
-            .filter(|(_, run)| match run.stage {
-                Stage::Held { session, asked } => {
-                    !asked && desk.fleet.gone(session, desk.config.epoch)
-                }
-                _ => false,
-            })
-            .map(|(id, _)| id.clone())
+            .held_elsewhere()
+            .filter(|(_, run, by)| !asked(run) && desk.fleet.gone(*by, desk.config.epoch))
+            .map(|(id, ..)| id.clone())
             .collect();
         for id in gone {
             self.step(&id, Event::ReadSettle);
@@ -207,16 +204,23 @@ impl Range {
         }
     }
 
+    /// Open runs that are with another session, or with mine since before the range was taken.
+    fn held_elsewhere(&self) -> impl Iterator<Item = (&RunId, &OpenRun, Session)> {
+        let open = self.some_held.then(|| self.open.iter()).into_iter().flatten();
+        open.filter_map(|(id, run)| match run.stage {
+            Stage::Held { session, .. } => Some((id, run, session)),
+            _ => None,
+        })
+    }
+
     /// Takes in what former holders have said about runs that this ledger lists as held.
     pub(super) fn take_settles(&mut self, desk: &mut Desk) {
         if self.copy.settles.is_empty() || !self.window.scanned {
             return;
         }
         let said: Vec<(RunId, SettledEnd)> = self
-            .open
-            .iter()
-            .filter_map(|(id, run)| {
-                let Stage::Held { session, .. } = run.stage else { return None };
+            .held_elsewhere()
+            .filter_map(|(id, run, session)| {
                 let key = SettleKey { run: id.clone(), attempt: run.attempt };
                 let (by, end) = self.copy.settles.get(&key)?;
                 (*by == session).then(|| (id.clone(), *end))
@@ -232,14 +236,9 @@ impl Range {
         if self.fence().is_none() || !self.window.scanned {
             return;
         }
-        let held: Vec<(RunId, crate::ids::Attempt)> = self
-            .open
-            .iter()
-            .filter(
-                |(_, run)| matches!(run.stage, Stage::Held { session: by, .. } if by == session),
-            )
-            .map(|(id, run)| (id.clone(), run.attempt))
-            .collect();
+        let held = self.held_elsewhere().filter(|(_, _, by)| *by == session);
+        let held: Vec<(RunId, Attempt)> =
+            held.map(|(id, run, _)| (id.clone(), run.attempt)).collect();
         for (run, attempt) in held {
             let key = SettleKey { run, attempt };
             let end = match self.left.get(&key) {

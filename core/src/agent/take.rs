@@ -137,6 +137,7 @@ impl Range {
                 if run.stage == (Stage::Held { session: desk.session_now(), asked: false }) {
                     self.take_back(entry, &mut run);
                 }
+                self.some_held |= matches!(run.stage, Stage::Held { .. });
                 self.open.insert(entry.run.clone(), run);
             }
         }
@@ -504,7 +505,9 @@ impl Range {
         self.place(desk, &timed.task, entry);
     }
 
-    /// Writes a due entry down, and takes it into the wheel if its time is loaded already.
+    /// Writes a due entry down; one whose time is loaded already goes into the wheel alone. Who
+    /// reads the range anew derives it again, and what a set clock puts out of reach is written
+    /// down then: so a task of every second costs the disk no entry a second.
     pub(super) fn queue_instant(
         &mut self,
         desk: &mut Desk,
@@ -513,14 +516,14 @@ impl Range {
         instant: Instant,
         due: Instant,
     ) {
-        desk.store(StoreOp::PutDue { range: self.id, due, instant, number });
         let loaded = self.window.asked_to.unwrap_or(Instant::MIN).max(self.window.loaded_to);
-        if self.window.scanned && due <= loaded && desk.wheel.reaches(due) {
-            self.take_near(desk, number, timed, instant, due);
+        let near = self.window.scanned && due <= loaded && desk.wheel.reaches(due);
+        if !near || !self.take_near(desk, number, timed, instant, due) {
+            desk.store(StoreOp::PutDue { range: self.id, due, instant, number });
         }
     }
 
-    /// Takes an entry into memory.
+    /// Takes an entry into memory, if its task has none there.
     pub(super) fn take_near(
         &mut self,
         desk: &mut Desk,
@@ -528,10 +531,10 @@ impl Range {
         timed: &Arc<Timed>,
         instant: Instant,
         due: Instant,
-    ) {
+    ) -> bool {
         let queued = Some((due, instant));
         match desk.near.get_mut(number) {
-            Some(near) if near.queued.is_some() => return,
+            Some(near) if near.queued.is_some() => return false,
             Some(near) => near.queued = queued,
             None => {
                 let touched = desk.now.mono;
@@ -544,6 +547,7 @@ impl Range {
         }
         let entry = NearEntry { due, number, range: self.id, hold: self.holding };
         self.place(desk, &timed.task, entry);
+        true
     }
 }
 

@@ -5,7 +5,7 @@ use tocktower_core::agent::effect::{Notice, WriteKind};
 use tocktower_core::ids::RangeId;
 use tocktower_core::ledger::Entry;
 use tocktower_core::limits::{
-    LEDGER_BYTES_CALM, LEDGER_BYTES_MAX, LEDGER_BYTES_RUNS_MAX, LEDGER_ENTRIES_MAX,
+    DECISIONS_MAX, LEDGER_BYTES_CALM, LEDGER_BYTES_MAX, LEDGER_BYTES_RUNS_MAX, LEDGER_ENTRIES_MAX,
 };
 use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::Spec;
@@ -138,4 +138,26 @@ fn the_first_and_the_final_one_are_written_at_once_however_large() {
     world.tell(0, tocktower_core::agent::input::Input::Leave { deadline });
     world.pass(1_000);
     assert_eq!(world.finals(), 1);
+}
+
+#[test]
+fn a_crowd_that_is_due_at_one_instant_is_decided_in_pieces_and_all_of_it_starts() {
+    let count = 2 * DECISIONS_MAX + 100;
+    let mut world = World::new(16, count);
+    for number in 0..count {
+        world.create(every_after(&format!("a/r{number}"), 36_000, 60_000));
+    }
+    world.pass(59_999);
+    let mut open = Vec::new();
+    for us in [1_000, 1, 1] {
+        world.pass_us(us);
+        open.push(world.agent.stats().open);
+    }
+    assert_eq!(open, [DECISIONS_MAX, 2 * DECISIONS_MAX, count], "each step comes at once");
+    world.pass(10);
+    assert_eq!(world.starts.len(), count);
+    assert_eq!(full_told(&world), 0);
+    world.pass(3_000);
+    assert_eq!(world.store.history.len(), count);
+    assert!(world.shared.ledger(RANGE).marks.through >= world.at_second(60));
 }

@@ -1,6 +1,8 @@
 //! An agent whose wall clock is set: what it had put off by the clock as it was.
 
-use crate::words::{failed, retried};
+use tocktower_core::ids::RangeId;
+
+use crate::words::{every, failed, retried};
 use crate::world::World;
 
 #[test]
@@ -72,4 +74,23 @@ fn a_stranger_starts_nothing_before_its_clock_was_looked_at_or_there_was_nobody_
         world.pass(600);
         assert_eq!(world.started("a/once"), [(41, 1)]);
     }
+}
+
+#[test]
+fn what_is_due_soon_is_in_memory_alone_until_a_clock_that_is_set_puts_it_out_of_reach() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/often", 1));
+    world.pass(200_500);
+    assert_eq!(world.store.due_entries(RangeId(0)), 0);
+    world.ahead_ms = -100_000;
+    world.pass(1_000);
+    assert_eq!(world.store.due_entries(RangeId(0)), 1, "it is in no wheel any more");
+    world.pass(120_000);
+    // The minutes that come again bring no instant again, and the next is not left out.
+    let started = world.started("a/often");
+    let seconds: Vec<u32> =
+        started.iter().map(|(second, _)| u32::try_from(*second).unwrap()).collect();
+    let last = *seconds.last().expect("it has started");
+    assert!(last >= 219, "{last}");
+    assert_eq!(seconds, (1..=last).collect::<Vec<u32>>());
 }

@@ -40,6 +40,10 @@ pub struct Store {
 
 impl Store {
     /// The number of a task's present row.
+    pub fn due_entries(&self, range: RangeId) -> usize {
+        self.due.keys().filter(|(of, ..)| *of == range).count()
+    }
+
     pub fn number(&self, range: RangeId, name: &str) -> TaskNumber {
         self.names[&(range, TaskName::parse(name).expect("a good name"))]
     }

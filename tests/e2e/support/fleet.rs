@@ -19,6 +19,8 @@ pub struct Fleet {
     pub coordinators: Vec<Coordinator>,
     pub etcd: EtcdCluster,
     pub folder: TempDir,
+    /// Of every agent.
+    flags: Vec<String>,
 }
 
 pub struct Coordinator {
@@ -41,6 +43,16 @@ impl Fleet {
 
     /// As `start`, on this etcd.
     pub async fn start_on(etcd: EtcdCluster, agents: usize, coordinators: usize) -> Fleet {
+        Fleet::start_with(etcd, agents, coordinators, &[]).await
+    }
+
+    /// As `start_on`, with these flags for each agent.
+    pub async fn start_with(
+        etcd: EtcdCluster,
+        agents: usize,
+        coordinators: usize,
+        flags: &[&str],
+    ) -> Fleet {
         let folder = tempfile::tempdir().expect("a folder");
         let mut fleet = Fleet {
             agents: Vec::new(),
@@ -48,6 +60,7 @@ impl Fleet {
             coordinators: Vec::new(),
             etcd,
             folder,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         };
         for number in 0..coordinators {
             fleet.add_coordinator(number);
@@ -81,6 +94,7 @@ impl Fleet {
         let port = free_port();
         self.agent_ports.push(port);
         arguments.extend(["--metrics-listen".to_owned(), format!("127.0.0.1:{port}")]);
+        arguments.extend(self.flags.iter().cloned());
         self.agents.push(Daemon::start(&name, self.folder.path(), arguments));
     }
 

@@ -41,7 +41,7 @@ pub(super) fn environment(
 pub(super) fn identity(run: &StartRun) -> Vec<(&'static str, String)> {
     let (fence, epoch) = fence_texts(run.attempt.fence);
     let mut all = vec![
-        ("TOCKTOWER_RUN_ID", run.run_id_text.clone()),
+        ("TOCKTOWER_RUN_ID", run.run.to_string()),
         ("TOCKTOWER_ATTEMPT", run.attempt.number.to_string()),
         ("TOCKTOWER_FENCE", fence),
     ];

@@ -21,7 +21,7 @@ pub(super) fn headers(run: &StartRun, http: &Http) -> Result<HeaderMap, RequestE
     }
     let (fence, epoch) = fence_texts(run.attempt.fence);
     let number = run.attempt.number.to_string();
-    insert(&mut all, "Idempotency-Key", &run.run_id_text)?;
+    insert(&mut all, "Idempotency-Key", &run.run.to_string())?;
     insert(&mut all, "Tocktower-Task", &run.run.task.to_string())?;
     if let Some(instant) = run.instant {
         insert(&mut all, "Tocktower-Instant", &instant_text(instant))?;
@@ -32,7 +32,7 @@ pub(super) fn headers(run: &StartRun, http: &Http) -> Result<HeaderMap, RequestE
         insert(&mut all, "Tocktower-Epoch", epoch)?;
     }
     let span = [epoch.as_deref().unwrap_or_default(), &fence, &number];
-    insert(&mut all, "traceparent", &traceparent(&run.run_id_text, span))?;
+    insert(&mut all, "traceparent", &traceparent(&run.run.to_string(), span))?;
     Ok(all)
 }
 

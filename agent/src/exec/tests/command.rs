@@ -31,7 +31,7 @@ async fn a_command_sees_its_run_and_nothing_of_the_agents_environment() {
     let mut run_id = String::new();
     let ticket = bench.start_with(Action::Command(command), |run| {
         run.payload = Some("{\"to\": \"ops\"}".to_owned());
-        run_id.clone_from(&run.run_id_text);
+        run_id = run.run.to_string();
     });
     let finished = bench.end(ticket).await;
     let mut lines: Vec<String> = stdout(&finished).lines().map(str::to_owned).collect();
@@ -155,7 +155,7 @@ async fn five_hundred_commands_at_once_all_end_and_leave_no_zombie() {
     let line = "sleep 0.2; echo $TOCKTOWER_RUN_ID; (sleep 0.1 &) ; exit 3";
     let runs: Vec<StartRun> = (0..500).map(|_| bench.run(shell(line))).collect();
     let ids: Vec<(Ticket, String)> =
-        runs.iter().map(|run| (run.ticket, format!("{}\n", run.run_id_text))).collect();
+        runs.iter().map(|run| (run.ticket, format!("{}\n", run.run))).collect();
     bench.executors.start_all(runs);
     assert_eq!(bench.executors.running(), 500);
     for (ticket, id) in ids {

@@ -74,7 +74,7 @@ async fn a_target_learns_which_run_calls() {
         ("idempotency-key".to_owned(), "mine".to_owned()),
     ]);
     let mut run_id = String::new();
-    let ticket = bench.start_with(Action::Http(http), |run| run_id.clone_from(&run.run_id_text));
+    let ticket = bench.start_with(Action::Http(http), |run| run_id = run.run.to_string());
     let finished = bench.end(ticket).await;
     assert_eq!(finished.end, AttemptEnd::Succeeded);
     assert_eq!(finished.code, Some(ResultCode::HttpStatus(200)));

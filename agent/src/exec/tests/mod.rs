@@ -93,7 +93,6 @@ fn start_run(ticket: Ticket, action: Action) -> StartRun {
             run: RunKey::Instant(instant),
             agent: None,
         },
-        run_id_text: format!("default/job@{}-{count}", instant.millis()),
         attempt: Attempt { fence: Fence { epoch, revision: Revision(77) }, number: 2 },
         instant: Some(instant),
         due: instant.wall(),

@@ -146,7 +146,6 @@ impl Saying {
         executors.start(StartRun {
             ticket: Ticket(1),
             run: run.id.clone(),
-            run_id_text: RUN.to_owned(),
             attempt,
             instant: Some(run.instant),
             due: run.due,
