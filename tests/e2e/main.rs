@@ -30,6 +30,7 @@ mod policies;
 mod refusals;
 mod restart;
 mod scripts;
+mod silent;
 mod standby;
 mod support;
 mod twins;

@@ -18,6 +18,8 @@ pub struct Fleet {
     agent_ports: Vec<u16>,
     pub coordinators: Vec<Coordinator>,
     pub etcd: EtcdCluster,
+    /// Where agents are told that etcd is.
+    agents_etcd: String,
     pub folder: TempDir,
 }
 
@@ -41,12 +43,24 @@ impl Fleet {
 
     /// As `start`, on this etcd.
     pub async fn start_on(etcd: EtcdCluster, agents: usize, coordinators: usize) -> Fleet {
+        let endpoints = etcd.endpoints().join(",");
+        Fleet::start_behind(etcd, &endpoints, agents, coordinators).await
+    }
+
+    /// As `start_on`, with something between the agents and etcd, which they find there.
+    pub async fn start_behind(
+        etcd: EtcdCluster,
+        between: &str,
+        agents: usize,
+        coordinators: usize,
+    ) -> Fleet {
         let folder = tempfile::tempdir().expect("a folder");
         let mut fleet = Fleet {
             agents: Vec::new(),
             agent_ports: Vec::new(),
             coordinators: Vec::new(),
             etcd,
+            agents_etcd: between.to_owned(),
             folder,
         };
         for number in 0..coordinators {
@@ -86,7 +100,7 @@ impl Fleet {
 
     /// The command line of an agent with its data in `folder` of the fleet's.
     pub fn agent_arguments(&self, name: &str, folder: &str) -> Vec<String> {
-        let etcd = self.etcd.endpoints().join(",");
+        let etcd = self.agents_etcd.clone();
         let data = self.folder.path().join(folder).display().to_string();
         let arguments = ["agent", "--name", name, "--etcd", &etcd, "--data-dir", &data];
         arguments.map(str::to_owned).to_vec()
