@@ -21,6 +21,7 @@ mod broadcast;
 mod dev;
 mod disks;
 mod drain;
+mod edits;
 mod fleet;
 mod leader;
 mod once;
