@@ -210,8 +210,9 @@ pub struct WatcherId(pub u64);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WatchCommand {
     /// Deliver every event of `range` from revision `from` on. `elsewhere`: the watcher before this
-    /// one kept silent, so ask another member if there is one (ledger.md, W3). The adapter may end
-    /// the other watchers of the stream for it, and need not do it again for a while.
+    /// one kept silent, so ask another member if there is one, and on another stream if this one
+    /// brings nothing (ledger.md, W3). The adapter may end the other watchers of the stream for it,
+    /// and need not do it again for a while.
     Open {
         watcher: WatcherId,
         range: KeyRange,

@@ -30,6 +30,10 @@ async fn a_fleet_carries_on_by_itself_when_etcd_is_back() {
     let made = fleet.api().post("/v1/tasks/batch", &json!({"tasks": tasks})).await.ok();
     assert!(made["results"].as_array().expect("results").iter().all(|r| r["status"] == "created"));
     fleet.api().ended_runs("ticks", 1).await;
+    // Due when every licence is over, and to start at once or not at all.
+    let mut punctual = noop_at("default", "punctual", now() + Duration::from_millis(4_500));
+    punctual["start_deadline"] = json!("1s");
+    fleet.api().post("/v1/namespaces/default/tasks", &punctual).await.ok();
 
     fleet.etcd.stop(0);
     let down = now();
@@ -60,6 +64,7 @@ async fn a_fleet_carries_on_by_itself_when_etcd_is_back() {
     .await;
     println!("agents run again {} after etcd was back", spent(now() - back));
     every_one_shot_ran_once(&fleet).await;
+    what_had_to_start_meanwhile_is_missed(&fleet).await;
 }
 
 async fn writes_are_refused_and_reads_are_stale(fleet: &Fleet) {
@@ -86,6 +91,18 @@ async fn writes_are_refused_and_reads_are_stale(fleet: &Fleet) {
         assert_eq!(ready.status, 503, "{ready:?}");
         assert_eq!(coordinator.api.get("/healthz").await.status, 200);
     }
+}
+
+async fn what_had_to_start_meanwhile_is_missed(fleet: &Fleet) {
+    let runs = fleet.api().ended_runs("punctual", 1).await;
+    let reason = "it could not start before its start deadline";
+    assert_eq!((&runs[0]["state"], &runs[0]["reason"]), (&json!("missed"), &json!(reason)));
+    assert_eq!((runs.len(), &runs[0]["started_at"]), (1, &Value::Null), "{runs:?}");
+    let at = text(&runs[0]["instant"]);
+    let path = format!("/v1/namespaces/default/tasks/punctual/why?at={at}");
+    let why = fleet.api().get(&path).await.ok();
+    let words = "It was missed: it could not start within its start deadline.";
+    assert_eq!((&why["verdict"], &why["explanation"]), (&json!("missed"), &json!(words)));
 }
 
 async fn every_one_shot_ran_once(fleet: &Fleet) {

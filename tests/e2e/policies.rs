@@ -1,11 +1,13 @@
 //! What becomes of instants and requests that do not run: paused, or asked for twice.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tocktower_proto::json::parse_instant;
 
-use crate::support::api::{has_ended, send};
+use crate::support::api::{has_ended, instant_text, now, send};
 use crate::support::fleet::Fleet;
 use crate::support::witness::Witness;
 use crate::support::{PATIENCE, beside_others, until};
@@ -46,6 +48,20 @@ async fn instants_of_a_paused_task_and_of_one_whose_run_goes_on_are_one_growing_
     }
 }
 
+/// How often something is sent.
+const KEYS: usize = 20;
+
+/// The same request through both coordinators at once, and what each answers.
+async fn through_both(fleet: &Fleet, path: &str, key: &str, body: &Value) -> [Value; 2] {
+    let sent = [0, 1].map(|number| {
+        let request = fleet.coordinators[number].api.request(Method::POST, path);
+        send(request.header("Idempotency-Key", key).json(body))
+    });
+    let answers = join_all(sent).await.into_iter();
+    let answers: Vec<Value> = answers.map(|answer| answer.expect("an answer").ok()).collect();
+    answers.try_into().expect("two")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_sent_through_two_coordinators_at_once_under_one_key_runs_once() {
     let _turn = beside_others().await;
@@ -57,17 +73,9 @@ async fn a_trigger_sent_through_two_coordinators_at_once_under_one_key_runs_once
         "action": {"http": {"method": "GET", "url": witness.url}},
     });
     fleet.api().post("/v1/namespaces/default/tasks", &task).await.ok();
-    const KEYS: usize = 20;
     for key in 0..KEYS {
-        let asked = fleet.coordinators.iter().map(|coordinator| {
-            let path = "/v1/namespaces/default/tasks/asked/trigger";
-            let request = coordinator.api.request(Method::POST, path);
-            send(request.header("Idempotency-Key", format!("key-{key}")).json(&json!({})))
-        });
-        for answer in join_all(asked).await {
-            let answer = answer.expect("an answer");
-            assert!(answer.status < 300, "{answer:?}");
-        }
+        let path = "/v1/namespaces/default/tasks/asked/trigger";
+        through_both(&fleet, path, &format!("key-{key}"), &json!({})).await;
     }
     let runs = until("each request has run and is settled", PATIENCE, async || {
         let runs = fleet.api().runs("default").await.map_err(|answer| format!("{answer:?}"))?;
@@ -84,4 +92,37 @@ async fn a_trigger_sent_through_two_coordinators_at_once_under_one_key_runs_once
         let first = reason.strip_prefix("duplicate_of ").expect("it says of which");
         assert!(calls.contains_key(first), "{twin}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_sent_through_two_coordinators_at_once_under_one_key_is_one_task() {
+    let _turn = beside_others().await;
+    let fleet = Fleet::start(1, 2).await;
+    let witness = Witness::start().await;
+    for key in 0..KEYS {
+        // Later than the answers: what had run by the second would be a duplicate.
+        let due = now() + Duration::from_millis(1_500);
+        let mut body = json!({
+            "schedules": [{"at": instant_text(due)}],
+            "action": {"http": {"method": "GET", "url": witness.url}},
+        });
+        // Where there is none, it is made of the key.
+        if key % 2 == 0 {
+            body["name"] = json!(format!("once-{key}"));
+        }
+        let path = "/v1/namespaces/creates/tasks";
+        let [one, other] = through_both(&fleet, path, &format!("create-{key}"), &body).await;
+        let task = |answer: &Value| (answer["name"].clone(), answer["revision"].clone());
+        assert_eq!(task(&one), task(&other), "the same task, and no other version of it");
+    }
+    let runs = until("each has run and is settled", PATIENCE, async || {
+        let runs = fleet.api().runs("creates").await.map_err(|answer| format!("{answer:?}"))?;
+        let settled = runs.iter().all(|run| has_ended(run) && run["provisional"] != true);
+        if settled && runs.len() >= KEYS { Ok(runs) } else { Err(format!("{runs:?}")) }
+    })
+    .await;
+    let calls = witness.calls();
+    assert!(calls.values().all(|times| times.len() == 1), "{calls:?}");
+    assert_eq!((runs.len(), calls.len()), (KEYS, KEYS), "{runs:?}");
+    assert!(runs.iter().all(|run| run["state"] == "succeeded"), "{runs:?}");
 }

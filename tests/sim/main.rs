@@ -1,6 +1,8 @@
 //! Walks of the simulator in the test command: many seeds stay clean, one seed twice is the same
 //! walk, and each rule that is broken on purpose is noticed by a checker.
 
+use std::time::Duration;
+
 use tocktower_core::agent::Rule;
 use tocktower_tests::sim::{self, Break, Tasks};
 
@@ -14,6 +16,8 @@ const PINNED_FOUND: [u64; 14] = [
     64, 144, 226, 584, 3_259, 3_743, 4_303, 21_252, 31_036, 51_114, 61_136, 70_790, 8_000_011,
     8_002_236,
 ];
+/// Walks with pinned tasks in which all watches of a host fall silent.
+const HUSHED_SEEDS: u64 = 20;
 /// Walks of a fleet that is left to itself for twenty minutes.
 const LONG_SEEDS: u64 = 10;
 /// A broken rule may be rare to show: it gets so many walks.
@@ -66,6 +70,18 @@ fn no_walk_with_pinned_tasks_breaks_a_promise() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(starts > 3_000, "a walk without starts proves nothing: {starts}");
     assert!(crashes > 20, "{crashes} processes that kept pinned tasks were killed");
+}
+
+#[test]
+fn what_is_pinned_and_was_deleted_behind_a_silent_watch_stops_within_40_seconds() {
+    // Wherever the beat is that proves the watch.
+    for seed in 0..HUSHED_SEEDS {
+        let walk = sim::walk_hushed(seed);
+        assert!(walk.violations.is_empty(), "seed {seed}: {:#?}", walk.violations);
+        let silent = walk.deleted > Duration::from_secs(3);
+        assert!(silent && walk.deleted <= Duration::from_secs(40), "seed {seed}: {walk:?}");
+        assert!(walk.stays > Duration::from_secs(58), "seed {seed}: {walk:?}");
+    }
 }
 
 #[test]

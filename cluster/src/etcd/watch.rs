@@ -14,6 +14,8 @@
 //! events, and answers pings. Who follows sees that a write of its own does not come, and asks for
 //! its next watcher elsewhere (`Open`). Then this stream leaves its member with all its watchers,
 //! which lie there just as silent, at most once in a while: else each of them would move it on.
+//! Where there is no other member, or one address stands for all of them, it may be the stream that
+//! keeps silent: if it has brought nothing at all of late, another one is opened at the same.
 //!
 //! Answers are not fragmented. They would bring whole revisions only once they are put together
 //! again, and etcd cuts them slowly, counting the bytes anew for each event: 200,000 events took
@@ -37,6 +39,9 @@ const EVENTS_PER_MESSAGE: usize = 1_024;
 /// Pause before a stream is opened again, doubled with each failure.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A stream that has brought nothing for so long is silent itself where one of its watchers is
+/// missed: who misses it has waited for a lease time, and beats come more often.
+const SILENT: Duration = Duration::from_secs(2);
 /// How long a stream stays with the member that it was moved to. Longer than a follower rests and
 /// then waits for an opening, so that all who stalled with the old member are served by the same
 /// new one, and one that is merely slow is not left at once.
@@ -66,6 +71,8 @@ struct Connection {
     /// Our watchers by etcd's number for them, which we choose; `None`: closed by us.
     watchers: BTreeMap<i64, Option<WatcherId>>,
     next_number: i64,
+    /// When it brought something last, or was opened.
+    heard: Instant,
 }
 
 impl Drop for Connection {
@@ -174,7 +181,8 @@ impl Stream {
         let (requests, answers) = opened.split();
         let (outgoing, queue) = mpsc::unbounded_channel();
         let sender = tokio::spawn(send(requests, queue)).abort_handle();
-        Ok(Connection { outgoing, sender, answers, watchers, next_number: 2 })
+        let heard = Instant::now();
+        Ok(Connection { outgoing, sender, answers, watchers, next_number: 2, heard })
     }
 
     /// Serves until the stream breaks, and says why it did.
@@ -183,14 +191,18 @@ impl Stream {
             tokio::select! {
                 command = self.commands.recv() => {
                     let command = command.ok_or(Gone)?;
-                    if self.moves(&command) {
+                    if self.moves(&command, connection.heard) {
                         self.next = asked(command);
                         return Ok("a watcher kept silent".into());
                     }
                     connection.obey(command);
                 }
                 answer = connection.answers.message() => match answer {
-                    Ok(Some(answer)) => self.take(connection, &answer).await?,
+                    Ok(Some(answer)) => {
+                        self.take(connection, &answer).await?;
+                        // What was spent on waiting for the reader is no silence.
+                        connection.heard = Instant::now();
+                    }
                     Ok(None) => return Ok("etcd ended the stream".into()),
                     Err(error) => return Ok(port_error(&error, Revision(0)).to_string()),
                 },
@@ -199,11 +211,12 @@ impl Stream {
         }
     }
 
-    /// Whether this command has the stream leave its member.
-    fn moves(&mut self, command: &WatchCommand) -> bool {
+    /// Whether this command has the stream leave its member, or be opened anew at the only one.
+    fn moves(&mut self, command: &WatchCommand, heard: Instant) -> bool {
         let wanted = matches!(command, WatchCommand::Open { elsewhere: true, .. });
         let lately = self.moved_at.is_some_and(|at| at.elapsed() < MOVE_EVERY);
-        let moves = wanted && !lately && self.shared.members.count() > 1;
+        let helps = self.shared.members.count() > 1 || heard.elapsed() >= SILENT;
+        let moves = wanted && !lately && helps;
         if moves {
             self.moved_at = Some(Instant::now());
         }

@@ -19,6 +19,7 @@ mod restored;
 mod retake;
 mod rota;
 mod shared;
+mod silent;
 mod stalled;
 mod standby;
 mod stopped;

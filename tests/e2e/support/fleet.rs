@@ -18,6 +18,8 @@ pub struct Fleet {
     agent_ports: Vec<u16>,
     pub coordinators: Vec<Coordinator>,
     pub etcd: EtcdCluster,
+    /// Where agents are told that etcd is.
+    agents_etcd: String,
     pub folder: TempDir,
     /// Of every agent.
     flags: Vec<String>,
@@ -43,12 +45,34 @@ impl Fleet {
 
     /// As `start`, on this etcd.
     pub async fn start_on(etcd: EtcdCluster, agents: usize, coordinators: usize) -> Fleet {
-        Fleet::start_with(etcd, agents, coordinators, &[]).await
+        let endpoints = etcd.endpoints().join(",");
+        Fleet::start_as(etcd, &endpoints, agents, coordinators, &[]).await
     }
 
     /// As `start_on`, with these flags for each agent.
     pub async fn start_with(
         etcd: EtcdCluster,
+        agents: usize,
+        coordinators: usize,
+        flags: &[&str],
+    ) -> Fleet {
+        let endpoints = etcd.endpoints().join(",");
+        Fleet::start_as(etcd, &endpoints, agents, coordinators, flags).await
+    }
+
+    /// As `start_on`, with something between the agents and etcd, which they find there.
+    pub async fn start_behind(
+        etcd: EtcdCluster,
+        between: &str,
+        agents: usize,
+        coordinators: usize,
+    ) -> Fleet {
+        Fleet::start_as(etcd, between, agents, coordinators, &[]).await
+    }
+
+    async fn start_as(
+        etcd: EtcdCluster,
+        between: &str,
         agents: usize,
         coordinators: usize,
         flags: &[&str],
@@ -59,6 +83,7 @@ impl Fleet {
             agent_ports: Vec::new(),
             coordinators: Vec::new(),
             etcd,
+            agents_etcd: between.to_owned(),
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         };
@@ -100,7 +125,7 @@ impl Fleet {
 
     /// The command line of an agent with its data in `folder` of the fleet's.
     pub fn agent_arguments(&self, name: &str, folder: &str) -> Vec<String> {
-        let etcd = self.etcd.endpoints().join(",");
+        let etcd = self.agents_etcd.clone();
         let data = self.folder.path().join(folder).display().to_string();
         let arguments = ["agent", "--name", name, "--etcd", &etcd, "--data-dir", &data];
         arguments.map(str::to_owned).to_vec()

@@ -30,6 +30,8 @@ pub enum Trouble {
     Twin,
     /// etcd is put back from a backup, and the epoch is raised.
     PutBack,
+    /// Watches fall silent, without an end.
+    WatchSilent,
 }
 
 struct Allowed {
@@ -180,6 +182,16 @@ const ALLOWED: &[Allowed] = &[
         trouble: Trouble::Stopped,
         text: "claims are lost: nothing of their ranges starts here any more",
         why: "a claim goes with its lease",
+    },
+    Allowed {
+        trouble: Trouble::WatchSilent,
+        text: "following the shared state failed; trying again",
+        why: "a write of its own did not come back through its watch",
+    },
+    Allowed {
+        trouble: Trouble::WatchSilent,
+        text: "a watch stream was lost",
+        why: "it is left, and another one opened",
     },
     Allowed {
         trouble: Trouble::EtcdDown,

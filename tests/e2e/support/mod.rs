@@ -12,6 +12,7 @@ pub mod leases;
 pub mod load;
 pub mod logs;
 pub mod relay;
+pub mod watches;
 pub mod witness;
 
 use std::fmt::Debug;

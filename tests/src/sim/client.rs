@@ -49,6 +49,29 @@ impl World {
         }
     }
 
+    /// Tasks that come every second, pinned to the first host.
+    pub(super) fn create_pinned(&mut self, names: &[&str]) {
+        for name in names {
+            let mut spec = self.spec(TaskName::parse(name).expect("a good name"));
+            let every = Every::new(Duration::from_secs(1), Duration::ZERO);
+            spec.schedules = vec![Schedule::Every(every.expect("a second"))];
+            spec.placement = Placement::Agent(self.hosts[0].name.clone());
+            (spec.overlap, spec.jitter) = (Overlap::Allow, Duration::ZERO);
+            (spec.max_runs, spec.start_deadline) = (None, None);
+            let version = task::create(spec, self.wall(), None).expect("a good task");
+            let create = Create::new(&version, EPOCH).expect("a small task");
+            let _ = self.etcd.call(&Request::Txn(tasks::create(&self.keys, &[create])), self.now);
+        }
+        self.changed();
+    }
+
+    pub(super) fn delete_named(&mut self, name: &str) {
+        let mut living = self.truth.living();
+        living.retain(|task| task.spec.name.to_string() == name);
+        self.delete(&living);
+        self.changed();
+    }
+
     fn create(&mut self) {
         let name = format!("s/t{}", self.rng.between(0, 60));
         let name = TaskName::parse(&name).expect("a good name");

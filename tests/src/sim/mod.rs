@@ -20,6 +20,7 @@ mod truth;
 mod world;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub use breaks::Break;
 pub use checker::{Checker, Violation};
@@ -132,6 +133,37 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     world.note_state();
     world.check(calm, healed, end - 15 * SECOND);
     world.report(seed, class)
+}
+
+/// When the last start was of two tasks that are pinned to a host, counted from the moment at which
+/// all of its watches fell silent.
+#[derive(Debug)]
+pub struct Hushed {
+    /// Of one that was deleted at that moment.
+    pub deleted: Duration,
+    /// Of one that stays.
+    pub stays: Duration,
+    pub violations: Vec<Violation>,
+}
+
+/// Walks one host whose watches fall silent, for a minute after that.
+pub fn walk_hushed(seed: u64) -> Hushed {
+    let (deleted, stays) = ("pins/deleted", "pins/stays");
+    let mut world = World::new(seed, HOSTS, None);
+    world.create_pinned(&[deleted, stays]);
+    world.start_host(0, 0);
+    let silent_at = Rng::new(seed ^ 0x00fa_0175).between(15 * SECOND, 25 * SECOND);
+    world.run(silent_at);
+    world.hush_all(0);
+    world.delete_named(deleted);
+    world.run(silent_at + 60 * SECOND);
+    let last = |task: &str| {
+        let of = |start: &&truth::Started| start.run.task.to_string() == task;
+        let last = world.truth.starts.iter().filter(of).map(|start| start.at).max();
+        Duration::from_micros(last.map_or(0, |at| at.saturating_sub(silent_at)))
+    };
+    let (deleted, stays) = (last(deleted), last(stays));
+    Hushed { deleted, stays, violations: std::mem::take(&mut world.truth.violations) }
 }
 
 /// Walks one host with far more due at a time than it can run: ledgers become large.

@@ -738,7 +738,7 @@ impl World {
     }
 
     /// Something may have changed in etcd: note what is true now, and have the watches told.
-    fn changed(&mut self) {
+    pub(super) fn changed(&mut self) {
         if self.etcd.revision() == self.etcd_seen {
             return;
         }
@@ -858,6 +858,11 @@ impl World {
         let which = self.rng.between(0, u64::try_from(last).expect("few") + 1);
         let watcher = watchers.values_mut().nth(usize::try_from(which).expect("few"));
         watcher.expect("one of them").silent = true;
+    }
+
+    /// All of its watches bring nothing any more, until they are opened again.
+    pub(super) fn hush_all(&mut self, host: usize) {
+        self.hosts[host].watchers.values_mut().for_each(|watcher| watcher.silent = true);
     }
 
     fn cut_power(&mut self, host: usize) {

@@ -232,6 +232,16 @@ fn what_was_not_run_names_the_policy() {
     policy_of("catch_up latest within 1h", &check(Verdict::Missed, &["which hosts"], &window));
     let deadline = missed("it could not start before its start deadline");
     policy_of("start_deadline 20s", &check(Verdict::Missed, &["deadline of 20s"], &deadline));
+    // A one-shot that has ended is gone, and its policy with it.
+    let words = [
+        ("it could not start before its start deadline", "within its start deadline."),
+        ("nobody could run it within its catch-up window", "within its catch-up window."),
+    ];
+    for (reason, words) in words {
+        let mut gone = missed(reason);
+        gone.subject = Subject::Gone { newest: None };
+        assert_eq!(check(Verdict::Missed, &[words], &gone).policy, None);
+    }
 
     let mut row = skipped("paused");
     let span = Some(Span { until: at(0), count: 3 });

@@ -291,11 +291,18 @@ impl Says<'_> {
     /// Skipped or missed.
     fn came_to_nothing(&self, verdict: Verdict, run: &RunRecord) -> Both {
         let (what, name) = (verdict.as_str(), self.name);
-        let value = self.policy.map_or("", |policy| policy.value.as_str());
+        // Of a task that is gone, as a one-shot is that has ended, nobody knows the policy.
+        let known = |before: &str, after: &str| match self.policy {
+            Some(policy) => format!("{before}{}{after}", policy.value),
+            None => String::new(),
+        };
         let reason = run.reason.as_deref().unwrap_or("nobody noted why");
         let (why, advice) = match Cause::of(run) {
             Cause::Overlap => (
-                format!("an earlier run of the task had not ended, and its overlap is {value}"),
+                format!(
+                    "an earlier run of the task had not ended{}",
+                    known(", and its overlap is ", "")
+                ),
                 Some(format!(
                     "Overlap queue lets it wait, allow lets both run. What takes so long: tock run \
                      list {name}"
@@ -307,14 +314,16 @@ impl Says<'_> {
             ),
             Cause::Superseded => (
                 "nobody could run it in time, and a later instant stands for it".to_owned(),
-                Some(format!("Its catch_up is {value}; all makes up for each instant.")),
+                self.policy.map(|policy| {
+                    format!("Its catch_up is {}; all makes up for each instant.", policy.value)
+                }),
             ),
             Cause::Window => (
-                format!("nobody could run it within its catch-up window ({value})"),
+                format!("nobody could run it within its catch-up window{}", known(" (", ")")),
                 Some("See which hosts were down then; a longer window makes up for more.".into()),
             ),
             Cause::StartDeadline => (
-                format!("it could not start within its start deadline of {value}"),
+                format!("it could not start within its start deadline{}", known(" of ", "")),
                 Some(format!("See what was in its way then: tock run list {name}")),
             ),
             Cause::EditedLate => {
