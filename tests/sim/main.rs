@@ -12,6 +12,9 @@ const FOUND: [u64; 6] = [283, 724, 5_667, 5_942, 9_367, 9_549];
 const PINNED_SEEDS: u64 = 60;
 const PINNED_FOUND: [u64; 12] =
     [64, 144, 226, 584, 3_259, 3_743, 4_303, 21_252, 31_036, 51_114, 61_136, 70_790];
+/// Walks in which some tasks are of every agent, and those that once found something.
+const BROADCAST_SEEDS: u64 = 30;
+const BROADCAST_FOUND: [u64; 0] = [];
 /// Walks of a fleet that is left to itself for twenty minutes.
 const LONG_SEEDS: u64 = 10;
 /// A broken rule may be rare to show: it gets so many walks.
@@ -64,6 +67,21 @@ fn no_walk_with_pinned_tasks_breaks_a_promise() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(starts > 3_000, "a walk without starts proves nothing: {starts}");
     assert!(crashes > 20, "{crashes} processes that kept pinned tasks were killed");
+}
+
+#[test]
+fn no_walk_with_tasks_of_every_agent_breaks_a_promise() {
+    let mut broken = Vec::new();
+    let mut starts = 0;
+    for seed in (0..BROADCAST_SEEDS).chain(BROADCAST_FOUND) {
+        let report = sim::walk(seed, Tasks::Broadcast, None);
+        starts += report.shares;
+        if !report.violations.is_empty() {
+            broken.push(format!("seed {seed} ({:?}): {:#?}", report.class, report.violations));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(starts > 3_000, "a walk without starts proves nothing: {starts}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl World {
             true => CatchUpPolicy::All,
             false => *self.rng.pick(&policies).expect("there are some"),
         };
-        Spec {
+        let mut spec = Spec {
             name,
             description: String::new(),
             labels: BTreeMap::new(),
@@ -100,10 +100,15 @@ impl World {
             start_deadline: self.rng.chance(100).then_some(Duration::from_secs(5)),
             priority: i32::try_from(self.rng.between(0, 3)).expect("small"),
             paused: false,
-        }
+        };
+        self.fit_every_agent(&mut spec);
+        spec
     }
 
     fn placement(&mut self) -> Placement {
+        if let Some(everywhere) = self.every_agent() {
+            return everywhere;
+        }
         if !self.pins || self.rng.chance(500) {
             return PoolName::parse("default").expect("a good name").into();
         }
@@ -118,7 +123,7 @@ impl World {
         Duration::from_millis(longest)
     }
 
-    fn schedule(&mut self, now: Wall) -> Schedule {
+    pub(super) fn schedule(&mut self, now: Wall) -> Schedule {
         match self.rng.between(0, 10) {
             0..5 => {
                 Schedule::At(now.plus(Duration::from_millis(self.rng.between(0, 15_000))).instant())
@@ -156,6 +161,7 @@ impl World {
         if !self.moves() {
             spec.placement = current.spec.placement.clone();
         }
+        self.fit_edit(&current, &mut spec);
         // Walks that are kept know no such edit.
         let was = current.spec.one_shot_at().is_some();
         if spec.one_shot_at().is_some() != was && !self.pins {
@@ -191,9 +197,8 @@ impl World {
             return Marks { through: self.wall().instant(), incarnation };
         }
         let behind = *self.rng.pick(&[0, 0, 1, 5]).expect("there are some");
-        let home = Home::of_task(task, &self.keys);
-        // What is pinned is known to its host alone.
-        let home = Some(home).filter(|home| matches!(home, Home::Range(_)));
+        // What only one host can run is known to it alone.
+        let home = Home::of_task(task, &self.keys).filter(|home| home.local().is_none());
         let ledgers = home.and_then(|home| self.truth.ledgers.get(&home));
         let ledgers = ledgers.map_or(&[][..], Vec::as_slice);
         let known = ledgers.iter().rev().nth(behind);
@@ -209,6 +214,10 @@ impl World {
 
     fn trigger(&mut self, living: &[Task]) {
         let Some(current) = self.rng.pick(living).cloned() else { return };
+        // Coordinators refuse it of what every agent runs.
+        if current.spec.placement.every_agent().is_some() {
+            return;
+        }
         let ulid = u128::from(self.rng.next()) << 16;
         let trigger = Trigger { payload: None, created_at: self.wall(), request: None };
         if let Ok(txn) = triggers::create(&self.keys, &current, ulid, &trigger) {

@@ -12,7 +12,6 @@ use tocktower_core::ids::{Fence, RunId};
 use tocktower_core::run::RunRecord;
 
 use super::checker::Checker;
-use super::home::Home;
 use super::truth::Started;
 use super::world::World;
 
@@ -83,12 +82,12 @@ impl World {
         }
     }
 
-    /// What is pinned is known to the disk of its host alone: a new one knows nothing of what was
+    /// What only one host can run is known to its disk alone: a new one knows nothing of what was
     /// started or called settled before.
     fn forgot(&self, start: &Started, since: u64) -> bool {
-        let pinned = matches!(self.truth.home_of(&start.run, &self.keys), Home::Pins(_));
+        let local = self.truth.home_of(&start.run, &self.keys).local().is_some();
         let first = since.min(start.at);
-        pinned && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > first)
+        local && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > first)
     }
 
     /// Settled is settled; and in calm everything is, in time.

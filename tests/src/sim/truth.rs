@@ -45,8 +45,8 @@ pub struct Started {
 /// Instants that were reported as one.
 #[derive(Debug)]
 pub struct SpanEnd {
-    pub task: TaskName,
-    pub incarnation: Incarnation,
+    /// Its first one.
+    pub run: RunId,
     pub first: Instant,
     pub until: Instant,
     pub at: u64,
@@ -230,18 +230,18 @@ impl Truth {
         self.starts.push(started);
     }
 
-    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0). What is pinned
-    /// starts on its host.
+    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0). What is for
+    /// one host alone starts there.
     fn check_owner(&mut self, home: Home, started: &Started) {
         let range = match home {
             Home::Range(range) => range,
-            Home::Pins(host) => {
+            Home::Pins(host) | Home::Shares(host) => {
                 if host != started.host {
                     let text = format!("{} started on h{}", started.run, started.host);
                     self.violation(
                         Checker::Ownership,
                         started.at,
-                        format!("{text} and is pinned to h{host}"),
+                        format!("{text} and is for h{host} alone"),
                     );
                 }
                 return;
@@ -353,6 +353,8 @@ impl Truth {
             at == task
                 && *run != started.run
                 && run.incarnation == started.run.incarnation
+                // Fences of local ranges are counted by clocks: two hosts may have the same.
+                && run.agent == started.run.agent
                 && *fence == started.attempt.fence
         });
         if let Some(((_, other), _)) = other {
@@ -398,13 +400,8 @@ impl Truth {
             self.violation(Checker::Durability, now, text);
         }
         if let (Some(span), RunKey::Instant(first)) = (record.span, record.id.run) {
-            self.spans.push(SpanEnd {
-                task: record.id.task.clone(),
-                incarnation: record.id.incarnation,
-                first,
-                until: span.until,
-                at: now,
-            });
+            let (run, until) = (record.id.clone(), span.until);
+            self.spans.push(SpanEnd { run, first, until, at: now });
         }
     }
 }

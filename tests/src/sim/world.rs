@@ -17,7 +17,9 @@ use tocktower_core::agent::Config;
 use tocktower_core::agent::effect::{BatchNumber, ExitReason, Notice, Start, Ticket};
 use tocktower_core::agent::input::{Committed, Offset};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, Epoch, PoolName, Revision, RunId};
+use tocktower_core::ids::{
+    AgentName, Attempt, CoordinatorId, Epoch, PoolName, RangeId, Revision, RunId,
+};
 use tocktower_core::run::{AttemptEnd, Finished};
 use tocktower_core::time::{Mono, Now, Wall};
 
@@ -27,6 +29,7 @@ use super::etcd::Etcd;
 use super::followers::Followers;
 use super::home::Home;
 use super::rng::Rng;
+use super::shares::Member;
 use super::store::Store;
 use super::truth::{Started, Truth};
 
@@ -178,6 +181,7 @@ pub struct Host {
     /// Its clock was set back.
     clock_back: bool,
     pub followers: Followers,
+    pub member: Member,
     skew_us: i64,
     inbox: Vec<DriverInput>,
     pub paused_until: u64,
@@ -205,6 +209,12 @@ pub struct World {
     pub broken: Option<Break>,
     /// Every other task is pinned to a host.
     pub pins: bool,
+    /// Some tasks are of every agent.
+    pub shares: bool,
+    /// Hosts come back with other labels now and then.
+    pub relabels: bool,
+    /// Hosts may be out of touch while they run.
+    pub cut_off: bool,
     /// When every agent has been told of all that was changed before.
     pub pins_told_by: u64,
     /// For how long the watch of what is pinned may keep silent.
@@ -237,6 +247,7 @@ impl World {
                 disk_lost_at: None,
                 clock_back: false,
                 followers: Followers::default(),
+                member: Member::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
                 inbox: Vec::new(),
                 paused_until: 0,
@@ -261,6 +272,9 @@ impl World {
             keys: Keys::new(PREFIX, ranges),
             broken,
             pins: false,
+            shares: false,
+            relabels: false,
+            cut_off: false,
             pins_told_by: 0,
             pins_silent: 0,
             straggles: false,
@@ -351,8 +365,8 @@ impl World {
                 if sync && self.broken != Some(Break::LedgerBeforeSync) {
                     store.sync(batch, rows);
                 }
-                if let Some(ledger) = store.pins_ledger_of(batch) {
-                    self.truth.ledger(Home::Pins(host), ledger, self.now);
+                for (range, ledger) in store.local_ledgers_of(batch) {
+                    self.truth.ledger(Home::of_local(range, host), ledger, self.now);
                 }
                 let store = &mut self.hosts[host].store;
                 let duplicates = std::mem::take(&mut store.pending);
@@ -471,13 +485,14 @@ impl World {
         if self.hosts[host].driver.is_some() {
             return;
         }
+        self.enter(host);
         let now = self.host_now(host);
         let keys = self.keys.clone();
         let at = &mut self.hosts[host];
         at.life += 1;
         let former = at.store.open();
-        let pins =
-            at.store.pins_before().map(|before| (tocktower_core::ids::RangeId::PINS, before));
+        let pins = at.store.pins_before();
+        let labels = at.member.labels();
         let pool = PoolName::parse("default").expect("a good name");
         let config = Config {
             agent: at.name.clone(),
@@ -493,13 +508,13 @@ impl World {
             compact: true,
             broken: self.broken.and_then(Break::rule),
             former,
-            labels: BTreeMap::new(),
-            pins: pins.into_iter().collect(),
+            labels: labels.clone(),
+            pins,
         };
         let identity = Identity {
             agent: at.name.clone(),
             pool,
-            labels: BTreeMap::new(),
+            labels,
             version: "sim".to_owned(),
             tz_version: "sim".to_owned(),
             host_id: at.name.to_string(),
@@ -578,7 +593,8 @@ impl World {
                     let store = &mut self.hosts[host].store;
                     let duplicates = store.apply(&batch).duplicates;
                     store.pending.extend(duplicates);
-                    let rows = store.history().len();
+                    self.note_birth(host);
+                    let rows = self.hosts[host].store.history().len();
                     let sync = batch.sync;
                     let took = self.rng.between(100, if batch.sync { 8_000 } else { 800 });
                     let done = self.hosts[host].disk_at.max(self.now) + took;
@@ -868,9 +884,12 @@ impl World {
             self.hosts[host].disk_lost_at = Some(self.now);
         }
         self.hosts[host].store.power_cut(forgetful, disk);
-        self.truth.ledgers.remove(&Home::Pins(host));
-        if let Some(ledger) = self.hosts[host].store.pins_ledger() {
-            self.truth.ledger(Home::Pins(host), ledger.clone(), self.now);
+        for range in RangeId::LOCAL {
+            let home = Home::of_local(range, host);
+            self.truth.ledgers.remove(&home);
+            if let Some(ledger) = self.hosts[host].store.local_ledger(range) {
+                self.truth.ledger(home, ledger.clone(), self.now);
+            }
         }
     }
 
