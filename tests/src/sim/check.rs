@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tocktower_core::ids::{AgentName, RunId, RunKey, TaskName};
+use tocktower_core::ids::{AgentName, Fence, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::jitter;
@@ -43,6 +43,7 @@ impl World {
         self.check_phantoms();
         self.check_pauses();
         self.check_shares(&expected, calm && always_held);
+        self.check_epochs();
         self.check_settled(quiet_us);
         self.check_multiplicity(calm);
         self.check_marks(&expected);
@@ -59,11 +60,12 @@ impl World {
             for index in 0..life.versions.len() {
                 let (put_at, task) = &life.versions[index];
                 let put_at = *put_at;
+                let slack = self.slack_of_local(calm) + self.ahead();
                 for agent in self.sharers(task) {
                     for (instant, due) in instants_of(life, index, end, agent.as_ref()) {
-                        let share = agent.as_ref().is_none_or(|agent| {
-                            self.has_share(agent, life, (instant, due), self.slack_of_local(calm))
-                        });
+                        let share = agent
+                            .as_ref()
+                            .is_none_or(|agent| self.has_share(agent, life, (instant, due), slack));
                         let uncertain = !share || self.uncertain(life, index, instant, due, calm);
                         let run = RunId::scheduled(name.clone(), *incarnation, instant);
                         let run = RunId { agent: agent.clone(), ..run };
@@ -98,9 +100,11 @@ impl World {
             (Some(_), false) => slack,
         };
         let late = due_us < put_at + slack;
+        let undone = life.undone.is_some_and(|at| due_us < at + slack + self.ahead());
         let one_shot_moved = next.is_some() && life.versions[index].1.spec.one_shot_at().is_some();
         deleted && life.versions[index].1.spec.one_shot_at().is_none()
             || edited
+            || undone
             || one_shot_moved
             || late && index > 0
             || deleted && !self.settled_by_run(life, index)
@@ -109,6 +113,11 @@ impl World {
     /// What only one host can run is decided with what was delivered by then, which proves nothing.
     fn slack_of_local(&self, calm: bool) -> u64 {
         if calm { 2 * SECOND } else { UNCERTAIN + self.pins_silent }
+    }
+
+    /// How long before its due a local instant may have been decided, by a clock that is ahead.
+    fn ahead(&self) -> u64 {
+        if self.clock_far { 200 * SECOND } else { 0 }
     }
 
     /// A one-shot's key is deleted by its holder once it has run.
@@ -189,7 +198,8 @@ impl World {
                 lives.filter_map(|(_, life)| life.deleted).any(|at| Some(at) == *gone);
             let came_to = self.truth.ends.contains_key(&run)
                 || self.truth.starts.iter().any(|start| start.run == run);
-            if gone.is_some() && !with_its_task && !came_to {
+            let undone = self.truth.is_undone(*asked);
+            if gone.is_some() && !with_its_task && !undone && !came_to {
                 let asked = asked / SECOND;
                 lost.push(format!("{run} was asked for at {asked} s and came to nothing"));
             }
@@ -314,9 +324,9 @@ impl World {
     /// Checker 3: a run that succeeded starts again only if the host that ran it was disturbed.
     fn check_multiplicity(&mut self, calm: bool) {
         let mut repeats = Vec::new();
-        let mut names: BTreeMap<(RunId, u32, i64), usize> = BTreeMap::new();
+        let mut names: BTreeMap<(RunId, u32, Fence), usize> = BTreeMap::new();
         for start in &self.truth.starts {
-            let fence = start.attempt.fence.revision.0;
+            let fence = start.attempt.fence;
             *names.entry((start.run.clone(), start.attempt.number, fence)).or_default() += 1;
             if let Some((attempt, host)) = self.truth.succeeded.get(&start.run)
                 && start.attempt > *attempt
@@ -335,7 +345,8 @@ impl World {
             let home = self.truth.home_of(&run, &self.keys);
             let forgot = home.local().is_some_and(|host| self.hosts[host].disk_lost_at.is_some());
             if count > 1 && !forgot {
-                let text = format!("attempt {number} of {run} under {fence} started {count} times");
+                let text =
+                    format!("attempt {number} of {run} under {fence:?} started {count} times");
                 repeats.push((self.now, text));
             }
         }
@@ -400,7 +411,11 @@ impl World {
             let home = self.truth.home_of(&start.run, &self.keys);
             // A new disk has no past: its first ledger covers all that was before.
             let new = self.hosts[start.host].disk_lost_at.is_some_and(|at| at > start.at);
-            if new && matches!(home, Home::Shares(_)) {
+            if matches!(home, Home::Shares(_)) && (new || !self.stays_selected(start, life)) {
+                continue;
+            }
+            // By a version that is undone: to the one before it the marks may have passed it.
+            if home.local().is_some() && life.undone.is_some_and(|at| start.at < at) {
                 continue;
             }
             let newest = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());

@@ -8,7 +8,7 @@ use tocktower_cluster::port::Request;
 use tocktower_cluster::records::Trigger;
 use tocktower_cluster::tasks::{self, Create};
 use tocktower_cluster::triggers;
-use tocktower_core::ids::{AgentName, Epoch, Incarnation, PoolName, Revision, TaskName};
+use tocktower_core::ids::{AgentName, Incarnation, PoolName, Revision, TaskName};
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
@@ -21,10 +21,11 @@ use super::breaks::Break;
 use super::home::Home;
 use super::world::World;
 
-const EPOCH: Epoch = Epoch(1);
-
 impl World {
     pub(super) fn client_acts(&mut self) {
+        if self.epochs.is_open() {
+            return;
+        }
         let living: Vec<Task> = self.truth.living();
         match self.rng.between(0, 10) {
             0..5 => self.create(),
@@ -44,7 +45,7 @@ impl World {
             spec.catch_up.policy = CatchUpPolicy::Latest;
             (spec.max_runs, spec.start_deadline) = (None, None);
             let Ok(version) = task::create(spec, self.wall(), None) else { continue };
-            let create = Create::new(&version, EPOCH).expect("a small task");
+            let create = Create::new(&version, self.epochs.epoch()).expect("a small task");
             let _ = self.etcd.call(&Request::Txn(tasks::create(&self.keys, &[create])), self.now);
         }
     }
@@ -58,7 +59,7 @@ impl World {
         let named = self.rng.chance(300) || spec.one_shot_at().is_some();
         let request = named.then(|| u128::from(self.rng.next()));
         let Ok(version) = task::create(spec, now, request) else { return };
-        let Ok(create) = Create::new(&version, EPOCH) else { return };
+        let Ok(create) = Create::new(&version, self.epochs.epoch()) else { return };
         let txn = tasks::create(&self.keys, &[create]);
         let _ = self.etcd.call(&Request::Txn(txn), self.now);
     }
@@ -148,7 +149,7 @@ impl World {
             true => self.truth.pending_triggers(&current.spec.name),
             false => Vec::new(),
         };
-        if let Ok(txn) = tasks::replace(&self.keys, current, version, EPOCH, &ulids) {
+        if let Ok(txn) = tasks::replace(&self.keys, current, version, self.epochs.epoch(), &ulids) {
             let _ = self.etcd.call(&Request::Txn(txn), self.now);
         }
     }
@@ -193,7 +194,8 @@ impl World {
     /// What a coordinator knows of the ledger of a task's range, which may not be the newest.
     fn known_marks(&mut self, task: &Task) -> Marks {
         if self.broken == Some(Break::NoPrior) {
-            let incarnation = Incarnation { epoch: EPOCH, revision: Revision(i64::MAX) };
+            let incarnation =
+                Incarnation { epoch: self.epochs.epoch(), revision: Revision(i64::MAX) };
             return Marks { through: self.wall().instant(), incarnation };
         }
         let behind = *self.rng.pick(&[0, 0, 1, 5]).expect("there are some");

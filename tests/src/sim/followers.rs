@@ -90,6 +90,12 @@ impl World {
         local && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > first)
     }
 
+    /// Nothing that came after the backup is known in the epoch after it.
+    fn put_back_since(&self, start: &Started, announced: &Announced) -> bool {
+        let of = self.truth.put_back.map(|(of, _)| of);
+        of.is_some_and(|of| announced.at > of) && start.attempt.fence.epoch > announced.fence.epoch
+    }
+
     /// Settled is settled; and in calm everything is, in time.
     pub fn check_announced(&mut self, calm: bool) {
         let mut wrong = Vec::new();
@@ -101,6 +107,7 @@ impl World {
                 let again = start.at > announced.at && start.attempt.fence == announced.fence;
                 start.run == announced.run
                     && (again || overtaken)
+                    && !self.put_back_since(start, announced)
                     && !self.forgot(start, announced.at)
             });
             if let Some(start) = again {

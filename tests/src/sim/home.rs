@@ -54,7 +54,11 @@ impl Truth {
         };
         let life = self.lives.iter().rev().find(|((name, incarnation), life)| {
             let begun = life.versions.first().map(|(at, _)| *at);
-            let of_it = asked.is_some_and(|(at, _)| begun.is_some_and(|begun| begun <= *at));
+            // One that was put since a backup is gone, and the one before is there again.
+            let there = |at: u64| {
+                begun.is_some_and(|begun| begun <= at) && life.deleted.is_none_or(|gone| at <= gone)
+            };
+            let of_it = asked.is_some_and(|(at, _)| there(*at));
             *name == run.task && (run.incarnation == *incarnation || of_it)
         });
         life.map(|(_, life)| life)

@@ -10,7 +10,9 @@ mod check;
 mod checker;
 mod client;
 mod copies;
+mod epochs;
 mod etcd;
+mod fault;
 mod followers;
 mod home;
 mod late;
@@ -24,10 +26,11 @@ use std::collections::BTreeMap;
 
 pub use breaks::Break;
 pub use checker::{Checker, Violation};
+use fault::{Act, Fault};
 use home::Home;
 use rng::Rng;
 use tocktower_cluster::duty::Ask;
-use world::{Act, Fault, SECOND, World};
+use world::{SECOND, World};
 
 const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
@@ -124,6 +127,9 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     }
     for (at, fault) in faults(&mut Rng::new(seed ^ 0x00fa_0175), class) {
         world.add_fault(at, fault);
+    }
+    if world.shares && class == Class::Everything && (seed / 5).is_multiple_of(2) {
+        world.restore();
     }
     world.run_clients(BUSY);
     let calm = matches!(class, Class::Calm | Class::Moves);

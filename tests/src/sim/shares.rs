@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tocktower_core::ids::{AgentName, PoolName, RangeId, Revision, RunKey};
+use tocktower_core::ids::{AgentName, Incarnation, PoolName, RangeId, RunKey};
 use tocktower_core::schedule::Schedule;
 use tocktower_core::task::{Broadcast, CatchUpPolicy, Placement, Spec, Task};
 use tocktower_core::time::{Instant, Wall};
@@ -38,7 +38,7 @@ fn role(name: &str) -> Labels {
 pub struct Birth {
     pub at: u64,
     pub born: Wall,
-    pub listed: Revision,
+    pub listed: Incarnation,
 }
 
 /// What a host is to tasks of every agent.
@@ -92,7 +92,21 @@ impl World {
         member.boots.push(self.now);
         if self.shares && self.relabels && again && self.rng.chance(150) {
             let labels = role(self.rng.pick(&ROLES).expect("there are some"));
+            self.truth.note(self.now, || format!("h{host} has {labels:?}"));
             member.labels.push((self.now, labels));
+        }
+    }
+
+    /// In walks with shares a process takes its first step before it may stand still: what a list
+    /// brings before that is lost on its share.
+    pub(super) fn first_step(&mut self, host: usize) {
+        let paused = self.hosts[host].paused_until;
+        if self.shares {
+            self.hosts[host].paused_until = 0;
+        }
+        self.step(host);
+        if self.hosts[host].driver.is_some() {
+            self.hosts[host].paused_until = paused;
         }
     }
 
@@ -100,8 +114,10 @@ impl World {
     pub(super) fn note_birth(&mut self, host: usize) {
         let at = &mut self.hosts[host];
         let Some((born, listed)) = at.store.born(RangeId::BROADCAST) else { return };
+        let listed = Incarnation { epoch: self.epochs.epoch(), revision: listed };
         let newest = at.member.births.last();
-        if newest.is_none_or(|birth| (birth.born, birth.listed) != (born, listed)) {
+        if newest.is_none_or(|birth| (birth.born, birth.listed.revision) != (born, listed.revision))
+        {
             self.truth.note(self.now, || format!("h{host} has shares from {born:?} on"));
             at.member.births.push(Birth { at: self.now, born, listed });
         }
@@ -214,10 +230,18 @@ impl World {
         within(&life.versions, from, start.at).any(|task| task.spec.broadcast.selects(labels))
     }
 
+    /// Whether its host has had labels ever since that the newest version selects. Of a run that
+    /// was begun after the newest ledger nothing is told where they do not.
+    pub(super) fn stays_selected(&self, start: &Started, life: &Life) -> bool {
+        let mut labels = self.hosts[start.host].member.labels_within(start.at, self.now);
+        let newest = life.versions.last();
+        labels.all(|labels| newest.is_some_and(|(_, task)| task.spec.broadcast.selects(labels)))
+    }
+
     /// What was due before a host's store was born is covered from the first.
     fn was_before_birth(&self, start: &Started) -> bool {
         let Some(birth) = self.hosts[start.host].member.born_before(start.at) else { return true };
-        let listed = start.run.incarnation.revision <= birth.listed;
+        let listed = start.run.incarnation <= birth.listed;
         listed && start.due.instant() <= birth.born.instant()
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tocktower_cluster::cluster::Cluster;
 use tocktower_core::agent::effect::{
     Batch, BatchNumber, LoadRequest, PinsRecord, SettledEnd, StoreOp,
 };
@@ -17,6 +18,8 @@ use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::decode_task_row;
+
+use super::epochs::{Joined, Known};
 
 #[derive(Clone, Debug)]
 struct Row {
@@ -37,6 +40,8 @@ struct Tables {
     session: Option<Kept>,
     numbers: BTreeMap<RangeId, LedgerNumber>,
     pins: BTreeMap<RangeId, Pins>,
+    /// The highest revision that was seen in the epoch.
+    seen: Revision,
 }
 
 /// What a store knows of a local range, beside tasks and open runs.
@@ -72,6 +77,7 @@ struct PinsSynced {
     pins: BTreeMap<RangeId, Pins>,
     tasks: BTreeMap<(RangeId, TaskNumber), Row>,
     open: BTreeMap<(RangeId, RunId), Attempt>,
+    seen: Revision,
 }
 
 impl Tables {
@@ -82,11 +88,13 @@ impl Tables {
             pins: self.pins.clone(),
             tasks: tasks.map(|(key, row)| (*key, row.clone())).collect(),
             open: open.map(|(key, attempt)| (key.clone(), *attempt)).collect(),
+            seen: self.seen,
         }
     }
 
     fn put_pinned(&mut self, synced: &PinsSynced) {
         self.pins = synced.pins.clone();
+        self.seen = synced.seen;
         for ((range, number), row) in &synced.tasks {
             self.names.insert((*range, row.name.clone()), *number);
         }
@@ -141,6 +149,8 @@ pub struct Store {
     ledgers: BTreeMap<BatchNumber, Vec<(RangeId, Ledger)>>,
     /// Local ranges whose ledger was kept before the host last booted.
     booted: BTreeSet<RangeId>,
+    /// The cluster that it is of, in walks that have a record of one; on disk once it is noted.
+    known: Option<Known>,
     /// It keeps a ledger of tasks of every agent, which there are.
     pub shares: bool,
     pub process: u64,
@@ -207,7 +217,9 @@ impl Store {
         let before = std::mem::take(&mut self.tables);
         self.tables.history = before.history;
         let synced = std::mem::take(&mut self.synced_pins);
-        if !disk {
+        if disk {
+            self.known = None;
+        } else {
             self.tables.put_pinned(&synced);
             self.synced_pins = synced;
         }
@@ -247,6 +259,30 @@ impl Store {
             Some((*range, before))
         };
         self.tables.pins.iter().filter_map(before).collect()
+    }
+
+    /// The cluster that it knows, and the highest revision that was seen there.
+    pub fn cluster(&self) -> (Option<Known>, Revision) {
+        (self.known.clone(), self.tables.seen)
+    }
+
+    /// Nothing is gone on with there but history and the local ranges.
+    pub fn begin(&mut self, cluster: Cluster) -> Joined {
+        let joined = Joined::of(&cluster, Revision(0));
+        self.known = Some(Known { cluster, put_back: false });
+        (self.tables.seen, self.synced_pins.seen) = (Revision(0), Revision(0));
+        self.syncing.values_mut().for_each(|synced| synced.seen = Revision(0));
+        joined
+    }
+
+    pub fn note_put_back(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.put_back = true;
+        }
+    }
+
+    pub fn note_seen(&mut self, seen: Revision) {
+        self.tables.seen = self.tables.seen.max(seen);
     }
 
     pub fn history(&self) -> &[RunRecord] {

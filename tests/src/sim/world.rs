@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use tocktower_agent::driver::{Driver, DriverEffect, DriverInput, PortCall};
-use tocktower_cluster::agents::{AgentOps, Identity};
+use tocktower_cluster::agents::Identity;
 use tocktower_cluster::duty::{self, Ask, Wrote};
 use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{
     Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
 };
 use tocktower_core::agent::Config;
-use tocktower_core::agent::effect::{BatchNumber, ExitReason, Notice, Start, Ticket};
+use tocktower_core::agent::effect::{BatchNumber, Notice, Start, Ticket};
 use tocktower_core::agent::input::{Committed, Offset};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
@@ -25,7 +25,9 @@ use tocktower_core::time::{Mono, Now, Wall};
 
 use super::breaks::Break;
 use super::checker::Checker;
+use super::epochs::{Epochs, Standing};
 use super::etcd::Etcd;
+use super::fault::{Act, Fault};
 use super::followers::Followers;
 use super::home::Home;
 use super::rng::Rng;
@@ -37,83 +39,6 @@ use super::truth::{Started, Truth};
 const EPOCH_US: i64 = 1_795_478_400_000_000;
 pub const TTL: Duration = Duration::from_secs(3);
 pub const SECOND: u64 = 1_000_000;
-
-/// What happens to a host or to etcd, and when.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    Crash {
-        host: usize,
-        back_after: u64,
-        power: bool,
-    },
-    Pause {
-        host: usize,
-        for_us: u64,
-    },
-    Cut {
-        host: usize,
-        for_us: u64,
-    },
-    /// Answers are lost, requests arrive.
-    Deaf {
-        host: usize,
-        for_us: u64,
-    },
-    ClockJump {
-        host: usize,
-        by_us: i64,
-    },
-    /// NTP comes, or an operator.
-    ClockSet {
-        host: usize,
-    },
-    /// The disk has no room for a while.
-    DiskLow {
-        host: usize,
-        for_us: u64,
-    },
-    DiskFree {
-        host: usize,
-    },
-    /// An operator does something about the host's agent.
-    Operator {
-        host: usize,
-        act: Act,
-    },
-    Leave {
-        host: usize,
-        back_after: u64,
-    },
-    Join {
-        host: usize,
-    },
-    Compact,
-    RevokeLease,
-    LeaderChange,
-    EndWatches {
-        host: usize,
-    },
-    /// One of its watches brings nothing any more, without a word.
-    Hush {
-        host: usize,
-    },
-    EtcdDown {
-        for_us: u64,
-    },
-}
-
-/// What an operator does.
-#[derive(Clone, Copy, Debug)]
-pub enum Act {
-    /// Asks something of it, and takes that back after a while.
-    Ask {
-        ask: Ask,
-        for_us: u64,
-    },
-    /// Who is drained by now may be stopped: it is killed, and started again still drained.
-    StopDrained,
-    Uncordon,
-}
 
 #[derive(Debug)]
 enum Event {
@@ -196,7 +121,8 @@ pub struct Host {
     /// What its executor has and has not begun.
     handed_over: BTreeSet<Ticket>,
     disk_at: u64,
-    back_after: Option<u64>,
+    pub back_after: Option<u64>,
+    pub standing: Standing,
 }
 
 pub struct World {
@@ -227,9 +153,10 @@ pub struct World {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     next_event: u64,
-    etcd_down_until: u64,
-    etcd_seen: Revision,
+    pub etcd_down_until: u64,
+    pub etcd_seen: Revision,
     clients_until: u64,
+    pub epochs: Epochs,
 }
 
 impl World {
@@ -261,6 +188,7 @@ impl World {
                 handed_over: BTreeSet::new(),
                 disk_at: 0,
                 back_after: None,
+                standing: Standing::default(),
             })
             .collect();
         let mut world = World {
@@ -286,7 +214,9 @@ impl World {
             etcd_down_until: 0,
             etcd_seen: Revision(1),
             clients_until: 0,
+            epochs: Epochs::default(),
         };
+        world.truth.epoch = Epoch(1);
         world.at(world.now, Event::Expire);
         world.at(world.now + SECOND, Event::Measure);
         world
@@ -406,6 +336,7 @@ impl World {
     fn measure(&mut self) {
         self.at(self.now + 2 * SECOND, Event::Measure);
         self.ask_settled();
+        (0..self.hosts.len()).for_each(|host| self.compare(host));
         let off = |host: &Host| host.skew_us.abs() > 500_000;
         let alive = self.hosts.iter().filter(|host| host.driver.is_some());
         let (all, all_off) = (alive.clone().count(), alive.filter(|host| off(host)).count());
@@ -456,6 +387,9 @@ impl World {
 
     /// Written at once, as by a coordinator that has no faults.
     fn ask(&mut self, host: usize, ask: Ask) {
+        if self.epochs.is_open() {
+            return;
+        }
         let name = self.hosts[host].name.clone();
         let read = Request::Txn(duty::read(&self.keys, &name));
         let answer = self.etcd.call(&read, self.now).expect("a model that is up");
@@ -469,6 +403,18 @@ impl World {
     /// Whether an attempt of this run goes on anywhere.
     pub fn runs_somewhere(&self, run: &RunId) -> bool {
         self.hosts.iter().any(|host| host.running.values().any(|(other, _)| other == run))
+    }
+
+    pub fn reaches(&self, host: usize) -> bool {
+        let at = &self.hosts[host];
+        at.cut_until.max(at.deaf_until).max(self.etcd_down_until) <= self.now
+    }
+
+    fn refuse(&mut self, host: usize, call: PortCall) {
+        let error = PortError::Unreachable("it was put back from a backup".to_owned());
+        let input = Box::new(DriverInput::Answered { call, answer: Err(error) });
+        let life = self.hosts[host].life;
+        self.at(self.now + 1_000, Event::Input { host, life, input });
     }
 
     fn lives(&self, host: usize, life: u32) -> bool {
@@ -485,12 +431,14 @@ impl World {
         if self.hosts[host].driver.is_some() {
             return;
         }
+        let Some(joined) = self.join(host) else { return };
         self.enter(host);
         let now = self.host_now(host);
         let keys = self.keys.clone();
         let at = &mut self.hosts[host];
         at.life += 1;
         let former = at.store.open();
+        let former = former.filter(|former| former.kept.session.epoch == joined.epoch);
         let pins = at.store.pins_before();
         let labels = at.member.labels();
         let pool = PoolName::parse("default").expect("a good name");
@@ -500,8 +448,8 @@ impl World {
             weight: 100,
             ttl: TTL,
             ranges: keys.ranges(),
-            epoch: Epoch(1),
-            epoch_began: Wall::MIN,
+            epoch: joined.epoch,
+            epoch_began: joined.began,
             process: at.store.process,
             first_number: at.store.process << 32,
             running_max: 50,
@@ -519,18 +467,18 @@ impl World {
             tz_version: "sim".to_owned(),
             host_id: at.name.to_string(),
         };
-        let ops = AgentOps::new(keys, identity, Epoch(1));
+        let ops = joined.ops(keys, identity);
         let mut effects = Vec::new();
-        at.driver = Some(Driver::new(config, ops, Revision(0), now, &mut effects));
+        at.driver = Some(Driver::new(config, ops, joined.seen, now, &mut effects));
         at.step_at = u64::MAX;
         at.push_at = u64::MAX;
         at.disk_at = self.now;
         self.perform(host, effects);
-        self.step(host);
+        self.first_step(host);
     }
 
     /// The process is gone: what it had in memory, its watches, its running attempts.
-    fn halt(&mut self, host: usize) {
+    pub(super) fn halt(&mut self, host: usize) {
         let at = &mut self.hosts[host];
         at.driver = None;
         at.followers = Followers::default();
@@ -545,7 +493,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, host: usize) {
+    pub(super) fn step(&mut self, host: usize) {
         let now = self.host_now(host);
         let at = &mut self.hosts[host];
         if at.paused_until > self.now {
@@ -620,14 +568,7 @@ impl World {
                     self.hosts[host].followers.told(record, committing);
                 }
                 DriverEffect::Exit { reason } => {
-                    if matches!(reason, ExitReason::WentBack { .. }) {
-                        let text = format!("h{host} believes that etcd went back: {reason:?}");
-                        self.truth.violation(Checker::Liveness, self.now, text);
-                    }
-                    self.truth.note(self.now, || format!("h{host} exits {reason:?}"));
-                    let back = self.hosts[host].back_after.take().unwrap_or(SECOND);
-                    self.halt(host);
-                    self.at(self.now + back, Event::Start { host });
+                    self.exited(host, &reason);
                     return;
                 }
                 DriverEffect::Notice(notice) => {
@@ -711,6 +652,10 @@ impl World {
 
     fn send(&mut self, host: usize, life: u32, call: PortCall, request: Request) {
         let request = super::breaks::without_compare(request, self.broken);
+        if self.hosts[host].standing.closed {
+            self.refuse(host, call);
+            return;
+        }
         let slow = self.rng.chance(5);
         let delay = self.rng.between(150, if slow { SECOND } else { 1_500 });
         let lost = self.hosts[host].cut_until > self.now || self.etcd_down_until > self.now;
@@ -735,7 +680,10 @@ impl World {
     }
 
     fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request, sent: u64) {
-        let answer = self.etcd.call(request, self.now);
+        let answer = match self.epochs.broke_since(sent) {
+            true => Err(PortError::Unknown("the connection broke".to_owned())),
+            false => self.etcd.call(request, self.now),
+        };
         self.changed();
         if let (Request::Compact { to }, Ok(_)) = (request, &answer) {
             self.truth.compacted(*to, self.now);
@@ -754,7 +702,7 @@ impl World {
     }
 
     /// Something may have changed in etcd: note what is true now, and have the watches told.
-    fn changed(&mut self) {
+    pub(super) fn changed(&mut self) {
         if self.etcd.revision() == self.etcd_seen {
             return;
         }
@@ -798,6 +746,9 @@ impl World {
     /// Delivers what the host's watchers have not seen, unless the network is cut.
     fn push(&mut self, host: usize) {
         self.hosts[host].push_at = u64::MAX;
+        if self.hosts[host].standing.closed {
+            return;
+        }
         let silent = self.hosts[host].cut_until.max(self.hosts[host].deaf_until);
         let silent = silent.max(self.etcd_down_until);
         if silent > self.now {
@@ -854,7 +805,7 @@ impl World {
         }
     }
 
-    fn end_watches(&mut self, host: usize) {
+    pub(super) fn end_watches(&mut self, host: usize) {
         let ended = std::mem::take(&mut self.hosts[host].watchers);
         for watcher in ended.into_keys() {
             let reason = "the connection broke".to_owned();
@@ -967,6 +918,9 @@ impl World {
                 }
                 self.etcd_down_until = self.now + for_us;
             }
+            Fault::BackUp => self.back_up(),
+            Fault::PutBack { stopped } => self.put_back(stopped),
+            Fault::RaiseEpoch => self.raise_epoch(),
         }
     }
 }
