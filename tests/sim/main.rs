@@ -18,6 +18,11 @@ const PINNED_FOUND: [u64; 14] = [
 ];
 /// Walks with pinned tasks in which all watches of a host fall silent.
 const HUSHED_SEEDS: u64 = 20;
+/// Walks in which some tasks are of every agent, and those that once found something.
+const BROADCAST_SEEDS: u64 = 30;
+/// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
+const RESTORED_SEEDS: u64 = 20;
+const RESTORED_FOUND: [u64; 6] = [244, 2_004, 3_814, 3_984, 5_584, 5_754];
 /// Walks of a fleet that is left to itself for twenty minutes.
 const LONG_SEEDS: u64 = 10;
 /// A broken rule may be rare to show: it gets so many walks.
@@ -82,6 +87,25 @@ fn what_is_pinned_and_was_deleted_behind_a_silent_watch_stops_within_40_seconds(
         assert!(silent && walk.deleted <= Duration::from_secs(40), "seed {seed}: {walk:?}");
         assert!(walk.stays > Duration::from_secs(58), "seed {seed}: {walk:?}");
     }
+}
+
+#[test]
+fn no_walk_with_tasks_of_every_agent_breaks_a_promise() {
+    let mut broken = Vec::new();
+    let (mut starts, mut raised) = (0, 0);
+    let restored = (0..RESTORED_SEEDS).map(|number| 10 * number + 4);
+    let seeds = (0..BROADCAST_SEEDS).chain(restored.skip_while(|seed| *seed < BROADCAST_SEEDS));
+    for seed in seeds.chain(RESTORED_FOUND) {
+        let report = sim::walk(seed, Tasks::Broadcast, None);
+        starts += report.shares;
+        raised += report.faults.get("RaiseEpoch").unwrap_or(&0);
+        if !report.violations.is_empty() {
+            broken.push(format!("seed {seed} ({:?}): {:#?}", report.class, report.violations));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(starts > 10_000, "a walk without starts proves nothing: {starts}");
+    assert!(raised > 20, "{raised} times the epoch was raised");
 }
 
 #[test]

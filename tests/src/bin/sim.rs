@@ -18,6 +18,9 @@ struct Arguments {
     /// Pin every other task to a host.
     #[arg(long)]
     pinned: bool,
+    /// The same, and some tasks are of every agent.
+    #[arg(long, conflicts_with = "pinned")]
+    broadcast: bool,
     /// Break a rule on purpose; the walk of each seed that notices is printed.
     #[arg(long)]
     broken: Option<String>,
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
         },
     };
     let tasks = tasks(&arguments);
-    let (mut bad, mut starts, mut pinned) = (0, 0, 0);
+    let (mut bad, mut starts, mut pinned, mut shares) = (0, 0, 0, 0);
     let mut faults = BTreeMap::new();
     for seed in arguments.first..arguments.first + arguments.seeds {
         let report = sim::walk_noted(seed, tasks, broken, arguments.trace.is_some());
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         }
         starts += report.starts;
         pinned += report.pinned;
+        shares += report.shares;
         for (kind, count) in report.faults {
             *faults.entry(kind).or_insert(0) += count;
         }
@@ -70,7 +74,8 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{} seeds, {starts} starts, {pinned} of them pinned, {bad} with violations",
+        "{} seeds, {starts} starts, {pinned} of them pinned, {shares} of shares, {bad} with \
+         violations",
         arguments.seeds
     );
     let faults: Vec<_> = faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
@@ -79,7 +84,11 @@ fn main() -> ExitCode {
 }
 
 fn tasks(arguments: &Arguments) -> Tasks {
-    if arguments.pinned { Tasks::Pinned } else { Tasks::Pooled }
+    match (arguments.broadcast, arguments.pinned) {
+        (true, _) => Tasks::Broadcast,
+        (_, true) => Tasks::Pinned,
+        _ => Tasks::Pooled,
+    }
 }
 
 /// Which checker notices each broken rule, and after how many walks.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tocktower_core::ids::{Incarnation, RunId, RunKey, TaskName};
+use tocktower_core::ids::{AgentName, Fence, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::jitter;
@@ -15,6 +15,9 @@ use super::checker::Checker;
 use super::home::Home;
 use super::truth::Life;
 use super::world::{SECOND, World};
+
+/// So close to a change that came meanwhile nobody may have decided an instant, where all may fail.
+const UNCERTAIN: u64 = 30 * SECOND;
 
 /// An instant that must have come to something.
 pub struct Expected {
@@ -39,6 +42,8 @@ impl World {
         self.check_matching(&expected, calm && always_held);
         self.check_phantoms();
         self.check_pauses();
+        self.check_shares(&expected, calm && always_held);
+        self.check_epochs();
         self.check_settled(quiet_us);
         self.check_multiplicity(calm);
         self.check_marks(&expected);
@@ -53,12 +58,19 @@ impl World {
         let end = Wall::from_micros(end).instant();
         for ((name, incarnation), life) in &self.truth.lives {
             for index in 0..life.versions.len() {
-                let instants = instants_of(life, index, end);
-                let put_at = life.versions[index].0;
-                for (instant, due) in instants {
-                    let uncertain = self.uncertain(life, index, instant, due, calm);
-                    let run = RunId::scheduled(name.clone(), *incarnation, instant);
-                    expected.push(Expected { run, due, put_at, uncertain });
+                let (put_at, task) = &life.versions[index];
+                let put_at = *put_at;
+                let slack = self.slack_of_local(calm) + self.ahead();
+                for agent in self.sharers(task) {
+                    for (instant, due) in instants_of(life, index, end, agent.as_ref()) {
+                        let share = agent
+                            .as_ref()
+                            .is_none_or(|agent| self.has_share(agent, life, (instant, due), slack));
+                        let uncertain = !share || self.uncertain(life, index, instant, due, calm);
+                        let run = RunId::scheduled(name.clone(), *incarnation, instant);
+                        let run = RunId { agent: agent.clone(), ..run };
+                        expected.push(Expected { run, due, put_at, uncertain });
+                    }
                 }
             }
         }
@@ -74,7 +86,7 @@ impl World {
         due: Wall,
         calm: bool,
     ) -> bool {
-        let slack = if calm { SECOND } else { 30 * SECOND };
+        let slack = if calm { SECOND } else { UNCERTAIN };
         let due_us = self.true_us(due);
         let deleted = life.deleted.is_some_and(|at| at < due_us + slack);
         let next = life.versions.get(index + 1);
@@ -82,20 +94,30 @@ impl World {
         let edited = next.is_some_and(|(_, next)| instant.wall() > next.effective_from);
         // A version that came late may find its first instants covered, or past.
         let (put_at, _) = &life.versions[index];
-        // What is pinned is decided with what was delivered by then, which proves nothing.
-        let slack = match (life.versions[index].1.spec.placement.agent(), calm) {
-            (Some(_), true) => 2 * SECOND,
-            (Some(_), false) => slack + self.pins_silent,
-            (None, true) => 0,
-            (None, false) => slack,
+        let slack = match (life.versions[index].1.spec.placement.pool(), calm) {
+            (None, _) => self.slack_of_local(calm),
+            (Some(_), true) => 0,
+            (Some(_), false) => slack,
         };
         let late = due_us < put_at + slack;
+        let undone = life.undone.is_some_and(|at| due_us < at + slack + self.ahead());
         let one_shot_moved = next.is_some() && life.versions[index].1.spec.one_shot_at().is_some();
         deleted && life.versions[index].1.spec.one_shot_at().is_none()
             || edited
+            || undone
             || one_shot_moved
             || late && index > 0
             || deleted && !self.settled_by_run(life, index)
+    }
+
+    /// What only one host can run is decided with what was delivered by then, which proves nothing.
+    fn slack_of_local(&self, calm: bool) -> u64 {
+        if calm { 2 * SECOND } else { UNCERTAIN + self.pins_silent }
+    }
+
+    /// How long before its due a local instant may have been decided, by a clock that is ahead.
+    fn ahead(&self) -> u64 {
+        if self.clock_far { 200 * SECOND } else { 0 }
     }
 
     /// A one-shot's key is deleted by its holder once it has run.
@@ -114,8 +136,7 @@ impl World {
         ended
             || truth.starts.iter().any(|start| start.run == *run && start.at <= by)
             || truth.spans.iter().any(|span| {
-                span.task == run.task
-                    && span.incarnation == run.incarnation
+                same(&span.run, run)
                     && span.first <= instant
                     && instant <= span.until
                     && span.at <= by
@@ -177,7 +198,8 @@ impl World {
                 lives.filter_map(|(_, life)| life.deleted).any(|at| Some(at) == *gone);
             let came_to = self.truth.ends.contains_key(&run)
                 || self.truth.starts.iter().any(|start| start.run == run);
-            if gone.is_some() && !with_its_task && !came_to {
+            let undone = self.truth.is_undone(*asked);
+            if gone.is_some() && !with_its_task && !undone && !came_to {
                 let asked = asked / SECOND;
                 lost.push(format!("{run} was asked for at {asked} s and came to nothing"));
             }
@@ -197,10 +219,7 @@ impl World {
                 phantoms.push((start.at, format!("{} is of no task", start.run)));
                 continue;
             };
-            let told = |at: u64| match self.truth.home_of(&start.run, &self.keys) {
-                Home::Range(_) => at,
-                Home::Pins(_) => at.max(self.pins_told_by),
-            };
+            let told = |at: u64| self.told(start, at);
             match instant_is_of(life, instant) {
                 IsOf::Nothing => {
                     phantoms.push((start.at, format!("{} is no instant of its task", start.run)));
@@ -237,11 +256,10 @@ impl World {
             let then = life.versions.iter().rev().find(|(at, _)| *at <= before);
             let changed = life.versions.iter().any(|(at, _)| *at > before && *at <= start.at);
             // Who is cut off does not learn of it.
-            let told = match self.truth.home_of(&start.run, &self.keys) {
-                Home::Range(_) => true,
-                Home::Pins(_) => before > self.pins_told_by,
-            };
-            if told && then.is_some_and(|(_, task)| task.spec.paused) && !changed {
+            if before > self.told(start, 0)
+                && then.is_some_and(|(_, task)| task.spec.paused)
+                && !changed
+            {
                 broken.push((start.at, format!("{} started while paused", start.run)));
             }
         }
@@ -264,7 +282,7 @@ impl World {
             let calm = u64::try_from(ledger.1.open.len() * 100 / 4_096).expect("small");
             let (age, listed) = ((self.now - ledger.0) / SECOND, ledger.1.open.len());
             // A ledger in the host's own store proves nothing, and need not be said again.
-            if listed > 0 && age > 5 + calm && !matches!(home, Home::Pins(_)) {
+            if listed > 0 && age > 5 + calm && home.local().is_none() {
                 left.push(format!("a ledger that lists {listed} runs is {age} s old"));
             }
             for entry in &ledger.1.open {
@@ -299,16 +317,16 @@ impl World {
     fn may_repeat(&self, host: usize, run: &RunId, calm: bool) -> bool {
         match self.truth.home_of(run, &self.keys) {
             Home::Range(_) => !calm && self.hosts[host].disturbed,
-            Home::Pins(_) => self.hosts[host].crashed,
+            Home::Pins(_) | Home::Shares(_) => self.hosts[host].crashed,
         }
     }
 
     /// Checker 3: a run that succeeded starts again only if the host that ran it was disturbed.
     fn check_multiplicity(&mut self, calm: bool) {
         let mut repeats = Vec::new();
-        let mut names: BTreeMap<(RunId, u32, i64), usize> = BTreeMap::new();
+        let mut names: BTreeMap<(RunId, u32, Fence), usize> = BTreeMap::new();
         for start in &self.truth.starts {
-            let fence = start.attempt.fence.revision.0;
+            let fence = start.attempt.fence;
             *names.entry((start.run.clone(), start.attempt.number, fence)).or_default() += 1;
             if let Some((attempt, host)) = self.truth.succeeded.get(&start.run)
                 && start.attempt > *attempt
@@ -324,18 +342,17 @@ impl World {
         }
         for ((run, number, fence), count) in names {
             // A store that is lost, and with it the clock's past, may count the same fence again.
-            let forgot = match self.truth.home_of(&run, &self.keys) {
-                Home::Pins(host) => self.hosts[host].disk_lost_at.is_some(),
-                Home::Range(_) => false,
-            };
+            let home = self.truth.home_of(&run, &self.keys);
+            let forgot = home.local().is_some_and(|host| self.hosts[host].disk_lost_at.is_some());
             if count > 1 && !forgot {
-                let text = format!("attempt {number} of {run} under {fence} started {count} times");
+                let text =
+                    format!("attempt {number} of {run} under {fence:?} started {count} times");
                 repeats.push((self.now, text));
             }
         }
         if calm {
             for (run, ends) in &self.truth.ends {
-                if let Home::Pins(host) = self.truth.home_of(run, &self.keys)
+                if let Some(host) = self.truth.home_of(run, &self.keys).local()
                     && self.hosts[host].crashed
                 {
                     continue;
@@ -392,6 +409,15 @@ impl World {
                 continue;
             }
             let home = self.truth.home_of(&start.run, &self.keys);
+            // A new disk has no past: its first ledger covers all that was before.
+            let new = self.hosts[start.host].disk_lost_at.is_some_and(|at| at > start.at);
+            if matches!(home, Home::Shares(_)) && (new || !self.stays_selected(start, life)) {
+                continue;
+            }
+            // By a version that is undone: to the one before it the marks may have passed it.
+            if home.local().is_some() && life.undone.is_some_and(|at| start.at < at) {
+                continue;
+            }
             let newest = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
             let Some((_, newest)) = newest else { continue };
             let covered = newest.marks.cover(start.due.instant(), start.run.incarnation);
@@ -455,7 +481,7 @@ fn tells_of(row: &RunRecord, run: &RunId) -> bool {
     row.id == *run
         || match (row.span, row.id.run, run.run) {
             (Some(span), RunKey::Instant(first), RunKey::Instant(at)) => {
-                same(&row.id, &run.task, run.incarnation) && first <= at && at <= span.until
+                same(&row.id, run) && first <= at && at <= span.until
             }
             _ => false,
         }
@@ -466,22 +492,28 @@ pub fn listed(ledger: &Ledger, run: &RunId) -> bool {
         entry.run == *run
             || match (entry.state, entry.run.run, run.run) {
                 (EntryState::CatchUp { last, .. }, RunKey::Instant(first), RunKey::Instant(at)) => {
-                    same(&entry.run, &run.task, run.incarnation) && first <= at && at <= last
+                    same(&entry.run, run) && first <= at && at <= last
                 }
                 _ => false,
             }
     })
 }
 
-fn same(run: &RunId, task: &TaskName, incarnation: Incarnation) -> bool {
-    run.task == *task && run.incarnation == incarnation
+/// Whether two runs are of one task in one life, and of one host's share of it.
+fn same(one: &RunId, other: &RunId) -> bool {
+    (&one.task, one.incarnation, &one.agent) == (&other.task, other.incarnation, &other.agent)
 }
 
 /// Instants and dues of one version: after it took effect, up to the next version or the end.
-fn instants_of(life: &Life, index: usize, end: Instant) -> Vec<(Instant, Wall)> {
+fn instants_of(
+    life: &Life,
+    index: usize,
+    end: Instant,
+    agent: Option<&AgentName>,
+) -> Vec<(Instant, Wall)> {
     let (_, task) = &life.versions[index];
     if let Some(at) = task.spec.one_shot_at() {
-        let due = due(task, at, None);
+        let due = due(task, at, None, None);
         return if due.instant() <= end && !task.spec.paused {
             vec![(at, due)]
         } else {
@@ -494,13 +526,14 @@ fn instants_of(life: &Life, index: usize, end: Instant) -> Vec<(Instant, Wall)> 
     let mut instants = Vec::new();
     let mut at = task.effective_from.instant();
     while let Some(next) = table.next_after(at).filter(|next| *next <= until) {
-        instants.push((next, due(task, next, table.next_after(next))));
+        instants.push((next, due(task, next, table.next_after(next), agent)));
         at = next;
     }
     instants.retain(|(_, due)| due.instant() <= end);
     instants
 }
 
-fn due(task: &Task, instant: Instant, next: Option<Instant>) -> Wall {
-    jitter::due(&task.spec.name, instant, next, task.spec.jitter)
+fn due(task: &Task, instant: Instant, next: Option<Instant>, agent: Option<&AgentName>) -> Wall {
+    let share = agent.map(|agent| (agent, task.spec.broadcast.splay));
+    jitter::due_of_share(&task.spec.name, share, instant, next, task.spec.jitter)
 }

@@ -8,7 +8,7 @@ use tocktower_cluster::port::Request;
 use tocktower_cluster::records::Trigger;
 use tocktower_cluster::tasks::{self, Create};
 use tocktower_cluster::triggers;
-use tocktower_core::ids::{AgentName, Epoch, Incarnation, PoolName, Revision, TaskName};
+use tocktower_core::ids::{AgentName, Incarnation, PoolName, Revision, TaskName};
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
@@ -21,10 +21,11 @@ use super::breaks::Break;
 use super::home::Home;
 use super::world::World;
 
-const EPOCH: Epoch = Epoch(1);
-
 impl World {
     pub(super) fn client_acts(&mut self) {
+        if self.epochs.is_open() {
+            return;
+        }
         let living: Vec<Task> = self.truth.living();
         match self.rng.between(0, 10) {
             0..5 => self.create(),
@@ -44,7 +45,7 @@ impl World {
             spec.catch_up.policy = CatchUpPolicy::Latest;
             (spec.max_runs, spec.start_deadline) = (None, None);
             let Ok(version) = task::create(spec, self.wall(), None) else { continue };
-            let create = Create::new(&version, EPOCH).expect("a small task");
+            let create = Create::new(&version, self.epochs.epoch()).expect("a small task");
             let _ = self.etcd.call(&Request::Txn(tasks::create(&self.keys, &[create])), self.now);
         }
     }
@@ -81,7 +82,7 @@ impl World {
         let named = self.rng.chance(300) || spec.one_shot_at().is_some();
         let request = named.then(|| u128::from(self.rng.next()));
         let Ok(version) = task::create(spec, now, request) else { return };
-        let Ok(create) = Create::new(&version, EPOCH) else { return };
+        let Ok(create) = Create::new(&version, self.epochs.epoch()) else { return };
         let txn = tasks::create(&self.keys, &[create]);
         let _ = self.etcd.call(&Request::Txn(txn), self.now);
     }
@@ -96,7 +97,7 @@ impl World {
             true => CatchUpPolicy::All,
             false => *self.rng.pick(&policies).expect("there are some"),
         };
-        Spec {
+        let mut spec = Spec {
             name,
             description: String::new(),
             labels: BTreeMap::new(),
@@ -123,10 +124,15 @@ impl World {
             start_deadline: self.rng.chance(100).then_some(Duration::from_secs(5)),
             priority: i32::try_from(self.rng.between(0, 3)).expect("small"),
             paused: false,
-        }
+        };
+        self.fit_every_agent(&mut spec);
+        spec
     }
 
     fn placement(&mut self) -> Placement {
+        if let Some(everywhere) = self.every_agent() {
+            return everywhere;
+        }
         if !self.pins || self.rng.chance(500) {
             return PoolName::parse("default").expect("a good name").into();
         }
@@ -141,7 +147,7 @@ impl World {
         Duration::from_millis(longest)
     }
 
-    fn schedule(&mut self, now: Wall) -> Schedule {
+    pub(super) fn schedule(&mut self, now: Wall) -> Schedule {
         match self.rng.between(0, 10) {
             0..5 => {
                 Schedule::At(now.plus(Duration::from_millis(self.rng.between(0, 15_000))).instant())
@@ -166,7 +172,7 @@ impl World {
             true => self.truth.pending_triggers(&current.spec.name),
             false => Vec::new(),
         };
-        if let Ok(txn) = tasks::replace(&self.keys, current, version, EPOCH, &ulids) {
+        if let Ok(txn) = tasks::replace(&self.keys, current, version, self.epochs.epoch(), &ulids) {
             let _ = self.etcd.call(&Request::Txn(txn), self.now);
         }
     }
@@ -179,6 +185,7 @@ impl World {
         if !self.moves() {
             spec.placement = current.spec.placement.clone();
         }
+        self.fit_edit(&current, &mut spec);
         // Walks that are kept know no such edit.
         let was = current.spec.one_shot_at().is_some();
         if spec.one_shot_at().is_some() != was && !self.pins {
@@ -210,13 +217,13 @@ impl World {
     /// What a coordinator knows of the ledger of a task's range, which may not be the newest.
     fn known_marks(&mut self, task: &Task) -> Marks {
         if self.broken == Some(Break::NoPrior) {
-            let incarnation = Incarnation { epoch: EPOCH, revision: Revision(i64::MAX) };
+            let incarnation =
+                Incarnation { epoch: self.epochs.epoch(), revision: Revision(i64::MAX) };
             return Marks { through: self.wall().instant(), incarnation };
         }
         let behind = *self.rng.pick(&[0, 0, 1, 5]).expect("there are some");
-        let home = Home::of_task(task, &self.keys);
-        // What is pinned is known to its host alone.
-        let home = Some(home).filter(|home| matches!(home, Home::Range(_)));
+        // What only one host can run is known to it alone.
+        let home = Home::of_task(task, &self.keys).filter(|home| home.local().is_none());
         let ledgers = home.and_then(|home| self.truth.ledgers.get(&home));
         let ledgers = ledgers.map_or(&[][..], Vec::as_slice);
         let known = ledgers.iter().rev().nth(behind);
@@ -232,6 +239,10 @@ impl World {
 
     fn trigger(&mut self, living: &[Task]) {
         let Some(current) = self.rng.pick(living).cloned() else { return };
+        // Coordinators refuse it of what every agent runs.
+        if current.spec.placement.every_agent().is_some() {
+            return;
+        }
         let ulid = u128::from(self.rng.next()) << 16;
         let trigger = Trigger { payload: None, created_at: self.wall(), request: None };
         if let Ok(txn) = triggers::create(&self.keys, &current, ulid, &trigger) {

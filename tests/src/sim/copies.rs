@@ -35,15 +35,31 @@ impl World {
                         continue;
                     }
                 }
-                let (copied, there) =
-                    (self.hosts[host].store.tasks_of(range), self.tasks_of(range));
-                if copied != there {
-                    let text = format!("h{host} has {copied:?} of {range:?}: {there:?} are there");
-                    self.truth.violation(Checker::Copies, self.now, text);
-                }
+                self.check_copy(host, range, self.whole(range));
+            }
+            let local = if self.shares { &RangeId::LOCAL[..] } else { &[] };
+            for range in local.iter().copied() {
+                self.check_copy(host, range, self.local(host, range));
             }
         }
         standbys
+    }
+
+    fn check_copy(&mut self, host: usize, range: RangeId, keys: KeyRange) {
+        let (copied, there) = (self.hosts[host].store.tasks_of(range), self.tasks_in(keys));
+        if copied != there {
+            let text = format!("h{host} has {copied:?} of {range:?}: {there:?} are there");
+            self.truth.violation(Checker::Copies, self.now, text);
+        }
+    }
+
+    fn local(&self, host: usize, range: RangeId) -> KeyRange {
+        match range {
+            RangeId::BROADCAST => {
+                self.keys.broadcast(&PoolName::parse("default").expect("a good name"))
+            }
+            _ => self.keys.pins(&self.hosts[host].name),
+        }
     }
 
     fn whole(&self, range: RangeId) -> KeyRange {
@@ -56,8 +72,8 @@ impl World {
         since.map_or(0, |events| events.len())
     }
 
-    fn tasks_of(&mut self, range: RangeId) -> BTreeMap<TaskName, Revision> {
-        let mut rest = self.whole(range);
+    fn tasks_in(&mut self, range: KeyRange) -> BTreeMap<TaskName, Revision> {
+        let mut rest = range.clone();
         let mut tasks = BTreeMap::new();
         loop {
             let list = ListRequest { range: rest, limit: 1_000, at: None, keys_only: false };
@@ -74,7 +90,7 @@ impl World {
             if !more {
                 return tasks;
             }
-            rest = self.whole(range);
+            rest = range.clone();
             rest.start = last;
             rest.start.push(0);
         }

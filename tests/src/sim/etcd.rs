@@ -20,7 +20,7 @@ struct Lease {
     keys: BTreeSet<Vec<u8>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Etcd {
     items: BTreeMap<Vec<u8>, KeyValue>,
     revision: i64,
@@ -122,6 +122,13 @@ impl Etcd {
 
     pub fn lease_ids(&self) -> Vec<LeaseId> {
         self.leases.keys().copied().collect()
+    }
+
+    /// As an earlier copy of it was; leases have all their time again, and none is given out twice.
+    pub fn put_back(&mut self, copy: Etcd, now_us: u64) {
+        let next_lease = self.next_lease;
+        *self = Etcd { next_lease, ..copy };
+        self.renew_all(now_us);
     }
 
     pub fn items(&self) -> impl Iterator<Item = &KeyValue> {

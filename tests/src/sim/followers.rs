@@ -12,7 +12,6 @@ use tocktower_core::ids::{Fence, RunId};
 use tocktower_core::run::RunRecord;
 
 use super::checker::Checker;
-use super::home::Home;
 use super::truth::Started;
 use super::world::World;
 
@@ -83,12 +82,18 @@ impl World {
         }
     }
 
-    /// What is pinned is known to the disk of its host alone: a new one knows nothing of what was
+    /// What only one host can run is known to its disk alone: a new one knows nothing of what was
     /// started or called settled before.
     fn forgot(&self, start: &Started, since: u64) -> bool {
-        let pinned = matches!(self.truth.home_of(&start.run, &self.keys), Home::Pins(_));
+        let local = self.truth.home_of(&start.run, &self.keys).local().is_some();
         let first = since.min(start.at);
-        pinned && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > first)
+        local && self.hosts[start.host].disk_lost_at.is_some_and(|at| at > first)
+    }
+
+    /// Nothing that came after the backup is known in the epoch after it.
+    fn put_back_since(&self, start: &Started, announced: &Announced) -> bool {
+        let of = self.truth.put_back.map(|(of, _)| of);
+        of.is_some_and(|of| announced.at > of) && start.attempt.fence.epoch > announced.fence.epoch
     }
 
     /// Settled is settled; and in calm everything is, in time.
@@ -102,6 +107,7 @@ impl World {
                 let again = start.at > announced.at && start.attempt.fence == announced.fence;
                 start.run == announced.run
                     && (again || overtaken)
+                    && !self.put_back_since(start, announced)
                     && !self.forgot(start, announced.at)
             });
             if let Some(start) = again {

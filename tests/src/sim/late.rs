@@ -1,13 +1,13 @@
 //! Lateness, as users would measure it: how long after its due a run starts, and whether there are
 //! as many starts as there were instants, without believing any name.
 
+use tocktower_core::ids::RunId;
 use tocktower_core::task::Overlap;
 use tocktower_core::time::Wall;
 
 use super::check::Expected;
 use super::checker::Checker;
-use super::home::Home;
-use super::truth::{Life, Started};
+use super::truth::Life;
 use super::world::{SECOND, World};
 
 /// In calm: an answer of etcd may take a second, or be lost and asked for again.
@@ -34,9 +34,9 @@ impl World {
             let Some(first) = started.map(|start| start.at).min() else { continue };
             let due = self.true_us(e.due);
             let waits = self.truth.life_of(&e.run).is_none_or(waits_for_its_turn);
-            // What is pinned waits for its host.
-            let home = self.truth.home_of(&e.run, &self.keys);
-            let waits = waits || !calm && matches!(home, Home::Pins(_));
+            // What only its host can run waits for it.
+            let local = self.truth.home_of(&e.run, &self.keys).local().is_some();
+            let waits = waits || !calm && local;
             if first > due + limit && !waits {
                 let ms = (first - due) / 1_000;
                 late.push((first, format!("{} started {ms} ms late", e.run)));
@@ -58,20 +58,16 @@ impl World {
             if waits_for_its_turn(life) || task.spec.overlap != Overlap::Allow || one_shot {
                 continue;
             }
-            let of = |e: &&Expected| (&e.run.task, e.run.incarnation) == (&key.0, key.1);
-            let certain = expected.iter().filter(of).filter(|e| !e.uncertain);
-            let mut dues: Vec<u64> = certain.map(|e| self.true_us(e.due)).collect();
-            dues.sort_unstable();
-            let of = |start: &&Started| (&start.run.task, start.run.incarnation) == (&key.0, key.1);
-            let mut starts: Vec<u64> =
-                self.truth.starts.iter().filter(of).map(|start| start.at).collect();
-            starts.sort_unstable();
-            let mut starts = starts.into_iter().peekable();
-            for due in dues {
-                while starts.next_if(|at| at + CLOCK < due).is_some() {}
-                if starts.next_if(|at| *at <= due + CALM_LATE).is_none() {
-                    unmatched.push(format!("{} has no start near {} s", key.0, due / SECOND));
-                }
+            for agent in self.sharers(task) {
+                let of = |run: &RunId| {
+                    (&run.task, run.incarnation) == (&key.0, key.1) && run.agent == agent
+                };
+                let certain = expected.iter().filter(|e| of(&e.run) && !e.uncertain);
+                let dues = certain.map(|e| self.true_us(e.due)).collect();
+                let starts = self.truth.starts.iter().filter(|start| of(&start.run));
+                let missing = without_start(dues, starts.map(|start| start.at).collect());
+                let text = |due| format!("{} has no start near {} s", key.0, due / SECOND);
+                unmatched.extend(missing.into_iter().map(text));
             }
         }
         for text in unmatched {
@@ -83,6 +79,18 @@ impl World {
         let base = self.wall().micros() - i64::try_from(self.now).expect("short");
         u64::try_from(wall.micros() - base).unwrap_or(0)
     }
+}
+
+/// Dues that no start of their own follows in time.
+fn without_start(mut dues: Vec<u64>, mut starts: Vec<u64>) -> Vec<u64> {
+    dues.sort_unstable();
+    starts.sort_unstable();
+    let mut starts = starts.into_iter().peekable();
+    dues.retain(|due| {
+        while starts.next_if(|at| at + CLOCK < *due).is_some() {}
+        starts.next_if(|at| *at <= due + CALM_LATE).is_none()
+    });
+    dues
 }
 
 /// Whether a run of it may have to wait for another, or was paused meanwhile. One that takes the

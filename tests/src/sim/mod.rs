@@ -10,11 +10,14 @@ mod check;
 mod checker;
 mod client;
 mod copies;
+mod epochs;
 mod etcd;
+mod fault;
 mod followers;
 mod home;
 mod late;
 mod rng;
+mod shares;
 mod store;
 mod truth;
 mod world;
@@ -24,9 +27,11 @@ use std::time::Duration;
 
 pub use breaks::Break;
 pub use checker::{Checker, Violation};
+use fault::{Act, Fault};
+use home::Home;
 use rng::Rng;
 use tocktower_cluster::duty::Ask;
-use world::{Act, Fault, SECOND, World};
+use world::{SECOND, World};
 
 const HOSTS: usize = 4;
 const BUSY: u64 = 40 * SECOND;
@@ -50,6 +55,8 @@ pub struct Report {
     pub starts: usize,
     /// Those of what is pinned.
     pub pinned: usize,
+    /// Those of shares of tasks of every agent.
+    pub shares: usize,
     /// Ends that were asked for before their rows could be read, and ends that were called settled.
     pub ends: (usize, usize),
     /// When agents compacted etcd, in seconds.
@@ -98,6 +105,8 @@ pub enum Tasks {
     Pooled,
     /// Every other one is pinned to a host.
     Pinned,
+    /// As these, and some are of every agent.
+    Broadcast,
 }
 
 /// Walks one seed.
@@ -109,7 +118,10 @@ pub fn walk(seed: u64, tasks: Tasks, broken: Option<Break>) -> Report {
 pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -> Report {
     let class = Class::of(seed);
     let mut world = World::new(seed, HOSTS, broken);
-    world.pins = tasks == Tasks::Pinned;
+    world.pins = tasks != Tasks::Pooled;
+    if tasks == Tasks::Broadcast {
+        world.share_tasks();
+    }
     world.truth.trace = trace.then(Vec::new);
     for host in 0..HOSTS - 1 {
         world.start_host(host, u64::try_from(host).expect("few") * SECOND / 10);
@@ -117,11 +129,16 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     for (at, fault) in faults(&mut Rng::new(seed ^ 0x00fa_0175), class) {
         world.add_fault(at, fault);
     }
+    if world.shares && class == Class::Everything && (seed / 5).is_multiple_of(2) {
+        world.restore();
+    }
     world.run_clients(BUSY);
     let calm = matches!(class, Class::Calm | Class::Moves);
+    world.cut_off = matches!(class, Class::Cuts | Class::Everything);
     // Watches may fall silent, which those of what is pinned may do for longest.
-    let hushed = world.pins && matches!(class, Class::Cuts | Class::Everything);
+    let hushed = world.pins && world.cut_off;
     world.straggles = !calm;
+    world.relabels = !calm;
     if !calm && seed.is_multiple_of(2) {
         world.stretch_clocks();
     }
@@ -273,10 +290,10 @@ impl World {
         let trace = self.truth.trace.take().unwrap_or_default();
         let compactions = self.truth.compactions.iter().map(|at| at / SECOND).collect();
         let starts = self.truth.starts.len();
-        let of_pins = |start: &&truth::Started| {
-            matches!(self.truth.home_of(&start.run, &self.keys), home::Home::Pins(_))
-        };
-        let pinned = self.truth.starts.iter().filter(of_pins).count();
+        let homes = self.truth.starts.iter().map(|at| self.truth.home_of(&at.run, &self.keys));
+        let homes: Vec<Home> = homes.collect();
+        let pinned = homes.iter().filter(|home| matches!(home, Home::Pins(_))).count();
+        let shares = homes.iter().filter(|home| matches!(home, Home::Shares(_))).count();
         let ends = (self.truth.ends_asked_for, self.truth.announced.len());
         let (stopped_drained, adopted) = (self.truth.stopped_drained, self.truth.adopted);
         Report {
@@ -284,6 +301,7 @@ impl World {
             class,
             starts,
             pinned,
+            shares,
             ends,
             compactions,
             stopped_drained,

@@ -1,9 +1,10 @@
 //! A model of an agent's store: what was synced survives a power cut, what was only written
 //! survives a crash of the process, and reads see every batch before them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tocktower_cluster::cluster::Cluster;
 use tocktower_core::agent::effect::{
     Batch, BatchNumber, LoadRequest, PinsRecord, SettledEnd, StoreOp,
 };
@@ -17,6 +18,8 @@ use tocktower_core::run::RunRecord;
 use tocktower_core::task::Task;
 use tocktower_core::time::{Instant, Wall};
 use tocktower_proto::convert::decode_task_row;
+
+use super::epochs::{Joined, Known};
 
 #[derive(Clone, Debug)]
 struct Row {
@@ -36,45 +39,67 @@ struct Tables {
     open: BTreeMap<(RangeId, RunId), Attempt>,
     session: Option<Kept>,
     numbers: BTreeMap<RangeId, LedgerNumber>,
-    pins: Pins,
+    pins: BTreeMap<RangeId, Pins>,
+    /// The highest revision that was seen in the epoch.
+    seen: Revision,
 }
 
-/// What a store knows of what is pinned to its agent, beside tasks and open runs.
+/// What a store knows of a local range, beside tasks and open runs.
 #[derive(Clone, Debug, Default)]
 struct Pins {
     born: Option<Wall>,
+    /// What the watch had come to when it was born.
+    listed: Option<Revision>,
     delivered: Revision,
     ledger: Option<Ledger>,
 }
 
-/// All of what is pinned that a power cut leaves.
+impl Pins {
+    fn keep(&mut self, record: &PinsRecord) {
+        match record {
+            PinsRecord::Born(born) => (self.born, self.listed) = (Some(*born), None),
+            PinsRecord::Delivered(at) => {
+                self.delivered = *at;
+                self.listed.get_or_insert(*at);
+            }
+            PinsRecord::Ledger(ledger) => self.ledger = Some(ledger.clone()),
+        }
+    }
+}
+
+fn is_local(range: RangeId) -> bool {
+    RangeId::LOCAL.contains(&range)
+}
+
+/// All of the local ranges that a power cut leaves.
 #[derive(Clone, Debug, Default)]
 struct PinsSynced {
-    pins: Pins,
-    tasks: BTreeMap<TaskNumber, Row>,
-    open: BTreeMap<RunId, Attempt>,
+    pins: BTreeMap<RangeId, Pins>,
+    tasks: BTreeMap<(RangeId, TaskNumber), Row>,
+    open: BTreeMap<(RangeId, RunId), Attempt>,
+    seen: Revision,
 }
 
 impl Tables {
     fn pinned(&self) -> PinsSynced {
-        let tasks = self.tasks.iter().filter(|((range, _), _)| *range == RangeId::PINS);
-        let open = self.open.iter().filter(|((range, _), _)| *range == RangeId::PINS);
+        let tasks = self.tasks.iter().filter(|((range, _), _)| is_local(*range));
+        let open = self.open.iter().filter(|((range, _), _)| is_local(*range));
         PinsSynced {
             pins: self.pins.clone(),
-            tasks: tasks.map(|((_, number), row)| (*number, row.clone())).collect(),
-            open: open.map(|((_, run), attempt)| (run.clone(), *attempt)).collect(),
+            tasks: tasks.map(|(key, row)| (*key, row.clone())).collect(),
+            open: open.map(|(key, attempt)| (key.clone(), *attempt)).collect(),
+            seen: self.seen,
         }
     }
 
     fn put_pinned(&mut self, synced: &PinsSynced) {
         self.pins = synced.pins.clone();
-        for (number, row) in &synced.tasks {
-            self.names.insert((RangeId::PINS, row.name.clone()), *number);
-            self.tasks.insert((RangeId::PINS, *number), row.clone());
+        self.seen = synced.seen;
+        for ((range, number), row) in &synced.tasks {
+            self.names.insert((*range, row.name.clone()), *number);
         }
-        for (run, attempt) in &synced.open {
-            self.open.insert((RangeId::PINS, run.clone()), *attempt);
-        }
+        self.tasks.extend(synced.tasks.clone());
+        self.open.extend(synced.open.clone());
     }
 
     fn own(
@@ -119,11 +144,15 @@ pub struct Store {
     /// As of the last sync: all that a power cut leaves. Only history matters to a stranger.
     synced_rows: usize,
     synced_pins: PinsSynced,
-    /// What is pinned as of batches whose sync is under way, and ledgers that it has with them.
+    /// The local ranges as of batches whose sync is under way, and ledgers that came with them.
     syncing: BTreeMap<BatchNumber, PinsSynced>,
-    ledgers: BTreeMap<BatchNumber, Ledger>,
-    /// The host has booted again since the ledger of what is pinned was kept.
-    booted: bool,
+    ledgers: BTreeMap<BatchNumber, Vec<(RangeId, Ledger)>>,
+    /// Local ranges whose ledger was kept before the host last booted.
+    booted: BTreeSet<RangeId>,
+    /// The cluster that it is of, in walks that have a record of one; on disk once it is noted.
+    known: Option<Known>,
+    /// It keeps a ledger of tasks of every agent, which there are.
+    pub shares: bool,
     pub process: u64,
     /// Duplicates of batches whose answer has not been given.
     pub pending: Vec<(RangeId, TaskNumber, RunId)>,
@@ -140,9 +169,11 @@ impl Store {
         let mut duplicates = Vec::new();
         for op in &batch.ops {
             self.one(op, &mut duplicates);
-            if let StoreOp::Pins(RangeId::PINS, PinsRecord::Ledger(ledger)) = op {
-                self.ledgers.insert(batch.number, ledger.clone());
-                self.booted = false;
+            if let StoreOp::Pins(range, PinsRecord::Ledger(ledger)) = op
+                && self.keeps(*range)
+            {
+                self.ledgers.entry(batch.number).or_default().push((*range, ledger.clone()));
+                self.booted.remove(range);
             }
         }
         if batch.sync {
@@ -160,13 +191,23 @@ impl Store {
         }
     }
 
-    /// The ledger of what is pinned that a batch has kept; it is told once.
-    pub fn pins_ledger_of(&mut self, batch: BatchNumber) -> Option<Ledger> {
-        self.ledgers.remove(&batch)
+    /// The ledgers of local ranges that a batch has kept; they are told once.
+    pub fn local_ledgers_of(&mut self, batch: BatchNumber) -> Vec<(RangeId, Ledger)> {
+        self.ledgers.remove(&batch).unwrap_or_default()
     }
 
-    pub fn pins_ledger(&self) -> Option<&Ledger> {
-        self.tables.pins.ledger.as_ref()
+    pub fn local_ledger(&self, range: RangeId) -> Option<&Ledger> {
+        self.tables.pins.get(&range)?.ledger.as_ref()
+    }
+
+    /// When it began to know of a local range, and the revision of the list that it began with.
+    pub fn born(&self, range: RangeId) -> Option<(Wall, Revision)> {
+        let pins = self.tables.pins.get(&range)?;
+        Some((pins.born?, pins.listed?))
+    }
+
+    fn keeps(&self, range: RangeId) -> bool {
+        range == RangeId::PINS || self.shares
     }
 
     /// `forgetful`: the store does not notice, and what it says of a session still counts. `disk`:
@@ -176,11 +217,13 @@ impl Store {
         let before = std::mem::take(&mut self.tables);
         self.tables.history = before.history;
         let synced = std::mem::take(&mut self.synced_pins);
-        if !disk {
+        if disk {
+            self.known = None;
+        } else {
             self.tables.put_pinned(&synced);
             self.synced_pins = synced;
         }
-        self.booted = true;
+        self.booted.extend(RangeId::LOCAL);
         if forgetful {
             (self.tables.session, self.tables.numbers) = (before.session, before.numbers);
         }
@@ -199,20 +242,47 @@ impl Store {
         let numbers = || tables.numbers.clone();
         let former = tables.session.map(|kept| Former { kept, numbers: numbers() });
         if former.is_none() {
-            tables.open.retain(|(range, _), _| *range == RangeId::PINS);
+            tables.open.retain(|(range, _), _| is_local(*range));
         }
         former
     }
 
-    /// What a process that comes after has of what is pinned here.
-    pub fn pins_before(&self) -> Option<PinsBefore> {
-        let tables = &self.tables;
-        Some(PinsBefore {
-            born: tables.pins.born?,
-            delivered: tables.pins.delivered,
-            ledger: tables.pins.ledger.clone()?,
-            intact: !self.booted,
-        })
+    /// What a process that comes after has of the local ranges.
+    pub fn pins_before(&self) -> BTreeMap<RangeId, PinsBefore> {
+        let before = |(range, pins): (&RangeId, &Pins)| {
+            let before = PinsBefore {
+                born: pins.born?,
+                delivered: pins.delivered,
+                ledger: pins.ledger.clone()?,
+                intact: !self.booted.contains(range),
+            };
+            Some((*range, before))
+        };
+        self.tables.pins.iter().filter_map(before).collect()
+    }
+
+    /// The cluster that it knows, and the highest revision that was seen there.
+    pub fn cluster(&self) -> (Option<Known>, Revision) {
+        (self.known.clone(), self.tables.seen)
+    }
+
+    /// Nothing is gone on with there but history and the local ranges.
+    pub fn begin(&mut self, cluster: Cluster) -> Joined {
+        let joined = Joined::of(&cluster, Revision(0));
+        self.known = Some(Known { cluster, put_back: false });
+        (self.tables.seen, self.synced_pins.seen) = (Revision(0), Revision(0));
+        self.syncing.values_mut().for_each(|synced| synced.seen = Revision(0));
+        joined
+    }
+
+    pub fn note_put_back(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.put_back = true;
+        }
+    }
+
+    pub fn note_seen(&mut self, seen: Revision) {
+        self.tables.seen = self.tables.seen.max(seen);
     }
 
     pub fn history(&self) -> &[RunRecord] {
@@ -282,12 +352,10 @@ impl Store {
                 tables.open.remove(&(*range, run.clone()));
             }
             StoreOp::Session(session) => tables.session = *session,
-            // No walk has tasks of every agent.
-            StoreOp::Pins(RangeId::BROADCAST, _) => {}
-            StoreOp::Pins(_, PinsRecord::Born(born)) => tables.pins.born = Some(*born),
-            StoreOp::Pins(_, PinsRecord::Delivered(at)) => tables.pins.delivered = *at,
-            StoreOp::Pins(_, PinsRecord::Ledger(ledger)) => {
-                tables.pins.ledger = Some(ledger.clone());
+            // Walks that are kept know no such tasks.
+            StoreOp::Pins(RangeId::BROADCAST, _) if !self.shares => {}
+            StoreOp::Pins(range, record) => {
+                tables.pins.entry(*range).or_default().keep(record);
             }
             StoreOp::LedgerNumber { range, number } => {
                 tables.numbers.insert(*range, *number);

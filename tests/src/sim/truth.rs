@@ -27,6 +27,21 @@ use super::world::{SECOND, TTL};
 pub struct Life {
     pub versions: Vec<(u64, Arc<Task>)>,
     pub deleted: Option<u64>,
+    /// When an edit or its delete was undone, since etcd was put back to before.
+    pub undone: Option<u64>,
+}
+
+impl Life {
+    fn put_back(&mut self, of: u64, now: u64) {
+        let known = self.versions.partition_point(|(at, _)| *at <= of);
+        let there = known > 0 && self.deleted.is_none_or(|at| at > of);
+        if !there {
+            self.deleted.get_or_insert(now);
+        } else if known < self.versions.len() || self.deleted.is_some() {
+            self.versions.push((now, Arc::clone(&self.versions[known - 1].1)));
+            (self.deleted, self.undone) = (None, Some(now));
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -45,8 +60,8 @@ pub struct Started {
 /// Instants that were reported as one.
 #[derive(Debug)]
 pub struct SpanEnd {
-    pub task: TaskName,
-    pub incarnation: Incarnation,
+    /// Its first one.
+    pub run: RunId,
     pub first: Instant,
     pub until: Instant,
     pub at: u64,
@@ -85,6 +100,10 @@ pub struct Truth {
     pub stopped_drained: usize,
     /// Processes that went on with the session of the one before.
     pub adopted: usize,
+    /// The epoch that the cluster is in.
+    pub epoch: Epoch,
+    /// When etcd was put back, and as of when.
+    pub put_back: Option<(u64, u64)>,
 }
 
 impl Truth {
@@ -96,6 +115,11 @@ impl Truth {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{}.{:06}s {}", at / SECOND, at % SECOND, what()));
         }
+    }
+
+    /// Whether it was put after the backup and is gone with it.
+    pub fn is_undone(&self, at: u64) -> bool {
+        self.put_back.is_some_and(|(of, back)| of < at && at <= back)
     }
 
     /// The newest version of every task that is there.
@@ -149,7 +173,7 @@ impl Truth {
                 (Key::Claim(_, range), event) => {
                     let fence = match event {
                         Event::Put(item) => {
-                            Some(Fence { epoch: Epoch(1), revision: item.create_revision })
+                            Some(Fence { epoch: self.epoch, revision: item.create_revision })
                         }
                         Event::Delete { .. } => None,
                     };
@@ -230,18 +254,18 @@ impl Truth {
         self.starts.push(started);
     }
 
-    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0). What is pinned
-    /// starts on its host.
+    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0). What is for
+    /// one host alone starts there.
     fn check_owner(&mut self, home: Home, started: &Started) {
         let range = match home {
             Home::Range(range) => range,
-            Home::Pins(host) => {
+            Home::Pins(host) | Home::Shares(host) => {
                 if host != started.host {
                     let text = format!("{} started on h{}", started.run, started.host);
                     self.violation(
                         Checker::Ownership,
                         started.at,
-                        format!("{text} and is pinned to h{host}"),
+                        format!("{text} and is for h{host} alone"),
                     );
                 }
                 return;
@@ -291,6 +315,32 @@ impl Truth {
         }
     }
 
+    /// etcd is as it was at `of`: what was put since is undone, and what was there is there again.
+    pub fn put_back(&mut self, of: u64, revision: Revision, now: u64) {
+        self.put_back = Some((of, now));
+        self.revisions.retain(|(reached, _)| *reached <= revision);
+        for (asked, gone) in self.triggers.values_mut() {
+            match *asked <= of {
+                true => *gone = gone.filter(|at| *at <= of),
+                false => *gone = gone.or(Some(now)),
+            }
+        }
+        for claims in self.claims.values_mut() {
+            let then = claims.iter().rev().find(|(at, _)| *at <= of);
+            claims.push((now, then.and_then(|(_, claim)| *claim)));
+        }
+        for (home, ledgers) in &mut self.ledgers {
+            if home.local().is_none() {
+                let then = ledgers.iter().rev().find(|(at, _)| *at <= of);
+                let then = then.map(|(_, ledger)| Arc::clone(ledger));
+                ledgers.push((now, then.unwrap_or_else(|| Arc::new(Ledger::empty()))));
+            }
+        }
+        for life in self.lives.values_mut() {
+            life.put_back(of, now);
+        }
+    }
+
     pub fn claims_of(&self, range: RangeId) -> &[(u64, Option<Fence>)] {
         self.claims.get(&range).map_or(&[][..], Vec::as_slice)
     }
@@ -313,12 +363,15 @@ impl Truth {
             return;
         }
         // L2, as far as etcd knows: the newest ledger of its holder permits it.
-        let mut ledgers = self.ledgers.get(&home).map_or(&[][..], Vec::as_slice).iter().rev();
-        let mine = ledgers.find(|(_, ledger)| ledger.fence == attempt.fence);
-        let permits = mine.is_some_and(|(_, ledger)| {
-            let mut entries = ledger.open.iter().filter(|entry| entry.run == *run);
-            entries.any(|e| e.attempt == attempt && e.state == EntryState::Permitted)
-        });
+        let ledgers = self.ledgers.get(&home).map_or(&[][..], Vec::as_slice).iter().rev();
+        // Until it hears that etcd was put back it goes by what was there before.
+        let overtaken = self.put_back.is_some() && attempt.fence.epoch == Epoch(1);
+        let mut mine = ledgers.filter(|(_, ledger)| ledger.fence == attempt.fence);
+        let permits =
+            mine.by_ref().take(if overtaken { usize::MAX } else { 1 }).any(|(_, ledger)| {
+                let mut entries = ledger.open.iter().filter(|entry| entry.run == *run);
+                entries.any(|e| e.attempt == attempt && e.state == EntryState::Permitted)
+            });
         if !permits {
             self.violation(
                 Checker::Multiplicity,
@@ -353,6 +406,8 @@ impl Truth {
             at == task
                 && *run != started.run
                 && run.incarnation == started.run.incarnation
+                // Fences of local ranges are counted by clocks: two hosts may have the same.
+                && run.agent == started.run.agent
                 && *fence == started.attempt.fence
         });
         if let Some(((_, other), _)) = other {
@@ -398,13 +453,8 @@ impl Truth {
             self.violation(Checker::Durability, now, text);
         }
         if let (Some(span), RunKey::Instant(first)) = (record.span, record.id.run) {
-            self.spans.push(SpanEnd {
-                task: record.id.task.clone(),
-                incarnation: record.id.incarnation,
-                first,
-                until: span.until,
-                at: now,
-            });
+            let (run, until) = (record.id.clone(), span.until);
+            self.spans.push(SpanEnd { run, first, until, at: now });
         }
     }
 }

@@ -7,26 +7,31 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use tocktower_agent::driver::{Driver, DriverEffect, DriverInput, PortCall};
-use tocktower_cluster::agents::{AgentOps, Identity};
+use tocktower_cluster::agents::Identity;
 use tocktower_cluster::duty::{self, Ask, Wrote};
 use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{
     Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
 };
 use tocktower_core::agent::Config;
-use tocktower_core::agent::effect::{BatchNumber, ExitReason, Notice, Start, Ticket};
+use tocktower_core::agent::effect::{BatchNumber, Notice, Start, Ticket};
 use tocktower_core::agent::input::{Committed, Offset};
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{AgentName, Attempt, CoordinatorId, Epoch, PoolName, Revision, RunId};
+use tocktower_core::ids::{
+    AgentName, Attempt, CoordinatorId, Epoch, PoolName, RangeId, Revision, RunId,
+};
 use tocktower_core::run::{AttemptEnd, Finished};
 use tocktower_core::time::{Mono, Now, Wall};
 
 use super::breaks::Break;
 use super::checker::Checker;
+use super::epochs::{Epochs, Standing};
 use super::etcd::Etcd;
+use super::fault::{Act, Fault};
 use super::followers::Followers;
 use super::home::Home;
 use super::rng::Rng;
+use super::shares::Member;
 use super::store::Store;
 use super::truth::{Started, Truth};
 
@@ -34,83 +39,6 @@ use super::truth::{Started, Truth};
 const EPOCH_US: i64 = 1_795_478_400_000_000;
 pub const TTL: Duration = Duration::from_secs(3);
 pub const SECOND: u64 = 1_000_000;
-
-/// What happens to a host or to etcd, and when.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    Crash {
-        host: usize,
-        back_after: u64,
-        power: bool,
-    },
-    Pause {
-        host: usize,
-        for_us: u64,
-    },
-    Cut {
-        host: usize,
-        for_us: u64,
-    },
-    /// Answers are lost, requests arrive.
-    Deaf {
-        host: usize,
-        for_us: u64,
-    },
-    ClockJump {
-        host: usize,
-        by_us: i64,
-    },
-    /// NTP comes, or an operator.
-    ClockSet {
-        host: usize,
-    },
-    /// The disk has no room for a while.
-    DiskLow {
-        host: usize,
-        for_us: u64,
-    },
-    DiskFree {
-        host: usize,
-    },
-    /// An operator does something about the host's agent.
-    Operator {
-        host: usize,
-        act: Act,
-    },
-    Leave {
-        host: usize,
-        back_after: u64,
-    },
-    Join {
-        host: usize,
-    },
-    Compact,
-    RevokeLease,
-    LeaderChange,
-    EndWatches {
-        host: usize,
-    },
-    /// One of its watches brings nothing any more, without a word.
-    Hush {
-        host: usize,
-    },
-    EtcdDown {
-        for_us: u64,
-    },
-}
-
-/// What an operator does.
-#[derive(Clone, Copy, Debug)]
-pub enum Act {
-    /// Asks something of it, and takes that back after a while.
-    Ask {
-        ask: Ask,
-        for_us: u64,
-    },
-    /// Who is drained by now may be stopped: it is killed, and started again still drained.
-    StopDrained,
-    Uncordon,
-}
 
 #[derive(Debug)]
 enum Event {
@@ -178,6 +106,7 @@ pub struct Host {
     /// Its clock was set back.
     clock_back: bool,
     pub followers: Followers,
+    pub member: Member,
     skew_us: i64,
     inbox: Vec<DriverInput>,
     pub paused_until: u64,
@@ -192,7 +121,8 @@ pub struct Host {
     /// What its executor has and has not begun.
     handed_over: BTreeSet<Ticket>,
     disk_at: u64,
-    back_after: Option<u64>,
+    pub back_after: Option<u64>,
+    pub standing: Standing,
 }
 
 pub struct World {
@@ -205,6 +135,12 @@ pub struct World {
     pub broken: Option<Break>,
     /// Every other task is pinned to a host.
     pub pins: bool,
+    /// Some tasks are of every agent.
+    pub shares: bool,
+    /// Hosts come back with other labels now and then.
+    pub relabels: bool,
+    /// Hosts may be out of touch while they run.
+    pub cut_off: bool,
     /// When every agent has been told of all that was changed before.
     pub pins_told_by: u64,
     /// For how long the watch of what is pinned may keep silent.
@@ -217,9 +153,10 @@ pub struct World {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     next_event: u64,
-    etcd_down_until: u64,
-    etcd_seen: Revision,
+    pub etcd_down_until: u64,
+    pub etcd_seen: Revision,
     clients_until: u64,
+    pub epochs: Epochs,
 }
 
 impl World {
@@ -237,6 +174,7 @@ impl World {
                 disk_lost_at: None,
                 clock_back: false,
                 followers: Followers::default(),
+                member: Member::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
                 inbox: Vec::new(),
                 paused_until: 0,
@@ -250,6 +188,7 @@ impl World {
                 handed_over: BTreeSet::new(),
                 disk_at: 0,
                 back_after: None,
+                standing: Standing::default(),
             })
             .collect();
         let mut world = World {
@@ -261,6 +200,9 @@ impl World {
             keys: Keys::new(PREFIX, ranges),
             broken,
             pins: false,
+            shares: false,
+            relabels: false,
+            cut_off: false,
             pins_told_by: 0,
             pins_silent: 0,
             straggles: false,
@@ -272,7 +214,9 @@ impl World {
             etcd_down_until: 0,
             etcd_seen: Revision(1),
             clients_until: 0,
+            epochs: Epochs::default(),
         };
+        world.truth.epoch = Epoch(1);
         world.at(world.now, Event::Expire);
         world.at(world.now + SECOND, Event::Measure);
         world
@@ -351,8 +295,8 @@ impl World {
                 if sync && self.broken != Some(Break::LedgerBeforeSync) {
                     store.sync(batch, rows);
                 }
-                if let Some(ledger) = store.pins_ledger_of(batch) {
-                    self.truth.ledger(Home::Pins(host), ledger, self.now);
+                for (range, ledger) in store.local_ledgers_of(batch) {
+                    self.truth.ledger(Home::of_local(range, host), ledger, self.now);
                 }
                 let store = &mut self.hosts[host].store;
                 let duplicates = std::mem::take(&mut store.pending);
@@ -392,6 +336,7 @@ impl World {
     fn measure(&mut self) {
         self.at(self.now + 2 * SECOND, Event::Measure);
         self.ask_settled();
+        (0..self.hosts.len()).for_each(|host| self.compare(host));
         let off = |host: &Host| host.skew_us.abs() > 500_000;
         let alive = self.hosts.iter().filter(|host| host.driver.is_some());
         let (all, all_off) = (alive.clone().count(), alive.filter(|host| off(host)).count());
@@ -442,6 +387,9 @@ impl World {
 
     /// Written at once, as by a coordinator that has no faults.
     fn ask(&mut self, host: usize, ask: Ask) {
+        if self.epochs.is_open() {
+            return;
+        }
         let name = self.hosts[host].name.clone();
         let read = Request::Txn(duty::read(&self.keys, &name));
         let answer = self.etcd.call(&read, self.now).expect("a model that is up");
@@ -455,6 +403,18 @@ impl World {
     /// Whether an attempt of this run goes on anywhere.
     pub fn runs_somewhere(&self, run: &RunId) -> bool {
         self.hosts.iter().any(|host| host.running.values().any(|(other, _)| other == run))
+    }
+
+    pub fn reaches(&self, host: usize) -> bool {
+        let at = &self.hosts[host];
+        at.cut_until.max(at.deaf_until).max(self.etcd_down_until) <= self.now
+    }
+
+    fn refuse(&mut self, host: usize, call: PortCall) {
+        let error = PortError::Unreachable("it was put back from a backup".to_owned());
+        let input = Box::new(DriverInput::Answered { call, answer: Err(error) });
+        let life = self.hosts[host].life;
+        self.at(self.now + 1_000, Event::Input { host, life, input });
     }
 
     fn lives(&self, host: usize, life: u32) -> bool {
@@ -471,13 +431,16 @@ impl World {
         if self.hosts[host].driver.is_some() {
             return;
         }
+        let Some(joined) = self.join(host) else { return };
+        self.enter(host);
         let now = self.host_now(host);
         let keys = self.keys.clone();
         let at = &mut self.hosts[host];
         at.life += 1;
         let former = at.store.open();
-        let pins =
-            at.store.pins_before().map(|before| (tocktower_core::ids::RangeId::PINS, before));
+        let former = former.filter(|former| former.kept.session.epoch == joined.epoch);
+        let pins = at.store.pins_before();
+        let labels = at.member.labels();
         let pool = PoolName::parse("default").expect("a good name");
         let config = Config {
             agent: at.name.clone(),
@@ -485,37 +448,37 @@ impl World {
             weight: 100,
             ttl: TTL,
             ranges: keys.ranges(),
-            epoch: Epoch(1),
-            epoch_began: Wall::MIN,
+            epoch: joined.epoch,
+            epoch_began: joined.began,
             process: at.store.process,
             first_number: at.store.process << 32,
             running_max: 50,
             compact: true,
             broken: self.broken.and_then(Break::rule),
             former,
-            labels: BTreeMap::new(),
-            pins: pins.into_iter().collect(),
+            labels: labels.clone(),
+            pins,
         };
         let identity = Identity {
             agent: at.name.clone(),
             pool,
-            labels: BTreeMap::new(),
+            labels,
             version: "sim".to_owned(),
             tz_version: "sim".to_owned(),
             host_id: at.name.to_string(),
         };
-        let ops = AgentOps::new(keys, identity, Epoch(1));
+        let ops = joined.ops(keys, identity);
         let mut effects = Vec::new();
-        at.driver = Some(Driver::new(config, ops, Revision(0), now, &mut effects));
+        at.driver = Some(Driver::new(config, ops, joined.seen, now, &mut effects));
         at.step_at = u64::MAX;
         at.push_at = u64::MAX;
         at.disk_at = self.now;
         self.perform(host, effects);
-        self.step(host);
+        self.first_step(host);
     }
 
     /// The process is gone: what it had in memory, its watches, its running attempts.
-    fn halt(&mut self, host: usize) {
+    pub(super) fn halt(&mut self, host: usize) {
         let at = &mut self.hosts[host];
         at.driver = None;
         at.followers = Followers::default();
@@ -530,7 +493,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, host: usize) {
+    pub(super) fn step(&mut self, host: usize) {
         let now = self.host_now(host);
         let at = &mut self.hosts[host];
         if at.paused_until > self.now {
@@ -578,7 +541,8 @@ impl World {
                     let store = &mut self.hosts[host].store;
                     let duplicates = store.apply(&batch).duplicates;
                     store.pending.extend(duplicates);
-                    let rows = store.history().len();
+                    self.note_birth(host);
+                    let rows = self.hosts[host].store.history().len();
                     let sync = batch.sync;
                     let took = self.rng.between(100, if batch.sync { 8_000 } else { 800 });
                     let done = self.hosts[host].disk_at.max(self.now) + took;
@@ -604,14 +568,7 @@ impl World {
                     self.hosts[host].followers.told(record, committing);
                 }
                 DriverEffect::Exit { reason } => {
-                    if matches!(reason, ExitReason::WentBack { .. }) {
-                        let text = format!("h{host} believes that etcd went back: {reason:?}");
-                        self.truth.violation(Checker::Liveness, self.now, text);
-                    }
-                    self.truth.note(self.now, || format!("h{host} exits {reason:?}"));
-                    let back = self.hosts[host].back_after.take().unwrap_or(SECOND);
-                    self.halt(host);
-                    self.at(self.now + back, Event::Start { host });
+                    self.exited(host, &reason);
                     return;
                 }
                 DriverEffect::Notice(notice) => {
@@ -695,6 +652,10 @@ impl World {
 
     fn send(&mut self, host: usize, life: u32, call: PortCall, request: Request) {
         let request = super::breaks::without_compare(request, self.broken);
+        if self.hosts[host].standing.closed {
+            self.refuse(host, call);
+            return;
+        }
         let slow = self.rng.chance(5);
         let delay = self.rng.between(150, if slow { SECOND } else { 1_500 });
         let lost = self.hosts[host].cut_until > self.now || self.etcd_down_until > self.now;
@@ -719,7 +680,10 @@ impl World {
     }
 
     fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request, sent: u64) {
-        let answer = self.etcd.call(request, self.now);
+        let answer = match self.epochs.broke_since(sent) {
+            true => Err(PortError::Unknown("the connection broke".to_owned())),
+            false => self.etcd.call(request, self.now),
+        };
         self.changed();
         if let (Request::Compact { to }, Ok(_)) = (request, &answer) {
             self.truth.compacted(*to, self.now);
@@ -782,6 +746,9 @@ impl World {
     /// Delivers what the host's watchers have not seen, unless the network is cut.
     fn push(&mut self, host: usize) {
         self.hosts[host].push_at = u64::MAX;
+        if self.hosts[host].standing.closed {
+            return;
+        }
         let silent = self.hosts[host].cut_until.max(self.hosts[host].deaf_until);
         let silent = silent.max(self.etcd_down_until);
         if silent > self.now {
@@ -838,7 +805,7 @@ impl World {
         }
     }
 
-    fn end_watches(&mut self, host: usize) {
+    pub(super) fn end_watches(&mut self, host: usize) {
         let ended = std::mem::take(&mut self.hosts[host].watchers);
         for watcher in ended.into_keys() {
             let reason = "the connection broke".to_owned();
@@ -873,9 +840,12 @@ impl World {
             self.hosts[host].disk_lost_at = Some(self.now);
         }
         self.hosts[host].store.power_cut(forgetful, disk);
-        self.truth.ledgers.remove(&Home::Pins(host));
-        if let Some(ledger) = self.hosts[host].store.pins_ledger() {
-            self.truth.ledger(Home::Pins(host), ledger.clone(), self.now);
+        for range in RangeId::LOCAL {
+            let home = Home::of_local(range, host);
+            self.truth.ledgers.remove(&home);
+            if let Some(ledger) = self.hosts[host].store.local_ledger(range) {
+                self.truth.ledger(home, ledger.clone(), self.now);
+            }
         }
     }
 
@@ -953,6 +923,9 @@ impl World {
                 }
                 self.etcd_down_until = self.now + for_us;
             }
+            Fault::BackUp => self.back_up(),
+            Fault::PutBack { stopped } => self.put_back(stopped),
+            Fault::RaiseEpoch => self.raise_epoch(),
         }
     }
 }
