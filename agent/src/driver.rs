@@ -146,6 +146,8 @@ impl Driver {
             effects: Vec::new(),
         };
         driver.follow(now, Target::Shared, driver.ops.keys.shared(), out);
+        // Its ranges of its own are taken up before the first list says anything of them.
+        driver.step(now, [], out);
         driver
     }
 

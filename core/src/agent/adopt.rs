@@ -484,7 +484,7 @@ impl Range {
             RunKey::Instant(first) => {
                 let Some(task) = task.as_ref().filter(|task| row.run.is_of(task.incarnation))
                 else {
-                    return;
+                    return self.end_orphan(desk, row);
                 };
                 // What it was due by is what its own version says.
                 let version = version_before(&row.run, task).unwrap_or_else(|| task.clone());

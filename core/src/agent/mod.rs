@@ -36,6 +36,7 @@ mod listing;
 mod near;
 mod news;
 mod open;
+mod orphans;
 mod permits;
 mod pins;
 mod priors;

@@ -411,7 +411,7 @@ impl World {
             let home = self.truth.home_of(&start.run, &self.keys);
             // A new disk has no past: its first ledger covers all that was before.
             let new = self.hosts[start.host].disk_lost_at.is_some_and(|at| at > start.at);
-            if matches!(home, Home::Shares(_)) && (new || !self.stays_selected(start, life)) {
+            if matches!(home, Home::Shares(_)) && new {
                 continue;
             }
             // By a version that is undone: to the one before it the marks may have passed it.

@@ -60,7 +60,7 @@ impl World {
             (spec.overlap, spec.jitter) = (Overlap::Allow, Duration::ZERO);
             (spec.max_runs, spec.start_deadline) = (None, None);
             let version = task::create(spec, self.wall(), None).expect("a good task");
-            let create = Create::new(&version, EPOCH).expect("a small task");
+            let create = Create::new(&version, self.epochs.epoch()).expect("a small task");
             let _ = self.etcd.call(&Request::Txn(tasks::create(&self.keys, &[create])), self.now);
         }
         self.changed();

@@ -97,19 +97,6 @@ impl World {
         }
     }
 
-    /// In walks with shares a process takes its first step before it may stand still: what a list
-    /// brings before that is lost on its share.
-    pub(super) fn first_step(&mut self, host: usize) {
-        let paused = self.hosts[host].paused_until;
-        if self.shares {
-            self.hosts[host].paused_until = 0;
-        }
-        self.step(host);
-        if self.hosts[host].driver.is_some() {
-            self.hosts[host].paused_until = paused;
-        }
-    }
-
     /// Whether the store of a host has begun anew with its share.
     pub(super) fn note_birth(&mut self, host: usize) {
         let at = &mut self.hosts[host];
@@ -228,14 +215,6 @@ impl World {
         let mut labels = self.hosts[start.host].member.labels_within(start.at, start.at);
         let Some(labels) = labels.next() else { return false };
         within(&life.versions, from, start.at).any(|task| task.spec.broadcast.selects(labels))
-    }
-
-    /// Whether its host has had labels ever since that the newest version selects. Of a run that
-    /// was begun after the newest ledger nothing is told where they do not.
-    pub(super) fn stays_selected(&self, start: &Started, life: &Life) -> bool {
-        let mut labels = self.hosts[start.host].member.labels_within(start.at, self.now);
-        let newest = life.versions.last();
-        labels.all(|labels| newest.is_some_and(|(_, task)| task.spec.broadcast.selects(labels)))
     }
 
     /// What was due before a host's store was born is covered from the first.

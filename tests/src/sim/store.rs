@@ -155,7 +155,7 @@ pub struct Store {
     pub shares: bool,
     pub process: u64,
     /// Duplicates of batches whose answer has not been given.
-    pub pending: Vec<(RangeId, TaskNumber, RunId)>,
+    pub pending: Vec<Duplicate>,
 }
 
 impl Store {

@@ -474,7 +474,7 @@ impl World {
         at.push_at = u64::MAX;
         at.disk_at = self.now;
         self.perform(host, effects);
-        self.first_step(host);
+        self.step(host);
     }
 
     /// The process is gone: what it had in memory, its watches, its running attempts.
