@@ -484,7 +484,11 @@ impl Range {
             RunKey::Instant(first) => {
                 let Some(task) = task.as_ref().filter(|task| row.run.is_of(task.incarnation))
                 else {
-                    return self.end_orphan(desk, row);
+                    // Of one that the ledger lists, this has been said.
+                    if !own.listed.contains(&row.run) {
+                        self.end_orphan(desk, row);
+                    }
+                    return;
                 };
                 // What it was due by is what its own version says.
                 let version = version_before(&row.run, task).unwrap_or_else(|| task.clone());

@@ -368,7 +368,9 @@ impl Range {
             }
             RunKeyName::Trigger(name, ulid) => {
                 self.copy.triggers.remove(&(name.clone(), *ulid));
-                self.run_key_gone(desk, &RunId::manual(name.clone(), *ulid));
+                let id = RunId::manual(name.clone(), *ulid);
+                self.note_asked(desk, &id);
+                self.run_key_gone(desk, &id);
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::agent::pins::Pins;
 use crate::agent::rules::Rule;
 use crate::agent::runs::settled_end;
 use crate::agent::standby::Silence;
+use crate::agent::triggers::Asked;
 use crate::claim;
 use crate::due::wheel::NearEntry;
 use crate::ids::{Epoch, Fence, Incarnation, LedgerNumber, RangeId, Revision, RunId, RunKey};
@@ -250,6 +251,7 @@ pub(crate) struct Range {
     pub hand_off_after: Mono,
     /// Since when the ring has it with another, while it is held here.
     pub elsewhere_since: Option<Mono>,
+    pub asked: Asked,
     /// A claim was not made, a settle key not read: not again before these.
     pub claim_after: Mono,
     pub ask_after: Mono,
@@ -303,6 +305,7 @@ impl Range {
             fence_taken: Fence::default(),
             hand_off_after: Mono::default(),
             elsewhere_since: None,
+            asked: Asked::default(),
             claim_after: Mono::default(),
             ask_after: Mono::default(),
             holding: 0,

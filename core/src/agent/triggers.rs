@@ -3,10 +3,12 @@
 //! A trigger that is sent again with its `Idempotency-Key` has a ulid with the same end, and the
 //! coordinator that takes it in looks for the first one. Two that come through two coordinators at
 //! the same moment are both written, since neither sees the other; here, where both arrive, the
-//! second ends as a duplicate.
+//! second ends as a duplicate. The first may have run by then, and its key be gone: what was asked
+//! here is remembered for a minute.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::agent::desk::{Desk, Load};
 use crate::agent::effect::{LoadRequest, RunKeyName};
@@ -19,9 +21,34 @@ use crate::ids::{Revision, RunId, RunKey, TaskName, TaskNumber};
 use crate::run::RunState;
 use crate::run::life::Stage;
 use crate::task::Task;
+use crate::time::Mono;
 
 /// Of a ulid, what is not its time.
 const ULID_END: u128 = (1 << 80) - 1;
+/// A coordinator that has looked for an earlier one writes long before this is over.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED_MAX: usize = 1_000;
+
+/// Triggers that had their run here and whose keys are gone, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    runs: VecDeque<(Mono, RunId)>,
+}
+
+impl Asked {
+    fn note(&mut self, run: RunId, now: Mono) {
+        let old = |(at, _): &(Mono, RunId)| now.since(*at) > REMEMBERED;
+        while self.runs.len() >= REMEMBERED_MAX || self.runs.front().is_some_and(old) {
+            self.runs.pop_front();
+        }
+        self.runs.push_back((now, run));
+    }
+
+    fn lately(&self, now: Mono) -> impl Iterator<Item = &RunId> {
+        let runs = self.runs.iter().filter(move |(at, _)| now.since(*at) <= REMEMBERED);
+        runs.map(|(_, run)| run)
+    }
+}
 
 impl Range {
     /// Triggers that have no run yet, or whose run was inherited without its task: read the task.
@@ -99,7 +126,7 @@ impl Range {
         run.key = Some(own_trigger(&trigger));
         run.payload = trigger.payload.clone();
         let forgotten = self.forgotten(desk, &task, trigger.asked_at.wall(), Told::ByKey);
-        match (self.asked_before(&trigger), forgotten) {
+        match (self.asked_before(&trigger, desk.now.mono), forgotten) {
             (None, None) => self.meet_others(desk, id, run),
             (None, Some(forgotten)) => {
                 self.open.insert(id.clone(), run);
@@ -173,18 +200,30 @@ impl Range {
         }
     }
 
+    /// The key of a trigger is gone.
+    pub(super) fn note_asked(&mut self, desk: &Desk, id: &RunId) {
+        if self.open.get(id).is_some_and(OpenRun::has_started) {
+            self.asked.note(id.clone(), desk.now.mono);
+        }
+    }
+
     /// The run of another trigger of the same request: one that was there before, or, where both
     /// are new, the one with the lesser ulid, so that every holder takes the same.
-    fn asked_before(&self, trigger: &Trigger) -> Option<RunId> {
+    fn asked_before(&self, trigger: &Trigger, now: Mono) -> Option<RunId> {
         let of_task = |ulid| (trigger.task.clone(), ulid);
         let others = self.copy.triggers.range(of_task(0)..=of_task(u128::MAX));
         let same = |ulid: &u128| *ulid != trigger.ulid && (ulid ^ trigger.ulid) & ULID_END == 0;
-        others.map(|((_, ulid), _)| *ulid).filter(same).find_map(|ulid| {
+        let there = others.map(|((_, ulid), _)| *ulid).filter(same).find_map(|ulid| {
             let id = RunId::manual(trigger.task.clone(), ulid);
             let runs = |run: &OpenRun| !run.ended() || run.attempt.number > 0;
             let first = ulid < trigger.ulid || self.open.get(&id).is_some_and(runs);
             first.then_some(id)
-        })
+        });
+        let has_run = |run: &&RunId| match run.run {
+            RunKey::Manual(ulid) => run.task == trigger.task && same(&ulid),
+            RunKey::Instant(_) => false,
+        };
+        there.or_else(|| self.asked.lately(now).find(has_run).cloned())
     }
 }
 

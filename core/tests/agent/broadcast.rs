@@ -1,7 +1,7 @@
 //! Tasks of every agent: what this one's share of them is, and that it goes on with it whatever
 //! becomes of the shared state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tocktower_core::agent::effect::ExitReason;
@@ -12,7 +12,7 @@ use tocktower_core::schedule::{Every, Schedule};
 use tocktower_core::task::{Broadcast, CatchUp, CatchUpPolicy, Overlap, Placement, Spec};
 use tocktower_core::time::Instant;
 
-use crate::words::{at_most_once, broadcast, every, failed, named, pinned, retried};
+use crate::words::{at_most_once, broadcast, every, every_after, failed, named, pinned, retried};
 use crate::world::{Fate, Started, World};
 
 const LOST: &str = "its host went away after the ledger had permitted it to start: it may have \
@@ -358,4 +358,26 @@ fn a_share_that_is_cancelled_by_hand_ends() {
     world.tell(0, Input::CancelRun { run });
     world.pass(1_000);
     assert_eq!(world.ended("a/task", RunState::Cancelled), 1);
+}
+
+#[test]
+fn what_had_begun_when_its_process_died_and_is_no_business_of_the_next_has_an_end() {
+    let mut ends = BTreeSet::new();
+    // At some moments the newest ledger lists it, at others it does not.
+    for phase in 0..10 {
+        let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
+        world.runs_long("a/task");
+        while world.started("a/task").is_empty() {
+            world.pass(1);
+        }
+        world.labels = labels(("role", "db"));
+        world.restart();
+        world.pass(3_000);
+        let rows = world.history("a/task");
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        ends.insert(rows[0].split_once(' ').expect("a row").1.to_owned());
+    }
+    let lost = "lost: it had begun when its process ended, and its task has no such instant here \
+                any more";
+    assert!(ends.contains(lost), "{ends:?}");
 }

@@ -205,6 +205,29 @@ fn two_triggers_at_once_run_one_after_the_other_as_they_were_asked_for() {
 }
 
 #[test]
+fn of_two_triggers_of_one_request_one_runs_also_if_its_key_is_gone_before_the_other_comes() {
+    let same_end = |time: u128| time << 80 | 7;
+    for (first, second) in [(1, 2), (2, 1)] {
+        let mut world = World::new(1, 10);
+        world.create(every("a/task", 3_600));
+        world.pass(1_000);
+        world.trigger("a/task", same_end(first));
+        world.pass(500);
+        assert!(world.shared.of(RangeId(0)).triggers.is_empty(), "it has run");
+        world.trigger("a/task", same_end(second));
+        world.pass(500);
+        assert_eq!(world.starts_of("a/task").len(), 1);
+        let rows = world.history("a/task");
+        assert!(rows.iter().any(|row| row.contains("skipped: duplicate_of a/task")), "{rows:?}");
+        // A minute later it is another request.
+        world.pass(61_000);
+        world.trigger("a/task", same_end(3));
+        world.pass(500);
+        assert_eq!(world.starts_of("a/task").len(), 2);
+    }
+}
+
+#[test]
 fn a_pause_that_is_taken_back_at_once_still_ends_what_had_not_started() {
     let mut world = full();
     world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });

@@ -25,7 +25,7 @@ pub struct Store {
     names: BTreeMap<(RangeId, TaskName), TaskNumber>,
     due: BTreeMap<(RangeId, Instant, TaskNumber), Instant>,
     pub history: Vec<RunRecord>,
-    open: BTreeMap<RunId, Attempt>,
+    open: BTreeMap<(RangeId, RunId), Attempt>,
     session: Option<Kept>,
     numbers: BTreeMap<RangeId, LedgerNumber>,
     written: BTreeMap<LedgerNumber, BatchNumber>,
@@ -132,10 +132,17 @@ impl Store {
         self.due.clear();
     }
 
-    fn own(&self, fence: Fence, runs: &[RunId], tasks: &[(TaskName, Instant)]) -> Vec<OwnRun> {
-        let open = self.open.iter();
-        let open = open.filter(|(run, attempt)| attempt.fence == fence || runs.contains(run));
-        let open = open.map(|(run, attempt)| OwnRun {
+    fn own(
+        &self,
+        range: RangeId,
+        fence: Fence,
+        runs: &[RunId],
+        tasks: &[(TaskName, Instant)],
+    ) -> Vec<OwnRun> {
+        let open = self.open.iter().filter(|((at, run), attempt)| {
+            *at == range && (attempt.fence == fence || runs.contains(run))
+        });
+        let open = open.map(|((_, run), attempt)| OwnRun {
             run: run.clone(),
             attempt: *attempt,
             end: None,
@@ -190,11 +197,11 @@ impl Store {
             StoreOp::LedgerNumber { range, number } => {
                 self.numbers.insert(*range, *number);
             }
-            StoreOp::OpenRun { run, attempt, .. } => {
-                self.open.insert(run.clone(), *attempt);
+            StoreOp::OpenRun { range, run, attempt } => {
+                self.open.insert((*range, run.clone()), *attempt);
             }
-            StoreOp::CloseRun { run, .. } => {
-                self.open.remove(run);
+            StoreOp::CloseRun { range, run } => {
+                self.open.remove(&(*range, run.clone()));
             }
             StoreOp::Session(session) => self.session = *session,
             StoreOp::Pins(range, PinsRecord::Born(born)) => {
@@ -245,8 +252,8 @@ impl Store {
                 let tasks = tasks.collect();
                 LoadAnswer::Scan { tasks, more: rows.next().is_some() }
             }
-            LoadRequest::Own { fence, runs, tasks, .. } => {
-                LoadAnswer::Own(self.own(*fence, runs, tasks))
+            LoadRequest::Own { range, fence, runs, tasks } => {
+                LoadAnswer::Own(self.own(*range, *fence, runs, tasks))
             }
             LoadRequest::Task { range, name } => {
                 let number = self.names.get(&(*range, name.clone())).copied();
