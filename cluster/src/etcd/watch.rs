@@ -200,8 +200,11 @@ impl Stream {
                 answer = connection.answers.message() => match answer {
                     Ok(Some(answer)) => {
                         self.take(connection, &answer).await?;
-                        // What was spent on waiting for the reader is no silence.
-                        connection.heard = Instant::now();
+                        // What was spent on waiting for the reader is no silence. That a watcher
+                        // was opened or closed says nothing of those that are silent.
+                        if !answer.created() && !answer.canceled() {
+                            connection.heard = Instant::now();
+                        }
                     }
                     Ok(None) => return Ok("etcd ended the stream".into()),
                     Err(error) => return Ok(port_error(&error, Revision(0)).to_string()),

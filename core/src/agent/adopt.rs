@@ -486,7 +486,7 @@ impl Range {
                 else {
                     // Of one that the ledger lists, this has been said.
                     if !own.listed.contains(&row.run) {
-                        self.end_orphan(desk, row);
+                        self.look_at_orphan(desk, row);
                     }
                     return;
                 };

@@ -91,6 +91,11 @@ impl Agent {
                     range.end_as_duplicate(desk, &task, &read.earlier);
                 }
             }
+            (Load::Orphan { range, holding, row }, LoadAnswer::Task(found)) => {
+                if let Some(range) = current(self.ranges.get_mut(&range), holding) {
+                    range.orphan_read(desk, &row, found.map(|(_, task)| task));
+                }
+            }
             (Load::Own { range, holding }, LoadAnswer::Own(own)) => {
                 if let Some(range) = current(self.ranges.get_mut(&range), holding) {
                     range.own_loaded(desk, own);

@@ -13,7 +13,7 @@ use crate::agent::effect::{
 };
 use crate::agent::fleet::Fleet;
 use crate::agent::idle::Idle;
-use crate::agent::input::Duplicate;
+use crate::agent::input::{Duplicate, OwnRun};
 use crate::agent::near::NearTasks;
 use crate::agent::ready::Ready;
 use crate::agent::rules::Rule;
@@ -108,6 +108,12 @@ pub(crate) enum Load {
     },
     /// The task of a create whose request has already run.
     Duplicate(Duplicate),
+    /// The task of a run that was begun, if it is there.
+    Orphan {
+        range: RangeId,
+        holding: u32,
+        row: OwnRun,
+    },
     /// What the process before wrote down.
     Own {
         range: RangeId,

@@ -147,7 +147,7 @@ impl Range {
 }
 
 impl Timed {
-    fn has(&self, instant: Instant) -> bool {
+    pub(super) fn has(&self, instant: Instant) -> bool {
         self.timetable.next_after(instant.minus(MILLISECOND)) == Some(instant)
     }
 }

@@ -159,6 +159,8 @@ impl Range {
         let stage = run.stage;
         if stage.waits() && self.step(id, Event::Hold) {
             self.leave_stage(desk, id, stage);
+            // What waits behind it may be free to go.
+            self.turns = true;
         }
     }
 
@@ -391,6 +393,7 @@ impl Range {
         }
         self.catch_up_at = None;
         let may_start = self.may_start(desk);
+        let put_off = !self.parked.is_empty() && !self.full;
         let mut behind: Vec<(Instant, RunId)> = self
             .open
             .iter()
@@ -419,6 +422,11 @@ impl Range {
                 continue;
             }
             let Some(run) = self.open.get(&id) else { continue };
+            // What is on time goes first, and some of that is still to be decided.
+            if run.catch_up && put_off {
+                self.turns = true;
+                continue;
+            }
             if run.catch_up && !may_start {
                 // It uses up nothing of what others may.
                 self.catch_up_at = Some(desk.now.mono.plus(CATCH_UP_SHARE));

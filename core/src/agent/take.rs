@@ -307,6 +307,8 @@ impl Range {
             let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);
             record.reason = Some(self.gone_reason().to_owned());
             desk.end(record);
+            // Should it have been begun here, a next process is not to find it again.
+            desk.store(StoreOp::CloseRun { range: self.id, run: id });
         }
     }
 

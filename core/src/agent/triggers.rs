@@ -200,9 +200,10 @@ impl Range {
         }
     }
 
-    /// The key of a trigger is gone.
+    /// The key of a trigger is gone. One that had no attempt stands in the way of no other.
     pub(super) fn note_asked(&mut self, desk: &Desk, id: &RunId) {
-        if self.open.get(id).is_some_and(OpenRun::has_started) {
+        let tried = |run: &OpenRun| run.attempt.number > 0 || run.ticket().is_some();
+        if self.open.get(id).is_some_and(tried) {
             self.asked.note(id.clone(), desk.now.mono);
         }
     }

@@ -381,3 +381,20 @@ fn what_had_begun_when_its_process_died_and_is_no_business_of_the_next_has_an_en
                 any more";
     assert!(ends.contains(lost), "{ends:?}");
 }
+
+#[test]
+fn what_had_begun_and_is_not_due_any_more_as_the_clock_was_set_back_is_not_given_up() {
+    for phase in 0..10 {
+        let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
+        world.runs_long("a/task");
+        while world.started("a/task").is_empty() {
+            world.pass(1);
+        }
+        world.ahead_ms -= 3_000;
+        world.restart();
+        world.conduct("a/task", 10, &[]);
+        world.pass(8_000);
+        let rows = world.history("a/task");
+        assert!(rows.iter().all(|row| !row.contains("lost")), "{rows:?}");
+    }
+}

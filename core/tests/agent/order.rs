@@ -228,6 +228,39 @@ fn of_two_triggers_of_one_request_one_runs_also_if_its_key_is_gone_before_the_ot
 }
 
 #[test]
+fn of_two_triggers_of_one_request_that_both_wait_one_runs_also_in_a_range_that_is_taken_again() {
+    let mut world = full();
+    world.create(every("a/task", 3_600));
+    // The lesser one comes later, and ends as a duplicate.
+    for time in [2, 1] {
+        world.trigger("a/task", time << 80 | 7);
+        world.pass(500);
+    }
+    world.shared.end_lease();
+    world.pass(3_000);
+    world.end("a/hog", AttemptEnd::Succeeded);
+    world.pass(2_000);
+    assert_eq!(world.starts_of("a/task").len(), 1, "{:?}", world.history("a/task"));
+}
+
+#[test]
+fn what_was_asked_of_a_one_shot_runs_when_that_is_paused_while_it_waits_for_a_retry() {
+    let mut world = World::new(1, 10);
+    world.create(retried(world.once("a/once", 2), 3, 100));
+    world.conduct("a/once", 10, &[failed()]);
+    world.pass(3_000);
+    world.trigger("a/once", 9);
+    world.pass(1_000);
+    assert_eq!(world.started("a/once"), [(2, 1)]);
+    let paused = Spec { paused: true, ..world.task("a/once").spec.clone() };
+    let current = world.task("a/once");
+    let version = tocktower_core::task::create(paused, world.at_second(1).wall(), None);
+    world.write(&current, version.expect("it was to come then"));
+    world.pass(1_000);
+    assert_eq!(world.started("a/once"), [(2, 1), (9, 1)]);
+}
+
+#[test]
 fn a_pause_that_is_taken_back_at_once_still_ends_what_had_not_started() {
     let mut world = full();
     world.create(Spec { overlap: Overlap::Queue, ..every("a/task", 2) });

@@ -86,7 +86,13 @@ impl World {
         due: Wall,
         calm: bool,
     ) -> bool {
-        let slack = if calm { SECOND } else { UNCERTAIN };
+        let pooled = life.versions[index].1.spec.placement.pool().is_some();
+        let slack = match (calm, pooled) {
+            (true, true) => SECOND,
+            // The clock of a host that is new is looked at for two seconds first.
+            (true, false) => 3 * SECOND,
+            (false, _) => UNCERTAIN,
+        };
         let due_us = self.true_us(due);
         let deleted = life.deleted.is_some_and(|at| at < due_us + slack);
         let next = life.versions.get(index + 1);

@@ -13,6 +13,8 @@ use super::world::World;
 
 /// What may be on its way: a holder writes every second or two, so more are from long ago.
 const OWED_MAX: usize = 8;
+/// Revisions of the last two seconds or so.
+const LATELY: i64 = 20;
 
 impl World {
     /// Looks at every copy there is, and gives the number of those that stand by.
@@ -39,7 +41,12 @@ impl World {
             }
             let local = if self.shares { &RangeId::LOCAL[..] } else { &[] };
             for range in local.iter().copied() {
-                self.check_copy(host, range, self.local(host, range));
+                let keys = self.local(host, range);
+                // What is on its way is looked at no more.
+                let lately = Revision(self.etcd.revision().0 - LATELY);
+                if self.etcd.events(&keys, lately).is_ok_and(|events| events.is_empty()) {
+                    self.check_copy(host, range, keys);
+                }
             }
         }
         standbys
