@@ -72,6 +72,9 @@ pub(super) async fn ask(
 ) -> Told {
     let linked: BTreeSet<AgentName> = links.all().into_iter().map(|info| info.agent).collect();
     let mut asked: BTreeSet<AgentName> = links.knowing(whose.range).into_iter().collect();
+    // Agents say once a second of which ranges they know runs: who took one since knows some, too.
+    let holders = whose.range.map(|range| catalog.look(|state| state.holders(range)));
+    asked.extend(holders.into_iter().flatten());
     asked.extend(whose.local_to.iter().chain(&whose.only).cloned());
     let only = |agent: &AgentName| whose.only.as_ref().is_none_or(|only| only == agent);
     asked.retain(|agent| linked.contains(agent) && only(agent));

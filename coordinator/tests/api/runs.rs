@@ -190,16 +190,34 @@ async fn an_agent_that_keeps_silent_is_not_taken_for_one_that_knows_nothing() {
 }
 
 #[tokio::test]
+async fn who_took_a_range_since_it_last_told_of_itself_is_asked_for_runs_of_it() {
+    let cluster = Cluster::new();
+    let api = cluster.coordinator("c1").await;
+    let agent = Agent::dial(&api, "web-1").await;
+    agent.knows(run("default/a", 1_000, 10, "web-1", RunState::Succeeded));
+    let path = format!("{}/runs", at("a"));
+    let told = async || instants(&api.get(&path).await.ok()).len();
+    agent.stats(Vec::new(), false).await;
+    until("it knows of no range", async || (told().await == 0).then_some(())).await;
+    put_claim(&cluster, "default/a", "web-1").await;
+    until("the claim is known", async || (told().await == 1).then_some(())).await;
+}
+
+async fn put_claim(cluster: &Cluster, task: &str, agent: &str) {
+    let pool = PoolName::parse("default").unwrap();
+    let range = cluster.keys().ranges().range_of(&TaskName::parse(task).unwrap());
+    let claim = cluster.keys().build(&Key::Claim(pool, range));
+    let record = store::ClaimRecord { agent: agent.to_owned(), ..Default::default() };
+    cluster.put(claim, encode_record(&record)).await;
+}
+
+#[tokio::test]
 async fn a_run_asked_for_is_not_called_queued_while_its_holder_is_silent() {
     let cluster = Cluster::new();
     let api = cluster.coordinator("c1").await;
     let agent = Agent::dial(&api, "web-1").await;
     api.create(&task("a")).await.ok();
-    let pool = PoolName::parse("default").unwrap();
-    let range = cluster.keys().ranges().range_of(&TaskName::parse("default/a").unwrap());
-    let claim = cluster.keys().build(&Key::Claim(pool, range));
-    let record = store::ClaimRecord { agent: "web-1".to_owned(), ..Default::default() };
-    cluster.put(claim, encode_record(&record)).await;
+    put_claim(&cluster, "default/a", "web-1").await;
     let path = format!("{}/trigger", at("a"));
     let asked = api.post(&path, &json!({})).await.ok();
     let id = asked["run_id"].as_str().unwrap().split_once('@').unwrap().1;
