@@ -91,8 +91,10 @@ impl Agent {
                     range.end_as_duplicate(desk, &task, &read.earlier);
                 }
             }
-            (Load::Orphan { range, holding, row }, LoadAnswer::Task(found)) => {
-                if let Some(range) = current(self.ranges.get_mut(&range), holding) {
+            (Load::Orphan { range, row }, LoadAnswer::Task(found)) => {
+                // Also where the range was listed again meanwhile, and is held all the same.
+                if let Some(range) = self.ranges.get(&range).filter(|range| range.fence().is_some())
+                {
                     range.orphan_read(desk, &row, found.map(|(_, task)| task));
                 }
             }

@@ -111,7 +111,6 @@ pub(crate) enum Load {
     /// The task of a run that was begun, if it is there.
     Orphan {
         range: RangeId,
-        holding: u32,
         row: OwnRun,
     },
     /// What the process before wrote down.

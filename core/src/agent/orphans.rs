@@ -26,8 +26,8 @@ impl Range {
         if row.end.is_some() {
             return;
         }
-        let (range, holding, name) = (self.id, self.holding, row.run.task.clone());
-        let load = Load::Orphan { range, holding, row: row.clone() };
+        let (range, name) = (self.id, row.run.task.clone());
+        let load = Load::Orphan { range, row: row.clone() };
         desk.load(load, LoadRequest::Task { range, name });
     }
 

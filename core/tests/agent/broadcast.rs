@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tocktower_core::agent::effect::ExitReason;
+use tocktower_core::agent::effect::{ExitReason, LoadRequest};
 use tocktower_core::agent::input::Input;
 use tocktower_core::ids::{AgentName, PoolName, RangeId, RunId};
 use tocktower_core::run::RunState;
@@ -380,6 +380,32 @@ fn what_had_begun_when_its_process_died_and_is_no_business_of_the_next_has_an_en
     let lost = "lost: it had begun when its process ended, and its task has no such instant here \
                 any more";
     assert!(ends.contains(lost), "{ends:?}");
+}
+
+#[test]
+fn what_had_begun_has_an_end_though_its_range_is_listed_while_its_task_is_read() {
+    let mut lost = 0;
+    for phase in 0..10 {
+        let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
+        world.runs_long("a/task");
+        while world.started("a/task").is_empty() {
+            world.pass(1);
+        }
+        world.labels = labels(("role", "db"));
+        world.hold_loads = |request| matches!(request, LoadRequest::Task { .. });
+        world.restart();
+        world.pass(3_000);
+        lost += usize::from(!world.held_loads.is_empty());
+        let now = world.now();
+        world.shared.list(RangeId::BROADCAST, now);
+        world.pass(1_000);
+        world.hold_loads = |_| false;
+        world.release_loads();
+        world.pass(1_000);
+        let rows = world.history("a/task");
+        assert_eq!(rows.len(), 1, "{rows:?}");
+    }
+    assert!(lost > 0, "no task is read");
 }
 
 #[test]

@@ -417,7 +417,7 @@ impl World {
             let home = self.truth.home_of(&start.run, &self.keys);
             // A new disk has no past: its first ledger covers all that was before.
             let new = self.hosts[start.host].disk_lost_at.is_some_and(|at| at > start.at);
-            if matches!(home, Home::Shares(_)) && new {
+            if matches!(home, Home::Shares(_)) && new || self.is_forgotten(start, life) {
                 continue;
             }
             // By a version that is undone: to the one before it the marks may have passed it.

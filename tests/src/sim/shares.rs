@@ -45,6 +45,8 @@ pub struct Birth {
 #[derive(Debug, Default)]
 pub struct Member {
     pub boots: Vec<u64>,
+    /// When it lost power last.
+    pub power_cut: Option<u64>,
     /// Its labels, each since when.
     labels: Vec<(u64, Labels)>,
     births: Vec<Birth>,
@@ -215,6 +217,19 @@ impl World {
         let mut labels = self.hosts[start.host].member.labels_within(start.at, start.at);
         let Some(labels) = labels.next() else { return false };
         within(&life.versions, from, start.at).any(|task| task.spec.broadcast.selects(labels))
+    }
+
+    /// A power cut took what tells of it, and its task was no business of its host any more: nobody
+    /// can say that it ran.
+    pub(super) fn is_forgotten(&self, start: &Started, life: &Life) -> bool {
+        let member = &self.hosts[start.host].member;
+        let (from, until) = (start.at, u64::MAX);
+        let selects = |labels: &Labels| {
+            within(&life.versions, from, until).all(|task| task.spec.broadcast.selects(labels))
+        };
+        let cut = member.power_cut.is_some_and(|cut| cut > start.at);
+        let shared = matches!(self.truth.home_of(&start.run, &self.keys), Home::Shares(_));
+        shared && cut && !member.labels_within(from, until).all(selects)
     }
 
     /// What was due before a host's store was born is covered from the first.

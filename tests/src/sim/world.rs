@@ -839,6 +839,7 @@ impl World {
         if disk {
             self.hosts[host].disk_lost_at = Some(self.now);
         }
+        self.hosts[host].member.power_cut = Some(self.now);
         self.hosts[host].store.power_cut(forgetful, disk);
         for range in RangeId::LOCAL {
             let home = Home::of_local(range, host);
