@@ -8,6 +8,7 @@ use crate::agent::Agent;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{Effect, Notice, SettleKey, StoreOp};
 use crate::agent::ledgering::AHEAD_WAIT;
+use crate::agent::lull::Lull;
 use crate::agent::range::{HandedOn, Hold, LeftRun, Phase, Range};
 use crate::agent::runs::{end_of, settled_end};
 use crate::ids::{RangeId, Revision, RunId};
@@ -64,8 +65,11 @@ impl Agent {
                 && range.hand_off_after <= now
                 && range.ahead_of_others(&self.desk) <= AHEAD_WAIT
                 && (self.desk.clock.verified() || self.desk.clock.off_since().is_some());
-            if (elsewhere || leaving) && ready {
+            if !elsewhere && !leaving {
+                range.lull = Lull::default();
+            } else if ready && (alone || hurried || range.is_in_lull(&mut self.desk)) {
                 range.hold = Hold::Leaving { fence, since: now };
+                range.lull = Lull::default();
                 places -= 1;
             }
         }

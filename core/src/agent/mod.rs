@@ -33,6 +33,7 @@ mod idle;
 pub mod input;
 mod ledgering;
 mod listing;
+mod lull;
 mod near;
 mod news;
 mod open;

@@ -146,7 +146,7 @@ impl DecidedNames {
 #[derive(Debug, Default)]
 pub(crate) struct NearTasks {
     tasks: BTreeMap<TaskNumber, NearTask>,
-    names: BTreeMap<(RangeId, TaskName), TaskNumber>,
+    names: BTreeMap<RangeId, BTreeMap<TaskName, TaskNumber>>,
     /// Versions that were superseded and still owe instants.
     superseded: BTreeMap<(RangeId, TaskName), Vec<TaskNumber>>,
     swept: Mono,
@@ -163,12 +163,18 @@ impl NearTasks {
 
     /// The present version of a task, if it is near.
     pub fn named(&self, range: RangeId, name: &TaskName) -> Option<TaskNumber> {
-        self.names.get(&(range, name.clone())).copied()
+        self.names.get(&range)?.get(name).copied()
+    }
+
+    /// When the next entry of a range is due.
+    pub fn next_due(&self, range: RangeId) -> Option<Instant> {
+        let near = self.names.get(&range)?.values().filter_map(|number| self.tasks.get(number));
+        near.filter_map(|near| near.queued).map(|(due, _)| due).min()
     }
 
     pub fn insert(&mut self, number: TaskNumber, task: NearTask) {
         let name = task.timed.task.spec.name.clone();
-        self.names.insert((task.range, name), number);
+        self.names.entry(task.range).or_default().insert(name, number);
         self.tasks.insert(number, task);
     }
 
@@ -195,8 +201,10 @@ impl NearTasks {
     pub fn remove(&mut self, number: TaskNumber) -> Option<NearTask> {
         let task = self.tasks.remove(&number)?;
         let key = (task.range, task.timed.task.spec.name.clone());
-        if self.names.get(&key) == Some(&number) {
-            self.names.remove(&key);
+        if let Some(names) = self.names.get_mut(&task.range)
+            && names.get(&key.1) == Some(&number)
+        {
+            names.remove(&key.1);
         }
         if let Some(old) = self.superseded.get_mut(&key) {
             old.retain(|other| *other != number);
@@ -214,7 +222,9 @@ impl NearTasks {
             task.until = Some(until);
             task.queued = task.queued.filter(|(_, instant)| *instant <= until);
             let key = (task.range, task.timed.task.spec.name.clone());
-            self.names.remove(&key);
+            if let Some(names) = self.names.get_mut(&key.0) {
+                names.remove(&key.1);
+            }
             self.superseded.entry(key).or_default().push(number);
         }
     }
@@ -278,7 +288,7 @@ impl NearTasks {
             }
             near.range != range
         });
-        self.names.retain(|(at, _), _| *at != range);
+        self.names.remove(&range);
         self.superseded.retain(|(at, _), _| *at != range);
         names
     }

@@ -11,6 +11,7 @@ use crate::agent::effect::{
 };
 use crate::agent::input::{ClaimSeen, LedgerSeen, Trigger};
 use crate::agent::listing::{ENTRY_BYTES, listing_bytes};
+use crate::agent::lull::Lull;
 use crate::agent::near::DecidedNames;
 use crate::agent::open::OpenRun;
 use crate::agent::permits::Permits;
@@ -251,6 +252,7 @@ pub(crate) struct Range {
     pub hand_off_after: Mono,
     /// Since when the ring has it with another, while it is held here.
     pub elsewhere_since: Option<Mono>,
+    pub lull: Lull,
     pub asked: Asked,
     /// A claim was not made, a settle key not read: not again before these.
     pub claim_after: Mono,
@@ -305,6 +307,7 @@ impl Range {
             fence_taken: Fence::default(),
             hand_off_after: Mono::default(),
             elsewhere_since: None,
+            lull: Lull::default(),
             asked: Asked::default(),
             claim_after: Mono::default(),
             ask_after: Mono::default(),

@@ -11,7 +11,7 @@ use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 
 use crate::shared::EPOCH;
-use crate::words::{every, named, writes_final};
+use crate::words::{every, every_after, named, writes_final};
 use crate::world::{Fate, Sent, World};
 
 const RANGE: RangeId = RangeId(0);
@@ -86,12 +86,40 @@ fn in_calm_the_range_goes_with_its_next_ledger_and_nothing_starts_after_it() {
 }
 
 #[test]
+fn a_range_goes_when_nothing_is_due_for_a_while() {
+    for phase in 0..10 {
+        let mut world = World::new(1, 10);
+        world.create(every_after("a/tick", 1, phase * 100));
+        world.pass(3_500);
+        go(&mut world, "b");
+        world.pass(3_000);
+        assert!(handed_off(&world));
+        let begun = (first_final(&world) / 1_000 + 1_000 - phase * 100) % 1_000;
+        assert!(begun < 550, "{begun} ms after the last instant");
+    }
+}
+
+#[test]
+fn one_in_which_something_is_always_due_goes_two_seconds_later() {
+    let mut world = World::new(1, 100);
+    for number in 0..20 {
+        world.create(every_after(&format!("a/t{number}"), 1, number * 50));
+    }
+    world.pass(3_500);
+    go(&mut world, "b");
+    world.pass(1_700);
+    assert!(!handed_off(&world), "there may be a lull yet");
+    world.pass(1_500);
+    assert!(handed_off(&world));
+}
+
+#[test]
 fn one_that_fails_for_a_second_is_followed_by_an_ordinary_one_and_the_range_goes_on() {
     let fates = [Fate::Lost, Fate::Refused { retryable: true }, Fate::Refused { retryable: false }];
     for fate in fates {
         let mut world = to_go();
         finals_fail(&mut world, usize::MAX, fate.clone());
-        world.pass(1_300);
+        world.pass(1_600);
         let first = first_final(&world);
         world.pass(1_500);
         let ordinary = |sent: &&Sent| matches!(sent.kind, WriteKind::Ledger { .. });

@@ -213,7 +213,7 @@ fn what_it_hands_on_to_another_it_stands_by_for_without_listing_it_again() {
     world.create(every(&name, 1));
     world.pass(2_500);
     let b = joins(&mut world, "b");
-    for _ in 0..40 {
+    for _ in 0..50 {
         world.pass(50);
         for range in &mine {
             if world.shared.of(*range).claim.is_none() {
