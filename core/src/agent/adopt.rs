@@ -307,7 +307,9 @@ impl Range {
         instant: Instant,
         due: Instant,
     ) {
-        let past = due <= desk.now.wall.instant();
+        // By a version that was undone it was due sooner; by a clock that was set back nothing is.
+        let now = desk.now.wall.instant();
+        let past = instant.min(due) <= now || self.window.base.through > now;
         let Some(own) = self.own.as_mut().filter(|own| past && !own.triggers_only) else {
             return;
         };

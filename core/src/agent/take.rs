@@ -13,7 +13,7 @@ use crate::agent::effect::{
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
-use crate::agent::priors::is_one_shot;
+use crate::agent::priors::{is_one_shot, version_before};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
 use crate::agent::rules::Rule;
 use crate::agent::triggers::own_trigger;
@@ -253,6 +253,7 @@ impl Range {
 
     pub(super) fn attach(&mut self, desk: &mut Desk, task: &Arc<Task>) {
         let one_shot = task.spec.one_shot_at().is_some();
+        let local = self.is_local();
         let ids: Vec<RunId> = self.runs_of(&task.spec.name).map(|(id, _)| id.clone()).collect();
         if !ids.is_empty() {
             self.attached.insert(task.spec.name.clone(), task.clone());
@@ -264,6 +265,14 @@ impl Range {
             self.taken_back.remove(&id);
             let Some(run) = self.open.get_mut(&id) else { continue };
             run.attach(&id, task);
+            // By a version that a backup brought back it may be due later than it ran: that it is
+            // over has to be said until marks cover that, too.
+            if let (true, RunKey::Instant(instant)) = (local, id.run)
+                && (run.ended() || run.stage == Stage::Doubtful)
+            {
+                let version = version_before(&id, task).unwrap_or_else(|| task.clone());
+                run.due = run.due.max(Timed::new(version).due(instant));
+            }
             // What is known of it here comes first.
             let doubtful = run.stage == Stage::Doubtful && self.own.is_none();
             let past = run.past_epoch && run.at_most_once() && !run.ended();
@@ -301,7 +310,12 @@ impl Range {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            let Some(run) = self.open.remove(&id).filter(|run| !run.ended()) else { continue };
+            // That it has ended is said until the marks cover it: an edit may bring its task back.
+            if let Some(run) = self.open.get_mut(&id).filter(|run| run.ended()) {
+                run.key_gone = true;
+                continue;
+            }
+            let Some(run) = self.open.remove(&id) else { continue };
             // Its end may have been recorded by the one who ran it, before the key went: under the
             // lowest fence this account gives way to every other.
             let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);

@@ -409,6 +409,39 @@ fn what_had_begun_has_an_end_though_its_range_is_listed_while_its_task_is_read()
 }
 
 #[test]
+fn what_may_run_once_and_is_lost_stays_so_when_an_edit_makes_it_this_agents_business_again() {
+    for phase in 0..10 {
+        let task = broadcast(every_after("a/task", 5, phase * 100), WEB);
+        let mut world = world(at_most_once(task));
+        // What its ledgers are written for: at some moments the newest does not cover the task.
+        world.create(at_most_once(broadcast(every_after("a/other", 1, 900), WEB)));
+        world.runs_long("a/task");
+        while world.started("a/task").is_empty() {
+            world.pass(1);
+        }
+        world.deaf = true;
+        world.edit("a/task", |spec| Spec {
+            broadcast: Broadcast::default(),
+            schedules: every("a/task", 3_600).schedules,
+            ..spec
+        });
+        world.labels = labels(("role", "db"));
+        // Nothing is decided before the edit is known.
+        world.hold_loads = |request| matches!(request, LoadRequest::Due { .. });
+        world.restart();
+        world.pass(50);
+        world.deaf = false;
+        world.pass(50);
+        world.hold_loads = |_| false;
+        world.release_loads();
+        world.pass(1_500);
+        assert_eq!(world.started("a/task").len(), 1, "phase {phase}");
+        let rows = world.history("a/task");
+        assert!(rows.len() == 1 && rows[0].contains("lost"), "{rows:?}");
+    }
+}
+
+#[test]
 fn what_had_begun_and_is_not_due_any_more_as_the_clock_was_set_back_is_not_given_up() {
     for phase in 0..10 {
         let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
@@ -422,5 +455,25 @@ fn what_had_begun_and_is_not_due_any_more_as_the_clock_was_set_back_is_not_given
         world.pass(8_000);
         let rows = world.history("a/task");
         assert!(rows.iter().all(|row| !row.contains("lost")), "{rows:?}");
+    }
+}
+
+#[test]
+fn what_ran_before_the_clock_was_set_back_and_the_agent_restarted_does_not_run_again() {
+    for phase in 0..10 {
+        let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
+        while world.started("a/task").is_empty() {
+            world.pass(1);
+        }
+        world.pass(10);
+        world.ahead_ms -= 80_000;
+        world.pass(500);
+        world.restart();
+        world.pass(500);
+        world.ahead_ms += 80_000;
+        world.pass(12_000);
+        let mut ran = world.started("a/task");
+        ran.dedup();
+        assert!(ran.len() >= 3 && ran.len() == world.starts_of("a/task").len(), "{ran:?}");
     }
 }

@@ -222,6 +222,21 @@ fn a_store_that_is_lost_repeats_within_the_window_and_never_what_may_run_once() 
 }
 
 #[test]
+fn what_is_asked_of_a_new_agent_before_its_first_list_has_come_is_run() {
+    let mut world = World::new(1, 10);
+    world.create(pinned(at_most_once(every("a/once", 3_600))));
+    world.deaf = true;
+    world.pass(1_000);
+    world.trigger("a/once", 1);
+    world.pass(500);
+    assert!(world.told(|notice| matches!(notice, Notice::Pinned { .. })) == 0);
+    world.deaf = false;
+    world.pass(3_000);
+    assert_eq!(world.starts_of("a/once").len(), 1);
+    assert_eq!(world.ended("a/once", RunState::Succeeded), 1);
+}
+
+#[test]
 fn what_was_deleted_meanwhile_stops_when_the_agent_is_back() {
     let mut world = world(pinned(every("a/task", 1)));
     world.create(pinned(every("a/stays", 1)));

@@ -1,13 +1,16 @@
 //! The shared state was put back from a backup, and the epoch was raised: what was done since the
 //! backup stands nowhere, so what may start only once is lost up to then, and all else may repeat.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use tocktower_core::agent::effect::LoadRequest;
 use tocktower_core::ids::RangeId;
 use tocktower_core::ledger::EntryState;
 use tocktower_core::run::RunState;
 use tocktower_core::task::{Overlap, Spec};
 
-use crate::words::{at_most_once, failed, pinned, retried};
+use crate::words::{at_most_once, broadcast, failed, pinned, retried};
 use crate::world::World;
 
 const LOST: &str = "the shared state was put back from a backup since: it may have run, and nobody \
@@ -173,4 +176,32 @@ fn what_an_earlier_process_did_with_a_pinned_one_shot_is_in_doubt() {
     assert_eq!(seconds(&world, "a/once"), [15]);
     assert_eq!(world.history("a/once"), ["15 succeeded", &format!("15 lost: {LOST}")]);
     assert_eq!(seconds(&world, "a/often"), [15, 15]);
+}
+
+#[test]
+fn what_ran_before_its_share_was_put_off_again_by_a_backup_does_not_run_twice() {
+    for seconds_after in 1..=7 {
+        let splay = Duration::from_secs(20);
+        let web = ("role", "web");
+        let labels = BTreeMap::from([(web.0.to_owned(), web.1.to_owned())]);
+        let mut world = World::labelled(1, 10, labels);
+        let mut spec = at_most_once(broadcast(every("a/task", 7), web));
+        spec.broadcast.splay = splay;
+        world.create(spec);
+        world.pass(10_000);
+        let backup = world.shared.back_up();
+        world.edit("a/task", |mut spec| {
+            spec.broadcast.splay = Duration::ZERO;
+            spec
+        });
+        world.pass(21_000 + 1_000 * seconds_after);
+        let ran = seconds(&world, "a/task");
+        world.put_back(backup);
+        world.pass(40_000);
+        let mut all = seconds(&world, "a/task");
+        assert!(all.len() > ran.len(), "it goes on: {all:?}");
+        all.sort_unstable();
+        let once = all.windows(2).all(|pair| pair[0] < pair[1]);
+        assert!(once, "put back {seconds_after} s after 31: {all:?}");
+    }
 }

@@ -101,7 +101,7 @@ impl World {
         // A version that came late may find its first instants covered, or past.
         let (put_at, _) = &life.versions[index];
         let slack = match (life.versions[index].1.spec.placement.pool(), calm) {
-            (None, _) => self.slack_of_local(calm),
+            (None, _) => self.slack_of_local(calm) + self.ahead(),
             (Some(_), true) => 0,
             (Some(_), false) => slack,
         };

@@ -29,9 +29,9 @@ impl World {
             standbys += copies.iter().filter(|(range, _)| !held.contains(range)).count();
             for (range, through) in copies {
                 match self.owed(range, through) {
-                    0 => {}
-                    1..=OWED_MAX => continue,
-                    owed => {
+                    (0, _) => {}
+                    (_, ..=OWED_MAX) => continue,
+                    (owed, _) => {
                         let text = format!("h{host} lacks {owed} events of {range:?}, for long");
                         self.truth.violation(Checker::Copies, self.now, text);
                         continue;
@@ -73,10 +73,11 @@ impl World {
         self.keys.range(&PoolName::parse("default").expect("a good name"), range)
     }
 
-    /// Events that a copy has not come to.
-    fn owed(&self, range: RangeId, through: Revision) -> usize {
-        let since = self.etcd.events(&self.whole(range), through.next());
-        since.map_or(0, |events| events.len())
+    /// Events that a copy has not come to, and how many of them are not of just now.
+    fn owed(&self, range: RangeId, through: Revision) -> (usize, usize) {
+        let Ok(since) = self.etcd.events(&self.whole(range), through.next()) else { return (0, 0) };
+        let lately = Revision(self.etcd.revision().0 - LATELY);
+        (since.len(), since.iter().filter(|event| event.revision() <= lately).count())
     }
 
     fn tasks_in(&mut self, range: KeyRange) -> BTreeMap<TaskName, Revision> {

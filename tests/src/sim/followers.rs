@@ -11,6 +11,7 @@ use tocktower_core::agent::effect::BatchNumber;
 use tocktower_core::ids::{Fence, RunId};
 use tocktower_core::run::RunRecord;
 
+use super::check::listed;
 use super::checker::Checker;
 use super::truth::Started;
 use super::world::World;
@@ -115,7 +116,13 @@ impl World {
             }
         }
         for host in self.hosts.iter().filter(|_| calm) {
-            let old = host.followers.provisional.iter().filter(|record| {
+            let closed = host.followers.provisional.iter().filter(|record| {
+                // One that is tried again is open, however long that takes.
+                let home = self.truth.home_of(&record.id, &self.keys);
+                let newest = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
+                !newest.is_some_and(|(_, ledger)| listed(ledger, &record.id))
+            });
+            let old = closed.filter(|record| {
                 let ends = self.truth.ends.get(&record.id);
                 ends.is_some_and(|ends| ends.iter().all(|(_, at)| at + 15_000_000 < self.now))
             });
