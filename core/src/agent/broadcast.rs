@@ -20,7 +20,7 @@ use crate::agent::take::covered_to;
 use crate::ids::{Incarnation, RangeId, TaskName};
 use crate::ledger::{Ledger, Marks};
 use crate::task::{Placement, Task};
-use crate::time::Instant;
+use crate::time::{Instant, Wall};
 
 const NOT_SELECTED: &str = "its task is not for this agent any more";
 const NOT_FOUND: &str = "its task was deleted, or is not for this agent any more";
@@ -75,10 +75,10 @@ impl Range {
     }
 
     /// What a store begins with that knows nothing yet.
-    pub(super) fn blank(&self, desk: &Desk) -> Ledger {
+    pub(super) fn blank(&self, desk: &Desk, born: Wall) -> Ledger {
         let incarnation = Incarnation { epoch: desk.config.epoch, revision: self.copy.delivered };
         let marks = match self.is_broadcast() {
-            true => Marks { through: desk.now.wall.instant(), incarnation },
+            true => Marks { through: born.instant(), incarnation },
             false => Marks::NONE,
         };
         Ledger { marks, ..Ledger::empty() }

@@ -172,7 +172,7 @@ impl Range {
         }
         desk.store(StoreOp::Pins(self.id, PinsRecord::Born(born)));
         desk.store(StoreOp::Pins(self.id, PinsRecord::Delivered(delivered)));
-        let nothing = self.blank(desk);
+        let nothing = self.blank(desk, born);
         self.hold_pins(desk, nothing.fence, &nothing);
         desk.notice(Notice::Pinned { range: self.id, restored: false });
     }

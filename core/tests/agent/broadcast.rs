@@ -477,3 +477,14 @@ fn what_ran_before_the_clock_was_set_back_and_the_agent_restarted_does_not_run_a
         assert!(ran.len() >= 3 && ran.len() == world.starts_of("a/task").len(), "{ran:?}");
     }
 }
+
+#[test]
+fn what_came_due_since_a_new_agent_registered_and_before_its_first_list_is_run() {
+    let mut world = world(Spec { overlap: Overlap::Allow, ..everywhere("a/task", 1) });
+    world.deaf = true;
+    world.pass(2_500);
+    assert_eq!(world.started("a/task"), []);
+    world.deaf = false;
+    world.pass(2_000);
+    assert_eq!(world.started("a/task"), [(1, 1), (2, 1), (3, 1), (4, 1)]);
+}
