@@ -20,8 +20,10 @@ const PINNED_FOUND: [u64; 14] = [
 const HUSHED_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 6] =
-    [40_004_347, 70_000_279, 70_000_642, 73_001_549, 73_002_257, 73_003_314];
+const BROADCAST_FOUND: [u64; 10] = [
+    40_004_347, 70_000_279, 70_000_642, 73_001_549, 73_002_257, 73_003_314, 73_004_815, 73_006_189,
+    83_000_022, 93_000_630,
+];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;
 const RESTORED_FOUND: [u64; 6] = [244, 2_004, 3_814, 3_984, 5_584, 5_754];

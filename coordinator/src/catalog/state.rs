@@ -9,7 +9,6 @@
 //! rest is logged and left out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use prost::Message;
 use tocktower_cluster::keys::{Key, Keys};
@@ -294,19 +293,9 @@ impl State {
         gist.map_or(Instant::MIN, |gist| gist.marks.through)
     }
 
-    /// Who holds a range, in whatever pool.
-    pub fn holders(&self, range: RangeId) -> Vec<AgentName> {
-        let mut holders = Vec::new();
-        let mut pool = self.claims.keys().next().map(|(pool, _)| pool.clone());
-        // From pool to pool: there are few, and many ranges of each.
-        while let Some(name) = pool {
-            let claim = self.claims.get(&(name.clone(), range));
-            holders.extend(claim.map(|claim| claim.agent.clone()));
-            let behind = Bound::Excluded((name, RangeId(u16::MAX)));
-            let mut others = self.claims.range((behind, Bound::Unbounded));
-            pool = others.next().map(|((pool, _), _)| pool.clone());
-        }
-        holders
+    /// Who holds a range.
+    pub fn holder(&self, pool: &PoolName, range: RangeId) -> Option<&AgentName> {
+        self.claims.get(&(pool.clone(), range)).map(|claim| &claim.agent)
     }
 
     /// Something of a range may be due then.

@@ -56,8 +56,9 @@ pub(super) struct Whose<'a> {
     pub range: Option<RangeId>,
     /// Where their task is known to be: agents elsewhere without a link are not missed.
     pub placement: Option<&'a Placement>,
-    /// Agents that run their task by themselves, and need not have any history of it yet.
-    pub local_to: Vec<AgentName>,
+    /// Agents that run their task now. They say once a second of which ranges they know runs: who
+    /// took one since, or runs it by itself, need not have said so yet.
+    pub run_by: Vec<AgentName>,
     /// It is this agent's share of a task of every agent: no other knows of it.
     pub only: Option<AgentName>,
 }
@@ -72,10 +73,7 @@ pub(super) async fn ask(
 ) -> Told {
     let linked: BTreeSet<AgentName> = links.all().into_iter().map(|info| info.agent).collect();
     let mut asked: BTreeSet<AgentName> = links.knowing(whose.range).into_iter().collect();
-    // Agents say once a second of which ranges they know runs: who took one since knows some, too.
-    let holders = whose.range.map(|range| catalog.look(|state| state.holders(range)));
-    asked.extend(holders.into_iter().flatten());
-    asked.extend(whose.local_to.iter().chain(&whose.only).cloned());
+    asked.extend(whose.run_by.iter().chain(&whose.only).cloned());
     let only = |agent: &AgentName| whose.only.as_ref().is_none_or(|only| only == agent);
     asked.retain(|agent| linked.contains(agent) && only(agent));
     let questions = asked.into_iter().map(|agent| (agent, kind.clone())).collect();

@@ -397,13 +397,15 @@ impl Runs {
             let all = self.links.all().into_iter().filter(move |info| info.pool == pool);
             all.map(|info| info.agent).collect()
         };
-        let local_to = match placement {
+        let range = self.catalog.keys().ranges().range_of(task);
+        let holder = |pool| self.catalog.look(|state| state.holder(&pool, range).cloned());
+        let run_by = match placement {
             Some(Placement::Agent(agent)) => vec![agent],
             Some(Placement::EveryAgent(pool)) => in_pool(pool),
-            Some(Placement::Pool(_)) | None => Vec::new(),
+            Some(Placement::Pool(pool)) => holder(pool).into_iter().collect(),
+            None => Vec::new(),
         };
-        let range = Some(self.catalog.keys().ranges().range_of(task));
-        Whose { range, local_to, ..Whose::default() }
+        Whose { range: Some(range), run_by, ..Whose::default() }
     }
 
     fn ready(&self) -> Result<(), RunError> {

@@ -195,6 +195,7 @@ async fn who_took_a_range_since_it_last_told_of_itself_is_asked_for_runs_of_it()
     let api = cluster.coordinator("c1").await;
     let agent = Agent::dial(&api, "web-1").await;
     agent.knows(run("default/a", 1_000, 10, "web-1", RunState::Succeeded));
+    api.create(&task("a")).await.ok();
     let path = format!("{}/runs", at("a"));
     let told = async || instants(&api.get(&path).await.ok()).len();
     agent.stats(Vec::new(), false).await;

@@ -307,9 +307,11 @@ impl Range {
         instant: Instant,
         due: Instant,
     ) {
-        // By a version that was undone it was due sooner; by a clock that was set back nothing is.
+        // Where a backup undid an edit it may have been due sooner, and by a clock that was set back
+        // to before the marks nothing is past.
         let now = desk.now.wall.instant();
-        let past = instant.min(due) <= now || self.window.base.through > now;
+        let soonest = if self.is_local() { instant } else { due };
+        let past = soonest.min(due) <= now || self.window.base.through > now;
         let Some(own) = self.own.as_mut().filter(|own| past && !own.triggers_only) else {
             return;
         };

@@ -6,14 +6,16 @@ use std::time::Duration;
 use crate::agent::desk::Desk;
 use crate::agent::range::Range;
 use crate::run::life::Stage;
-use crate::time::{Instant, Mono};
+use crate::time::{Instant, Mono, Wall};
 
 /// A move takes some tens of milliseconds: at first nothing is to be due for this long...
 const LULL: Duration = Duration::from_millis(500);
 /// ...then less and less, and after this it is not waited for any more.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// When something is due now, the next look comes after it.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// The next look comes so long after what is due next, which has begun by then...
+const BEGUN: Duration = Duration::from_millis(5);
+/// ...or after this one, while what is due has not been decided.
+const BUSY: Duration = Duration::from_millis(20);
 
 /// How long a range has waited for its lull, and when it looks for one again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,29 +38,29 @@ impl Range {
         let now = desk.now.mono;
         let since = *self.lull.since.get_or_insert(now);
         let wanted = Lull::wanted(since, now);
-        if wanted.is_zero() {
+        // Where nothing may start anyway, it is late already.
+        if wanted.is_zero() || !self.may_start(desk) {
             return true;
         }
         if self.lull.look_at <= now {
-            let Some(next) = self.next_start(desk) else { return true };
-            let left = next.millis().saturating_sub(desk.now.wall.instant().millis());
-            let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-            if left >= wanted {
+            let next = self.next_start(desk).map_or(PATIENCE, |at| at.wall().since(desk.now.wall));
+            if next >= wanted {
                 return true;
             }
-            self.lull.look_at = now.plus(left + LOOK_AGAIN);
+            self.lull.look_at = now.plus(if next.is_zero() { BUSY } else { next + BEGUN });
         }
         desk.wake_by(self.lull.look_at.min(since.plus(PATIENCE)));
         false
     }
 
-    /// When something is to be started next, as far as that is known.
+    /// When something is to be started next, as far as that is known. What has been decided and waits
+    /// for a place waits for one with the next holder, too.
     fn next_start(&self, desk: &Desk) -> Option<Instant> {
+        let now = desk.now.wall;
         let waiting = self.open.values().filter_map(|run| match run.stage {
-            Stage::Waiting { at } => Some(at.instant()),
+            Stage::Waiting { at } => Some(at).filter(|at| *at > now).map(Wall::instant),
             _ => None,
         });
-        let due = desk.near.next_due(self.id);
-        due.into_iter().chain(self.oldest_parked()).chain(waiting).min()
+        desk.near.next_due(self.id).into_iter().chain(waiting).min()
     }
 }

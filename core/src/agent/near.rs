@@ -166,7 +166,7 @@ impl NearTasks {
         self.names.get(&range)?.get(name).copied()
     }
 
-    /// When the next entry of a range is due.
+    /// When the next entry of a range is due, by the present versions of its tasks.
     pub fn next_due(&self, range: RangeId) -> Option<Instant> {
         let near = self.names.get(&range)?.values().filter_map(|number| self.tasks.get(number));
         near.filter_map(|near| near.queued).map(|(due, _)| due).min()

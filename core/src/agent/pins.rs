@@ -12,7 +12,8 @@
 //!
 //! A store that has no such ledger is new, or the old one was lost: then what was due before is
 //! unknown. What is pinned is taken as not run, within the catch-up window, and what may start only
-//! once is `lost` up to the birth of the store, when its agent registered. What `broadcast` does is told there.
+//! once is `lost` up to the birth of the store, when its agent registered. What `broadcast` does is
+//! told there.
 //!
 //! When the cluster's epoch was raised the ledger is gone on from all the same, since the store was
 //! not put back with the shared state. Only the tasks themselves are listed anew first.
@@ -165,8 +166,10 @@ impl Range {
 
     /// This store knows nothing yet of this range.
     fn begin_pins(&mut self, desk: &mut Desk) {
-        // Nobody else had this name from then on, and nothing was run before this.
-        let (born, delivered) = (desk.session.since.min(desk.now.wall), self.copy.delivered);
+        // Nobody else has had this name since it registered, and it has run nothing here.
+        let registered = desk.session.registered.unwrap_or(desk.now.mono);
+        let born = desk.now.wall.minus(desk.now.mono.since(registered));
+        let delivered = self.copy.delivered;
         if let Some(pins) = &mut self.pins {
             pins.born = born;
         }

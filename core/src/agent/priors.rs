@@ -180,6 +180,13 @@ pub(super) fn version_before(id: &RunId, present: &Arc<Task>) -> Option<Arc<Task
     Some(Arc::new(prior.version(present)))
 }
 
+/// When a run is due by the version whose instant it is at, if that has such an instant.
+pub(super) fn due_at(id: &RunId, present: &Arc<Task>, instant: Instant) -> Option<Instant> {
+    let version = version_before(id, present).unwrap_or_else(|| present.clone());
+    let timed = Timed::new(version);
+    timed.has(instant).then(|| timed.due(instant))
+}
+
 /// Whether a run is the one of a one-shot.
 pub(super) fn is_one_shot(id: &RunId, task: &Task) -> bool {
     matches!(id.run, RunKey::Instant(at) if task.spec.one_shot_at() == Some(at))

@@ -434,6 +434,7 @@ impl Range {
         }
         self.hold = Hold::No;
         self.elsewhere_since = None;
+        self.lull = Lull::default();
         self.writer = Writer::new();
         self.permits = Permits::default();
         self.own = None;

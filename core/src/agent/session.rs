@@ -62,6 +62,8 @@ pub(crate) struct SessionWatch {
     pub told: CapacityTold,
     /// When the session was asked for, which its key tells.
     pub since: Wall,
+    /// When this process learned that it has registered.
+    pub registered: Option<Mono>,
     /// What the store has of the session.
     pub kept: Option<Kept>,
 }
@@ -78,6 +80,7 @@ impl SessionWatch {
             coming: 0,
             told: CapacityTold::default(),
             since: Wall::MIN,
+            registered: None,
             kept,
         }
     }
@@ -212,6 +215,7 @@ impl Agent {
             ShareAnswer::Registered { session } => {
                 self.desk.session.name_taken_since = None;
                 self.desk.session.stage = Stage::Live { lease, session };
+                self.desk.session.registered = Some(now);
                 self.desk.notice(Notice::Registered { session });
             }
             ShareAnswer::Asked(asked) => {

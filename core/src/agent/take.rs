@@ -13,7 +13,7 @@ use crate::agent::effect::{
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
-use crate::agent::priors::{is_one_shot, version_before};
+use crate::agent::priors::{due_at, is_one_shot};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
 use crate::agent::rules::Rule;
 use crate::agent::triggers::own_trigger;
@@ -23,7 +23,7 @@ use crate::ledger::takeover::{self, Verdict};
 use crate::ledger::{Entry, Ledger, Marks};
 use crate::limits;
 use crate::run::RunState;
-use crate::run::life::Stage;
+use crate::run::life::{Event, Stage};
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND};
 
@@ -265,13 +265,12 @@ impl Range {
             self.taken_back.remove(&id);
             let Some(run) = self.open.get_mut(&id) else { continue };
             run.attach(&id, task);
-            // By a version that a backup brought back it may be due later than it ran: that it is
-            // over has to be said until marks cover that, too.
+            // By a version that a backup brought back it may be due later than it ran: it is listed
+            // until marks cover that, too.
             if let (true, RunKey::Instant(instant)) = (local, id.run)
-                && (run.ended() || run.stage == Stage::Doubtful)
+                && let Some(due) = due_at(&id, task, instant)
             {
-                let version = version_before(&id, task).unwrap_or_else(|| task.clone());
-                run.due = run.due.max(Timed::new(version).due(instant));
+                run.due = run.due.max(due);
             }
             // What is known of it here comes first.
             let doubtful = run.stage == Stage::Doubtful && self.own.is_none();
@@ -310,20 +309,34 @@ impl Range {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            // That it has ended is said until the marks cover it: an edit may bring its task back.
-            if let Some(run) = self.open.get_mut(&id).filter(|run| run.ended()) {
-                run.key_gone = true;
-                continue;
+            let Some(run) = self.open.get(&id) else { continue };
+            let begun = self.is_local() && run.attempt.number > 0;
+            if !run.ended() {
+                // Its end may have been recorded by the one who ran it, before the key went: under
+                // the lowest fence this account gives way to every other.
+                let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);
+                record.reason = Some(self.gone_reason().to_owned());
+                desk.end(record);
+                // Should it have been begun here, a next process is not to find it again.
+                desk.store(StoreOp::CloseRun { range: self.id, run: id.clone() });
             }
-            let Some(run) = self.open.remove(&id) else { continue };
-            // Its end may have been recorded by the one who ran it, before the key went: under the
-            // lowest fence this account gives way to every other.
-            let mut record = run.record(desk, &id, Fence::default(), RunState::Cancelled);
-            record.reason = Some(self.gone_reason().to_owned());
-            desk.end(record);
-            // Should it have been begun here, a next process is not to find it again.
-            desk.store(StoreOp::CloseRun { range: self.id, run: id });
+            match run.ended() || begun {
+                true => self.keep_over(desk, &id),
+                false => drop(self.open.remove(&id)),
+            }
         }
+    }
+
+    /// A run that had begun is over and its task gone: that is listed until the marks cover it, as
+    /// an edit may bring the task back.
+    fn keep_over(&mut self, desk: &Desk, id: &RunId) {
+        let (batch, now) = (desk.batch(), desk.now.wall.instant());
+        let Some(run) = self.open.get_mut(id) else { return };
+        if !run.ended() {
+            run.step(id, Event::End { batch });
+        }
+        run.key_gone = true;
+        self.writer.owes(run.due.min(now), id.incarnation);
     }
 
     /// Puts a task's first undecided instant into the index.

@@ -472,9 +472,9 @@ fn what_ran_before_the_clock_was_set_back_and_the_agent_restarted_does_not_run_a
         world.pass(500);
         world.ahead_ms += 80_000;
         world.pass(12_000);
-        let mut ran = world.started("a/task");
-        ran.dedup();
-        assert!(ran.len() >= 3 && ran.len() == world.starts_of("a/task").len(), "{ran:?}");
+        let started = world.started("a/task");
+        let ran: BTreeSet<i64> = started.iter().map(|(second, _)| *second).collect();
+        assert!(ran.len() >= 3 && ran.len() == started.len(), "{started:?}");
     }
 }
 

@@ -205,3 +205,37 @@ fn what_ran_before_its_share_was_put_off_again_by_a_backup_does_not_run_twice() 
         assert!(once, "put back {seconds_after} s after 31: {all:?}");
     }
 }
+
+#[test]
+fn nor_does_what_was_tried_again_since() {
+    let web = ("role", "web");
+    let labels = BTreeMap::from([(web.0.to_owned(), web.1.to_owned())]);
+    let mut world = World::labelled(1, 100, labels);
+    let names: Vec<String> = (0..20).map(|number| format!("a/task{number}")).collect();
+    for name in &names {
+        let task = at_most_once(retried(every(name, 7), 2, 2));
+        let mut spec = broadcast(task, web);
+        spec.broadcast.splay = Duration::from_secs(6);
+        world.create(spec);
+    }
+    world.pass(10_000);
+    let backup = world.shared.back_up();
+    for name in &names {
+        world.edit(name, |mut spec| {
+            spec.broadcast.splay = Duration::ZERO;
+            spec
+        });
+    }
+    world.pass(16_500);
+    names.iter().for_each(|name| world.conduct(name, 1, &[failed()]));
+    // The newest ledger says that they wait to be tried again.
+    world.pass(2_000);
+    world.put_back(backup);
+    world.pass(15_000);
+    for name in &names {
+        let started = world.started(name);
+        let again = started.iter().filter(|start| **start == (27, 1)).count();
+        assert_eq!(again, 1, "{name}: {started:?}");
+        assert!(started.contains(&(27, 2)), "{name}: {started:?} {:?}", world.history(name));
+    }
+}

@@ -12,7 +12,7 @@ use tocktower_core::task::{Overlap, Task, timetable};
 use tocktower_core::time::{Instant, Wall};
 
 use super::checker::Checker;
-use super::home::Home;
+use super::home::{Home, host_of};
 use super::truth::Life;
 use super::world::{SECOND, World};
 
@@ -24,7 +24,7 @@ pub struct Expected {
     pub run: RunId,
     pub due: Wall,
     /// When its version was put: a ledger before that can have covered nothing of it.
-    put_at: u64,
+    pub put_at: u64,
     /// Close to the end of its task: nobody may have decided it.
     pub uncertain: bool,
 }
@@ -60,13 +60,15 @@ impl World {
             for index in 0..life.versions.len() {
                 let (put_at, task) = &life.versions[index];
                 let put_at = *put_at;
-                let slack = self.slack_of_local(calm) + self.ahead();
                 for agent in self.sharers(task) {
+                    let by = agent.as_ref().or(task.spec.placement.agent());
+                    let slack = self.slack_of_local(calm) + self.ahead(by);
                     for (instant, due) in instants_of(life, index, end, agent.as_ref()) {
                         let share = agent
                             .as_ref()
                             .is_none_or(|agent| self.has_share(agent, life, (instant, due), slack));
-                        let uncertain = !share || self.uncertain(life, index, instant, due, calm);
+                        let uncertain =
+                            !share || self.uncertain(life, index, (instant, due), by, calm);
                         let run = RunId::scheduled(name.clone(), *incarnation, instant);
                         let run = RunId { agent: agent.clone(), ..run };
                         expected.push(Expected { run, due, put_at, uncertain });
@@ -82,8 +84,8 @@ impl World {
         &self,
         life: &Life,
         index: usize,
-        instant: Instant,
-        due: Wall,
+        (instant, due): (Instant, Wall),
+        by: Option<&AgentName>,
         calm: bool,
     ) -> bool {
         let pooled = life.versions[index].1.spec.placement.pool().is_some();
@@ -101,12 +103,12 @@ impl World {
         // A version that came late may find its first instants covered, or past.
         let (put_at, _) = &life.versions[index];
         let slack = match (life.versions[index].1.spec.placement.pool(), calm) {
-            (None, _) => self.slack_of_local(calm) + self.ahead(),
+            (None, _) => self.slack_of_local(calm) + self.ahead(by),
             (Some(_), true) => 0,
             (Some(_), false) => slack,
         };
         let late = due_us < put_at + slack;
-        let undone = life.undone.is_some_and(|at| due_us < at + slack + self.ahead());
+        let undone = life.undone.is_some_and(|at| due_us < at + slack + self.ahead(by));
         let one_shot_moved = next.is_some() && life.versions[index].1.spec.one_shot_at().is_some();
         deleted && life.versions[index].1.spec.one_shot_at().is_none()
             || edited
@@ -121,9 +123,12 @@ impl World {
         if calm { 2 * SECOND } else { UNCERTAIN + self.pins_silent }
     }
 
-    /// How long before its due a local instant may have been decided, by a clock that is ahead.
-    fn ahead(&self) -> u64 {
-        if self.clock_far { 200 * SECOND } else { 0 }
+    /// How long before its due an instant may have been decided, by a clock that is ahead: by that
+    /// of the one host that runs it, or by any.
+    fn ahead(&self, by: Option<&AgentName>) -> u64 {
+        let any = || self.hosts.iter().map(|host| host.ahead_us).max();
+        let ahead = by.map_or_else(|| any().unwrap_or(0), |by| self.hosts[host_of(by)].ahead_us);
+        if ahead > 0 { ahead + SECOND } else { 0 }
     }
 
     /// A one-shot's key is deleted by its holder once it has run.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tocktower_core::agent::Settled;
 use tocktower_core::agent::effect::BatchNumber;
 use tocktower_core::ids::{Fence, RunId};
+use tocktower_core::ledger::{Entry, EntryState};
 use tocktower_core::run::RunRecord;
 
-use super::check::listed;
 use super::checker::Checker;
 use super::truth::Started;
 use super::world::World;
@@ -120,7 +120,9 @@ impl World {
                 // One that is tried again is open, however long that takes.
                 let home = self.truth.home_of(&record.id, &self.keys);
                 let newest = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
-                !newest.is_some_and(|(_, ledger)| listed(ledger, &record.id))
+                let open =
+                    |entry: &Entry| entry.run == record.id && entry.state != EntryState::Ended;
+                !newest.is_some_and(|(_, ledger)| ledger.open.iter().any(open))
             });
             let old = closed.filter(|record| {
                 let ends = self.truth.ends.get(&record.id);

@@ -22,6 +22,8 @@ use super::world::{SECOND, World};
 
 /// A watch tells of a change within this, and a process that begins lists what there is.
 const TOLD: u64 = 3 * SECOND + SECOND / 10;
+/// What is written is on disk for good after this.
+const SYNCED: u64 = 3 * SECOND;
 /// What was due so long before an edit has been decided when it comes, in calm.
 const DECIDED: u64 = 2 * SECOND;
 
@@ -45,8 +47,8 @@ pub struct Birth {
 #[derive(Debug, Default)]
 pub struct Member {
     pub boots: Vec<u64>,
-    /// When it lost power last.
-    pub power_cut: Option<u64>,
+    /// When it lost power.
+    pub power_cuts: Vec<u64>,
     /// Its labels, each since when.
     labels: Vec<(u64, Labels)>,
     births: Vec<Birth>,
@@ -186,8 +188,8 @@ impl World {
     /// What holds of shares alone: each is of an agent that its task selects, none is from before
     /// its host came, and splay is kept.
     pub(super) fn check_shares(&mut self, expected: &[Expected], calm: bool) {
-        let dues: BTreeMap<_, _> =
-            expected.iter().filter(|e| !e.uncertain).map(|e| (&e.run, e.due)).collect();
+        let certain: BTreeMap<_, _> =
+            expected.iter().filter(|e| !e.uncertain).map(|e| (&e.run, e)).collect();
         let mut wrong = Vec::new();
         for start in self.truth.starts.iter().filter(|start| start.run.agent.is_some()) {
             let key = (start.run.task.clone(), start.run.incarnation);
@@ -201,7 +203,9 @@ impl World {
             if calm && self.was_before_selected(start, life) {
                 wrong.push((start.at, format!("{} was due before it was selected", start.run)));
             }
-            if dues.get(&start.run).is_some_and(|due| start.asked < *due) {
+            // The version before may start it until its host has been told.
+            let early = |e: &&Expected| start.asked < e.due && start.at > e.put_at + TOLD;
+            if certain.get(&start.run).copied().is_some_and(|e| early(&e)) {
                 wrong.push((start.at, format!("{} started before its share's time", start.run)));
             }
         }
@@ -219,17 +223,28 @@ impl World {
         within(&life.versions, from, start.at).any(|task| task.spec.broadcast.selects(labels))
     }
 
-    /// A power cut took what tells of it, and its task was no business of its host any more: nobody
-    /// can say that it ran.
+    /// A power cut took what tells of it, and when its host came back its task was no business of
+    /// it any more: nobody can say that it ran.
     pub(super) fn is_forgotten(&self, start: &Started, life: &Life) -> bool {
         let member = &self.hosts[start.host].member;
-        let (from, until) = (start.at, u64::MAX);
-        let selects = |labels: &Labels| {
-            within(&life.versions, from, until).all(|task| task.spec.broadcast.selects(labels))
-        };
-        let cut = member.power_cut.is_some_and(|cut| cut > start.at);
         let shared = matches!(self.truth.home_of(&start.run, &self.keys), Home::Shares(_));
-        shared && cut && !member.labels_within(from, until).all(selects)
+        let ends = self.truth.ends.get(&start.run).into_iter().flatten().map(|(_, at)| *at);
+        let told = ends.chain([start.at]).filter(|at| *at >= start.at);
+        // Where it was synced nothing of it is taken.
+        let taken = |cut: &&u64| told.clone().any(|at| at <= **cut && **cut < at + SYNCED);
+        let mut boots = member
+            .power_cuts
+            .iter()
+            .filter(taken)
+            .filter_map(|cut| member.boots.iter().find(|boot| **boot > *cut));
+        shared
+            && boots.any(|boot| {
+                let selects = |labels: &Labels| {
+                    within(&life.versions, start.at, boot + TOLD)
+                        .all(|task| task.spec.broadcast.selects(labels))
+                };
+                !member.labels_within(*boot, *boot).all(selects)
+            })
     }
 
     /// What was due before a host's store was born is covered from the first.

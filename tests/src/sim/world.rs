@@ -105,6 +105,8 @@ pub struct Host {
     pub disk_lost_at: Option<u64>,
     /// Its clock was set back.
     clock_back: bool,
+    /// How far ahead its clock was, at most.
+    pub ahead_us: u64,
     pub followers: Followers,
     pub member: Member,
     skew_us: i64,
@@ -173,6 +175,7 @@ impl World {
                 crashed: false,
                 disk_lost_at: None,
                 clock_back: false,
+                ahead_us: 0,
                 followers: Followers::default(),
                 member: Member::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
@@ -839,7 +842,7 @@ impl World {
         if disk {
             self.hosts[host].disk_lost_at = Some(self.now);
         }
-        self.hosts[host].member.power_cut = Some(self.now);
+        self.hosts[host].member.power_cuts.push(self.now);
         self.hosts[host].store.power_cut(forgetful, disk);
         for range in RangeId::LOCAL {
             let home = Home::of_local(range, host);
@@ -883,7 +886,10 @@ impl World {
                 self.hosts[host].disturbed = true;
                 self.hosts[host].skew_us += by_us;
                 self.hosts[host].clock_back |= by_us < 0;
-                self.clock_far |= self.hosts[host].skew_us.unsigned_abs() > 10 * SECOND;
+                let skew = self.hosts[host].skew_us;
+                self.clock_far |= skew.unsigned_abs() > 10 * SECOND;
+                let ahead = u64::try_from(skew).unwrap_or(0);
+                self.hosts[host].ahead_us = self.hosts[host].ahead_us.max(ahead);
             }
             Fault::ClockSet { host } => self.hosts[host].skew_us = 1_000,
             Fault::DiskLow { host, for_us } => {
