@@ -307,8 +307,8 @@ impl Range {
         instant: Instant,
         due: Instant,
     ) {
-        // Where a backup undid an edit it may have been due sooner, and by a clock that was set back
-        // to before the marks nothing is past.
+        // Where a backup undid an edit it may have been due sooner, and by a clock that was set
+        // back to before the marks nothing is past.
         let now = desk.now.wall.instant();
         let soonest = if self.is_local() { instant } else { due };
         let past = soonest.min(due) <= now || self.window.base.through > now;

@@ -53,8 +53,8 @@ impl Range {
         false
     }
 
-    /// When something is to be started next, as far as that is known. What has been decided and waits
-    /// for a place waits for one with the next holder, too.
+    /// When something is to be started next, as far as that is known. What has been decided and
+    /// waits for a place waits for one with the next holder, too.
     fn next_start(&self, desk: &Desk) -> Option<Instant> {
         let now = desk.now.wall;
         let waiting = self.open.values().filter_map(|run| match run.stage {

@@ -853,6 +853,15 @@ impl World {
         }
     }
 
+    fn clock_jumps(&mut self, host: usize, by_us: i64) {
+        let at = &mut self.hosts[host];
+        at.disturbed = true;
+        at.skew_us += by_us;
+        at.clock_back |= by_us < 0;
+        at.ahead_us = at.ahead_us.max(u64::try_from(at.skew_us).unwrap_or(0));
+        self.clock_far |= at.skew_us.unsigned_abs() > 10 * SECOND;
+    }
+
     fn fault(&mut self, fault: Fault) {
         self.truth.note(self.now, || format!("fault {fault:?}"));
         self.count(&fault);
@@ -882,15 +891,7 @@ impl World {
                 self.hosts[host].disturbed = true;
                 self.hosts[host].deaf_until = self.now + for_us;
             }
-            Fault::ClockJump { host, by_us } => {
-                self.hosts[host].disturbed = true;
-                self.hosts[host].skew_us += by_us;
-                self.hosts[host].clock_back |= by_us < 0;
-                let skew = self.hosts[host].skew_us;
-                self.clock_far |= skew.unsigned_abs() > 10 * SECOND;
-                let ahead = u64::try_from(skew).unwrap_or(0);
-                self.hosts[host].ahead_us = self.hosts[host].ahead_us.max(ahead);
-            }
+            Fault::ClockJump { host, by_us } => self.clock_jumps(host, by_us),
             Fault::ClockSet { host } => self.hosts[host].skew_us = 1_000,
             Fault::DiskLow { host, for_us } => {
                 self.at(self.now + for_us, Event::Fault(Fault::DiskFree { host }));
