@@ -12,9 +12,23 @@ const SEEDS: u64 = 200;
 const FOUND: [u64; 6] = [283, 724, 5_667, 5_942, 9_367, 9_549];
 /// Walks with pinned tasks in `make test`, and those that once found something.
 const PINNED_SEEDS: u64 = 60;
-const PINNED_FOUND: [u64; 14] = [
-    64, 144, 226, 584, 3_259, 3_743, 4_303, 21_252, 31_036, 51_114, 61_136, 70_790, 8_000_011,
+const PINNED_FOUND: [u64; 16] = [
+    64,
+    144,
+    226,
+    584,
+    3_259,
+    3_743,
+    4_303,
+    21_252,
+    31_036,
+    51_114,
+    61_136,
+    70_790,
+    8_000_011,
     8_002_236,
+    72_001_501,
+    112_003_142,
 ];
 /// Walks with pinned tasks in which all watches of a host fall silent.
 const HUSHED_SEEDS: u64 = 20;

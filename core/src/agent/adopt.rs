@@ -362,7 +362,7 @@ impl Range {
         let unknown: Vec<RunId> =
             self.open.keys().filter(|id| !known.contains(*id)).cloned().collect();
         for id in unknown {
-            match own.unsure {
+            match self.is_unsure(&own, &id) {
                 true => self.may_have_started(desk, &id),
                 false if !desk.holds(Rule::UnknownToOwn) => drop(self.open.remove(&id)),
                 false => self.own_not_started(&id),
@@ -374,6 +374,13 @@ impl Range {
         desk.sync_wanted = true;
         self.writer.dirty = true;
         self.scan_over(desk);
+    }
+
+    /// Whether a run may have been begun though the store has nothing of it. What a process before
+    /// the last one permitted was only passed on by that: it may have lost what there was of it.
+    fn is_unsure(&self, own: &Own, id: &RunId) -> bool {
+        let passed_on = |run: &OpenRun| run.attempt.fence < own.fence;
+        own.unsure || self.is_local() && self.open.get(id).is_some_and(passed_on)
     }
 
     /// An attempt that has run here all the while goes on as this holder's.
@@ -397,6 +404,7 @@ impl Range {
 
     /// A run that the ledger lists.
     fn own_listed(&mut self, desk: &mut Desk, own: &Own, row: &OwnRun) {
+        let unsure = self.is_unsure(own, &row.run);
         let Some(run) = self.open.get_mut(&row.run) else { return };
         let (id, stage) = (&row.run, run.stage);
         let newer = row.attempt > run.attempt;
@@ -415,9 +423,7 @@ impl Range {
         }
         match stage {
             // Begun, and nobody knows its end; or what tells of its beginning may be lost.
-            Stage::Doubtful
-                if own.unsure || row.attempt.number == 0 || row.attempt >= run.attempt =>
-            {
+            Stage::Doubtful if unsure || row.attempt.number == 0 || row.attempt >= run.attempt => {
                 self.lose_run(desk, id);
             }
             Stage::Doubtful => self.own_not_started(id),

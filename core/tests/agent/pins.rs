@@ -237,6 +237,28 @@ fn what_is_asked_of_a_new_agent_before_its_first_list_has_come_is_run() {
 }
 
 #[test]
+fn what_was_permitted_before_a_power_cut_stays_in_doubt_in_the_process_after_the_next() {
+    let mut world = world(pinned(at_most_once(every("a/once", 3_600))));
+    world.store.keep_disk();
+    world.pass(3_000);
+    world.runs_long("a/once");
+    world.trigger("a/once", 1);
+    while world.starts_of("a/once").is_empty() {
+        world.pass(1);
+    }
+    // The next process is gone before the keys were listed, and all it can do is to pass it on.
+    world.deaf = true;
+    world.power_cut();
+    world.pass(5_000);
+    world.restart();
+    world.pass(500);
+    world.deaf = false;
+    world.pass(5_000);
+    assert_eq!(world.starts_of("a/once").len(), 1);
+    assert_eq!(world.ended("a/once", RunState::Lost), 1);
+}
+
+#[test]
 fn what_was_deleted_meanwhile_stops_when_the_agent_is_back() {
     let mut world = world(pinned(every("a/task", 1)));
     world.create(pinned(every("a/stays", 1)));
