@@ -27,6 +27,12 @@ fn everywhere(name: &str, seconds: u64) -> Spec {
     broadcast(every(name, seconds), WEB)
 }
 
+fn until_begun(world: &mut World) {
+    while world.started("a/task").is_empty() {
+        world.pass(1);
+    }
+}
+
 /// An agent with these labels, and a task of every agent that is selected.
 fn world_of(label: (&str, &str), spec: Spec) -> World {
     let mut world = World::labelled(1, 10, labels(label));
@@ -367,9 +373,7 @@ fn what_had_begun_when_its_process_died_and_is_no_business_of_the_next_has_an_en
     for phase in 0..10 {
         let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
         world.runs_long("a/task");
-        while world.started("a/task").is_empty() {
-            world.pass(1);
-        }
+        until_begun(&mut world);
         world.labels = labels(("role", "db"));
         world.restart();
         world.pass(3_000);
@@ -388,9 +392,7 @@ fn what_had_begun_has_an_end_though_its_range_is_listed_while_its_task_is_read()
     for phase in 0..10 {
         let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
         world.runs_long("a/task");
-        while world.started("a/task").is_empty() {
-            world.pass(1);
-        }
+        until_begun(&mut world);
         world.labels = labels(("role", "db"));
         world.hold_loads = |request| matches!(request, LoadRequest::Task { .. });
         world.restart();
@@ -416,9 +418,7 @@ fn what_may_run_once_and_is_lost_stays_so_when_an_edit_makes_it_this_agents_busi
         // What its ledgers are written for: at some moments the newest does not cover the task.
         world.create(at_most_once(broadcast(every_after("a/other", 1, 900), WEB)));
         world.runs_long("a/task");
-        while world.started("a/task").is_empty() {
-            world.pass(1);
-        }
+        until_begun(&mut world);
         world.deaf = true;
         world.edit("a/task", |spec| Spec {
             broadcast: Broadcast::default(),
@@ -446,9 +446,7 @@ fn what_had_begun_and_is_not_due_any_more_as_the_clock_was_set_back_is_not_given
     for phase in 0..10 {
         let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
         world.runs_long("a/task");
-        while world.started("a/task").is_empty() {
-            world.pass(1);
-        }
+        until_begun(&mut world);
         world.ahead_ms -= 3_000;
         world.restart();
         world.conduct("a/task", 10, &[]);
@@ -462,9 +460,7 @@ fn what_had_begun_and_is_not_due_any_more_as_the_clock_was_set_back_is_not_given
 fn what_ran_before_the_clock_was_set_back_and_the_agent_restarted_does_not_run_again() {
     for phase in 0..10 {
         let mut world = world(broadcast(every_after("a/task", 5, phase * 100), WEB));
-        while world.started("a/task").is_empty() {
-            world.pass(1);
-        }
+        until_begun(&mut world);
         world.pass(10);
         world.ahead_ms -= 80_000;
         world.pass(500);

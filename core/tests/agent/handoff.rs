@@ -1,5 +1,6 @@
-//! A final ledger that fails: nothing of the range starts from its sending until a later ledger is
-//! answered, and after a second the range goes on as before, to be handed on another time.
+//! When a range is handed on: in a lull. And a final ledger that fails: nothing of the range starts
+//! from its sending until a later ledger is answered, and after a second the range goes on as
+//! before, to be handed on another time.
 
 use std::cell::Cell;
 

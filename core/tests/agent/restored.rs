@@ -202,7 +202,7 @@ fn what_ran_before_its_share_was_put_off_again_by_a_backup_does_not_run_twice() 
         assert!(all.len() > ran.len(), "it goes on: {all:?}");
         all.sort_unstable();
         let once = all.windows(2).all(|pair| pair[0] < pair[1]);
-        assert!(once, "put back {seconds_after} s after 31: {all:?}");
+        assert!(once, "put back at {}: {all:?}", 31 + seconds_after);
     }
 }
 
