@@ -128,5 +128,8 @@ const _: () = assert!(LEDGER_BYTES_MAX < TXN_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < TXN_BYTES_MAX);
 /// Replaced schedules that a task carries until a ledger covers them.
 pub const PRIORS_MAX: usize = 8;
+/// Processes in a row that are killed before their first ledger of a range is in etcd, and whose
+/// ledgers the next one still knows.
+pub const FORMER_NUMBERS_MAX: usize = 16;
 /// Entries of replaced schedules in memory whose due is beyond the wheel.
 pub const FAR_ENTRIES_MAX: usize = 100_000;

@@ -267,8 +267,8 @@ impl<'s, 'b> Stage<'s, 'b> {
                 self.put(options::META, key, value);
             }
             StoreOp::Session(None) => self.delete(options::META, [keys::META_SESSION]),
-            StoreOp::LedgerNumber { range, number } => {
-                let value = values::ledger_number_encode(*number);
+            StoreOp::LedgerNumber { range, number, before } => {
+                let value = values::ledger_numbers_encode(*number, before);
                 self.put(options::META, keys::meta_ledger(*range), value);
             }
         }

@@ -98,11 +98,11 @@ impl Store {
         &self.dir
     }
 
-    /// The newest ledger number that was stored for a range.
-    pub fn ledger_number(&self, range: RangeId) -> Result<Option<LedgerNumber>, StoreError> {
+    /// The newest ledger number that was stored for a range, and those of processes before it.
+    pub fn ledger_numbers(&self, range: RangeId) -> Result<Option<Vec<LedgerNumber>>, StoreError> {
         let value = self.db.get_pinned_cf(self.family(options::META), keys::meta_ledger(range));
         let value = value.map_err(|error| self.failed(error))?;
-        Ok(value.as_deref().and_then(values::ledger_number_decode))
+        Ok(value.as_deref().and_then(values::ledger_numbers_decode))
     }
 
     fn beside(&self) -> MutexGuard<'_, NumberSet> {

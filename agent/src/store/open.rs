@@ -215,9 +215,9 @@ fn former(db: &DB, life: &str) -> Result<Option<Former>, rocksdb::Error> {
         if key.first() != Some(&keys::META_LEDGER) {
             break;
         }
-        let number = values::ledger_number_decode(&value);
-        if let (Some(range), Some(number)) = (keys::meta_number(&key), number) {
-            numbers.insert(RangeId(range), number);
+        let known = values::ledger_numbers_decode(&value);
+        if let (Some(range), Some(known)) = (keys::meta_number(&key), known) {
+            numbers.insert(RangeId(range), known);
         }
     }
     Ok(Some(Former { kept, numbers }))

@@ -355,17 +355,21 @@ pub fn kept_decode(bytes: &[u8]) -> Option<(Kept, &str)> {
     Some((Kept { lease, session, clock }, std::str::from_utf8(fields.0).ok()?))
 }
 
-pub fn ledger_number_encode(number: LedgerNumber) -> [u8; 17] {
-    let mut value = [FORMAT; 17];
-    value[1..9].copy_from_slice(&number.process.to_be_bytes());
-    value[9..].copy_from_slice(&number.count.to_be_bytes());
-    value
+/// The newest in front: a program that reads one number reads that.
+pub fn ledger_numbers_encode(newest: LedgerNumber, before: &[LedgerNumber]) -> Vec<u8> {
+    let numbers = std::iter::once(&newest).chain(before);
+    let fields = numbers.flat_map(|number| [number.process, number.count]);
+    std::iter::once(FORMAT).chain(fields.flat_map(u64::to_be_bytes)).collect()
 }
 
-pub fn ledger_number_decode(bytes: &[u8]) -> Option<LedgerNumber> {
+pub fn ledger_numbers_decode(bytes: &[u8]) -> Option<Vec<LedgerNumber>> {
     let mut fields = Fields::of(FORMAT, bytes)?;
-    let process = u64::from_be_bytes(fields.array()?);
-    Some(LedgerNumber { process, count: u64::from_be_bytes(fields.array()?) })
+    let mut numbers = Vec::new();
+    while let Some(process) = fields.array() {
+        let (process, count) = (u64::from_be_bytes(process), u64::from_be_bytes(fields.array()?));
+        numbers.push(LedgerNumber { process, count });
+    }
+    (!numbers.is_empty()).then_some(numbers)
 }
 
 #[cfg(test)]

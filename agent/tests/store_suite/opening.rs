@@ -14,6 +14,7 @@ use crate::support::*;
 fn a_restart_keeps_tasks_history_and_output_and_forgets_what_was_due_and_open() {
     let mut disk = Disk::new();
     let number = LedgerNumber { process: 9, count: 4 };
+    let before = LedgerNumber { process: 8, count: 70 };
     let output = Captured {
         stdout: CapturedStream { head: b"hello".to_vec(), tail: vec![], dropped: 0 },
         stderr: CapturedStream::default(),
@@ -26,7 +27,7 @@ fn a_restart_keeps_tasks_history_and_output_and_forgets_what_was_due_and_open() 
         StoreOp::OpenRun { range: RANGE, run: id.clone(), attempt: attempt(1) },
         history(run("a", 1_000, RunState::Failed)),
         StoreOp::Output { run: id.clone(), attempt: attempt(1), output },
-        StoreOp::LedgerNumber { range: RANGE, number },
+        StoreOp::LedgerNumber { range: RANGE, number, before: vec![before] },
     ]);
     assert_eq!(disk.store().open_runs(RANGE).unwrap().len(), 1);
     disk.open().unwrap();
@@ -39,7 +40,7 @@ fn a_restart_keeps_tasks_history_and_output_and_forgets_what_was_due_and_open() 
     let out = disk.store().output(&id, attempt(1), OutputStream::Stdout).unwrap();
     assert_eq!(out.unwrap().head, b"hello");
     assert!(disk.store().output(&id, attempt(1), OutputStream::Stderr).unwrap().is_none());
-    assert_eq!(disk.store().ledger_number(RANGE).unwrap(), Some(number));
+    assert_eq!(disk.store().ledger_numbers(RANGE).unwrap(), Some(vec![number, before]));
 }
 
 #[test]

@@ -18,10 +18,9 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
-use crate::agent::effect::{
-    LoadRequest, Notice, RunKeyName, SettleKey, SettledEnd, ShareRequest, StoreOp,
-};
+use crate::agent::effect::{LoadRequest, Notice, RunKeyName, SettleKey, SettledEnd, ShareRequest};
 use crate::agent::input::{OwnRun, ShareAnswer};
+use crate::agent::kept::Kept;
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey, Rest};
 use crate::agent::priors::version_before;
@@ -30,29 +29,12 @@ use crate::agent::rules::Rule;
 use crate::agent::session::{RETRY, Stage as SessionStage};
 use crate::agent::triggers::own_trigger;
 use crate::agent::weight::CapacityTold;
-use crate::ids::{Fence, LeaseId, LedgerNumber, RangeId, RunId, RunKey, Session, TaskName};
+use crate::ids::{Fence, LedgerNumber, RangeId, RunId, RunKey, TaskName};
 use crate::ledger::{Entry, EntryState, Ledger};
 use crate::ring::Capacity;
 use crate::run::life::{Event, Stage};
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND, Mono};
-
-/// What an agent keeps of its session in the store, for a process that comes after.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Kept {
-    pub lease: LeaseId,
-    pub session: Session,
-    /// Wall minus boot clock, in microseconds, if the wall clock was believed.
-    pub clock: Option<i64>,
-}
-
-/// What the process before left in this store.
-#[derive(Clone, Debug)]
-pub struct Former {
-    pub kept: Kept,
-    /// The newest ledger of each range that it was about to send.
-    pub numbers: BTreeMap<RangeId, LedgerNumber>,
-}
 
 /// What is to be asked of the store about a range.
 #[derive(Debug, Default)]
@@ -117,44 +99,8 @@ pub(crate) enum LeftBefore {
 /// Ranges whose ledger is looked up at the same time.
 const LOOKS_MAX: usize = 8;
 
-/// A clock may drift from what is kept of it by as much, in microseconds, before that is kept anew.
-const CLOCK_KEPT_WITHIN: u64 = 50_000;
-
 /// A ledger under my fence whose number my store does not know.
 pub(crate) struct Unknown;
-
-impl Kept {
-    fn near(&self, other: &Kept) -> bool {
-        let clock = match (self.clock, other.clock) {
-            (Some(one), Some(other)) => one.abs_diff(other) <= CLOCK_KEPT_WITHIN,
-            (one, other) => one == other,
-        };
-        clock && (self.lease, self.session) == (other.lease, other.session)
-    }
-}
-
-impl Desk {
-    /// Writes down what a process that comes after is to know of the session and the clock.
-    pub fn keep_kept(&mut self) {
-        let clock = self.clock.believed();
-        let kept = self.session.to_keep().map(|(lease, session)| Kept { lease, session, clock });
-        let same = match (&kept, &self.session.kept) {
-            (Some(kept), Some(before)) => kept.near(before),
-            (kept, before) => kept.is_none() && before.is_none(),
-        };
-        if !same {
-            self.session.kept = kept;
-            self.store(StoreOp::Session(kept));
-        }
-    }
-
-    /// Whether the process before wrote a ledger, and this store knows it.
-    pub fn former_wrote(&self, range: RangeId, number: LedgerNumber) -> bool {
-        let newest = self.config.former.as_ref().and_then(|former| former.numbers.get(&range));
-        newest
-            .is_some_and(|newest| newest.process == number.process && newest.count >= number.count)
-    }
-}
 
 impl Agent {
     /// Asks whether the lease of the process before is still alive, until that is known.

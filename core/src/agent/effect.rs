@@ -298,9 +298,12 @@ pub enum StoreOp {
         attempt: Attempt,
         output: Captured,
     },
+    /// A ledger is about to be sent. Until one of this process was answered, the one in etcd may be
+    /// of a process before: the newest of each of those, in `before`.
     LedgerNumber {
         range: RangeId,
         number: LedgerNumber,
+        before: Vec<LedgerNumber>,
     },
     /// What a process that comes after has to know of a local range.
     Pins(RangeId, PinsRecord),

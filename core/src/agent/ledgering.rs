@@ -321,7 +321,7 @@ impl Range {
         self.writer.dirty = false;
         self.writer.urgent = false;
         let ledger = Ledger { fence, number, marks, open };
-        desk.store(self.row_of(&ledger));
+        desk.store(self.row_of(desk, &ledger));
         // What is behind the marks but was not read yet is still wanted: one-shots are not covered.
         let through = marks.through.min(self.window.loaded_to);
         if through > Instant::MIN {

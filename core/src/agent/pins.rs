@@ -209,11 +209,17 @@ impl Range {
     }
 
     /// What the store has to know of a ledger before it is sent (L4), or in place of that.
-    pub(super) fn row_of(&self, ledger: &Ledger) -> StoreOp {
-        match self.is_local() {
-            true => StoreOp::Pins(self.id, PinsRecord::Ledger(ledger.clone())),
-            false => StoreOp::LedgerNumber { range: self.id, number: ledger.number },
+    pub(super) fn row_of(&self, desk: &Desk, ledger: &Ledger) -> StoreOp {
+        if self.is_local() {
+            return StoreOp::Pins(self.id, PinsRecord::Ledger(ledger.clone()));
         }
+        // Killed before this one is in etcd, a process that comes after finds an older one there.
+        let before = match self.writer.answered {
+            Some(_) => &[],
+            None => desk.former_numbers(self.id),
+        };
+        let before = before.iter().take(limits::FORMER_NUMBERS_MAX).copied().collect();
+        StoreOp::LedgerNumber { range: self.id, number: ledger.number, before }
     }
 
     /// Entries that a ledger says again, as nothing is known of them yet.

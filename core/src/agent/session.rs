@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use crate::agent::Agent;
-use crate::agent::adopt::{Kept, LeftBefore};
+use crate::agent::adopt::LeftBefore;
 use crate::agent::desk::Call;
 use crate::agent::effect::{Effect, ExitReason, Notice, ShareRequest};
 use crate::agent::input::ShareAnswer;
+use crate::agent::kept::Kept;
 use crate::agent::weight::CapacityTold;
 use crate::claim::{self, LeaseProof};
 use crate::ids::{LeaseId, Session};

@@ -173,6 +173,42 @@ fn a_ledger_of_the_process_before_that_comes_late_is_taken_up() {
 }
 
 #[test]
+fn processes_that_are_killed_before_their_first_ledger_is_in_etcd_are_no_strangers() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(2_500);
+    // The first ledger of each is in the store, and on its way when it is killed.
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.restart();
+    world.pass(200);
+    let late = world.held.pop().expect("a ledger was sent").1;
+    world.restart();
+    world.pass(200);
+    // That of the first one came to etcd after the second had looked.
+    world.serve(&late);
+    world.restart();
+    world.pass(200);
+    world.fate(|_| Fate::Served);
+    world.restart();
+    world.pass(2_200);
+    assert_eq!(world.told(|notice| matches!(notice, Notice::Stranger { .. })), 0);
+    assert_eq!(adopted(&world), 4);
+    let expected: Vec<(i64, u32)> = (1..=5).map(|second| (second, 1)).collect();
+    assert_eq!(world.started("a/task"), expected);
+}
+
+#[test]
+fn what_a_process_before_sent_is_forgotten_once_a_ledger_after_it_is_in_etcd() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(2_500);
+    world.restart();
+    world.pass(2_500);
+    let numbers = world.store.former().unwrap().numbers;
+    assert_eq!(numbers[&RANGE].len(), 1);
+}
+
+#[test]
 fn a_store_that_does_not_know_the_newest_ledger_gives_the_session_up() {
     let mut world = World::new(1, 10);
     world.create(every("a/task", 1));

@@ -27,7 +27,7 @@ pub struct Store {
     pub history: Vec<RunRecord>,
     open: BTreeMap<(RangeId, RunId), Attempt>,
     session: Option<Kept>,
-    numbers: BTreeMap<RangeId, LedgerNumber>,
+    numbers: BTreeMap<RangeId, Vec<LedgerNumber>>,
     written: BTreeMap<LedgerNumber, BatchNumber>,
     synced: BatchNumber,
     born: BTreeMap<RangeId, Wall>,
@@ -124,7 +124,7 @@ impl Store {
 
     /// The newest number that is known of a range is this one.
     pub fn forget_number(&mut self, range: RangeId, number: LedgerNumber) {
-        self.numbers.insert(range, number);
+        self.numbers.insert(range, vec![number]);
     }
 
     /// What a new process begins with: what was due is derived again.
@@ -194,8 +194,9 @@ impl Store {
                 self.due.retain(|(at, due, _), _| at != range || due > through);
             }
             StoreOp::History(record) => self.write_down(record),
-            StoreOp::LedgerNumber { range, number } => {
-                self.numbers.insert(*range, *number);
+            StoreOp::LedgerNumber { range, number, before } => {
+                let numbers = std::iter::once(number).chain(before).copied();
+                self.numbers.insert(*range, numbers.collect());
             }
             StoreOp::OpenRun { range, run, attempt } => {
                 self.open.insert((*range, run.clone()), *attempt);

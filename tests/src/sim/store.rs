@@ -38,7 +38,7 @@ struct Tables {
     requests: BTreeMap<u128, RunId>,
     open: BTreeMap<(RangeId, RunId), Attempt>,
     session: Option<Kept>,
-    numbers: BTreeMap<RangeId, LedgerNumber>,
+    numbers: BTreeMap<RangeId, Vec<LedgerNumber>>,
     pins: BTreeMap<RangeId, Pins>,
     /// The highest revision that was seen in the epoch.
     seen: Revision,
@@ -357,8 +357,9 @@ impl Store {
             StoreOp::Pins(range, record) => {
                 tables.pins.entry(*range).or_default().keep(record);
             }
-            StoreOp::LedgerNumber { range, number } => {
-                tables.numbers.insert(*range, *number);
+            StoreOp::LedgerNumber { range, number, before } => {
+                let numbers = std::iter::once(number).chain(before).copied();
+                tables.numbers.insert(*range, numbers.collect());
             }
             StoreOp::Output { .. } => {}
         }

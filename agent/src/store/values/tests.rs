@@ -97,7 +97,13 @@ fn values_of_output_and_meta_are_these_bytes() {
     check(process_encode(0x0102), "01 00000102");
     check(ms_encode(0x0102), "01 000000000102");
     let number = LedgerNumber { process: 1, count: 2 };
-    check(ledger_number_encode(number), "01 0000000000000001 0000000000000002");
+    check(ledger_numbers_encode(number, &[]), "01 0000000000000001 0000000000000002");
+    let before = LedgerNumber { process: 3, count: 4 };
+    let both = ledger_numbers_encode(number, &[before]);
+    check(&both[17..], "0000000000000003 0000000000000004");
+    assert_eq!(ledger_numbers_decode(&both), Some(vec![number, before]));
+    assert_eq!(ledger_numbers_decode(&both[..25]), None);
+    assert_eq!(ledger_numbers_decode(&both[..1]), None);
 }
 
 #[test]
@@ -132,7 +138,7 @@ proptest! {
         for bytes in [bytes.clone(), [&[format][..], &bytes].concat()] {
             let _ = (TaskRecord::decode(&bytes), NameRow::decode(&bytes), DueRow::decode(&bytes));
             let _ = (history_decode(&bytes), request_decode(&bytes), output_decode(&bytes));
-            let _ = (process_decode(&bytes), ms_decode(&bytes), ledger_number_decode(&bytes));
+            let _ = (process_decode(&bytes), ms_decode(&bytes), ledger_numbers_decode(&bytes));
             let _ = (request_at(&bytes), open_run_decode(&bytes));
         }
     }
