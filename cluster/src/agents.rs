@@ -59,28 +59,13 @@ pub struct AgentOps {
     pub identity: Identity,
     pub epoch: Epoch,
     /// When the cluster's record was put that the epoch is from.
-    record: Option<Revision>,
+    pub(crate) record: Option<Revision>,
     quarantine: Quarantine,
 }
 
 impl AgentOps {
     pub fn new(keys: Keys, identity: Identity, epoch: Epoch) -> AgentOps {
         AgentOps { keys, identity, epoch, record: None, quarantine: Quarantine::default() }
-    }
-
-    /// As given, and a session is registered only while the cluster's record is as it was put then.
-    pub fn of_record(self, revision: Revision) -> AgentOps {
-        AgentOps { record: Some(revision), ..self }
-    }
-
-    /// Whether an answer says that the cluster's record is another by now: the epoch was raised.
-    pub fn outdated(&self, request: &ShareRequest, answer: &Result<Answer, PortError>) -> bool {
-        let (ShareRequest::Register { .. }, Some(record)) = (request, self.record) else {
-            return false;
-        };
-        let Ok(Answer::Txn { succeeded: false, answers, .. }) = answer else { return false };
-        let found = answers.get(2).map(|found| got(Some(found)));
-        found.is_some_and(|found| found.is_none_or(|item| item.mod_revision != record))
     }
 
     pub fn ranges(&self) -> RangeCount {
@@ -178,11 +163,7 @@ impl AgentOps {
             ],
             otherwise: vec![Op::Get { key: member }, Op::Get { key: agent }],
         };
-        if let Some(at) = self.record {
-            let key = self.keys.build(&Key::Cluster);
-            txn.when.push(Compare::Modified { key: key.clone(), at });
-            txn.otherwise.push(Op::Get { key });
-        }
+        self.only_in_epoch(&mut txn);
         Request::Txn(txn)
     }
 
@@ -519,7 +500,7 @@ fn put_if_still(key: Vec<u8>, seen: Revision, value: Vec<u8>) -> Request {
     })
 }
 
-fn got(answer: Option<&OpAnswer>) -> Option<&KeyValue> {
+pub(crate) fn got(answer: Option<&OpAnswer>) -> Option<&KeyValue> {
     match answer {
         Some(OpAnswer::Got(item)) => item.as_ref(),
         _ => None,

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod commit;
 pub mod duty;
 pub mod embedded;
+mod epoch;
 pub mod etcd;
 pub mod follow;
 pub mod keys;

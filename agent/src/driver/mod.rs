@@ -5,6 +5,8 @@
 //! One closed list says what can wake it. Inputs are taken in one after the other and the core
 //! advances once for all of them: that is where batches come from.
 
+mod locals;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use tocktower_cluster::agents::AgentOps;
 use tocktower_cluster::follow::{Follower, News, Output};
 use tocktower_cluster::keys::Key;
 use tocktower_cluster::port::{
-    Answer, KeyRange, KeyValue, PortError, Request, WatchCommand, WatchMessage, WatcherId,
+    Answer, KeyRange, PortError, Request, WatchCommand, WatchMessage, WatcherId,
 };
 use tocktower_core::agent::effect::{
     Batch, CallId, Effect, ExitReason, Interest, LoadId, LoadRequest, Notice, ShareRequest, Start,
@@ -24,6 +26,8 @@ use tocktower_core::agent::{Agent, Config, Settled, Stats, Wake};
 use tocktower_core::ids::{CoordinatorId, LeaseId, RangeId, Revision, RunId, Session};
 use tocktower_core::run::{Finished, RunRecord};
 use tocktower_core::time::{Mono, Now};
+
+use self::locals::Locals;
 
 /// A watch stream that was not read for this long is thrown away unread (ledger.md, W4).
 const UNREAD_MAX: Duration = Duration::from_secs(30);
@@ -93,6 +97,11 @@ pub enum PortCall {
         target: Target,
         number: u64,
     },
+    /// Whether the list of a local range is of this epoch.
+    Epoch {
+        range: RangeId,
+        number: u64,
+    },
 }
 
 /// What a watcher follows.
@@ -109,8 +118,7 @@ pub struct Driver {
     followers: BTreeMap<Target, Follower>,
     watchers: BTreeMap<WatcherId, Target>,
     next_watcher: u64,
-    /// The lists of local ranges, until they are whole: with a part of one nothing could start.
-    locals_listed: BTreeMap<RangeId, (Now, Vec<KeyValue>)>,
+    locals: Locals,
     /// Requests under way, with the highest revision seen when they were sent.
     calls: BTreeMap<CallId, (ShareRequest, Revision)>,
     lists: BTreeMap<Target, (u64, Option<Revision>)>,
@@ -137,7 +145,7 @@ impl Driver {
             followers: BTreeMap::new(),
             watchers: BTreeMap::new(),
             next_watcher: 0,
-            locals_listed: BTreeMap::new(),
+            locals: Locals::default(),
             calls: BTreeMap::new(),
             lists: BTreeMap::new(),
             next_list: 0,
@@ -238,6 +246,9 @@ impl Driver {
             }
             DriverInput::Answered { call: PortCall::List { target, number }, answer } => {
                 self.listed(now, target, number, answer, out);
+            }
+            DriverInput::Answered { call: PortCall::Epoch { range, number }, answer } => {
+                self.epoch_told(now, (range, number), &answer, out);
             }
             DriverInput::Watch(message) => self.watched(now, message, out),
             DriverInput::Committed(committed) => self.core.apply(now, Input::Committed(committed)),
@@ -408,10 +419,12 @@ impl Driver {
                 Output::News(news) => match target {
                     Target::Shared => {
                         self.tell_coordinators(&news, out);
-                        self.broadcast_news(now, &news);
+                        self.broadcast_news(now, &news, out);
                         self.shared_news(now, news);
                     }
-                    Target::Range(RangeId::PINS) => self.local_news(now, RangeId::PINS, news),
+                    Target::Range(RangeId::PINS) => {
+                        self.local_news(now, RangeId::PINS, news, out);
+                    }
                     Target::Range(range) => self.range_news(now, range, news),
                 },
             }
@@ -461,7 +474,7 @@ impl Driver {
 
     /// What is for every agent of the pool lies in what all agents watch. Of events only those are
     /// told: a beat comes every second, and says nothing of these tasks.
-    fn broadcast_news(&mut self, now: Now, news: &News) {
+    fn broadcast_news(&mut self, now: Now, news: &News, out: &mut Vec<DriverEffect>) {
         let of_pool = self.ops.keys.broadcast(&self.ops.identity.pool);
         let news = match news {
             News::Listed(items) => {
@@ -478,30 +491,7 @@ impl Driver {
             }
             other => other.clone(),
         };
-        self.local_news(now, RangeId::BROADCAST, news);
-    }
-
-    /// As of a range, but that a list is told when it is whole.
-    fn local_news(&mut self, now: Now, range: RangeId, news: News) {
-        match news {
-            News::ListBegan { sent } => {
-                self.locals_listed.insert(range, (sent, Vec::new()));
-            }
-            News::Listed(items) => {
-                if let Some((_, listed)) = self.locals_listed.get_mut(&range) {
-                    listed.extend(items);
-                }
-            }
-            News::ListEnded { revision } => {
-                let Some((sent, items)) = self.locals_listed.remove(&range) else { return };
-                for news in
-                    [News::ListBegan { sent }, News::Listed(items), News::ListEnded { revision }]
-                {
-                    self.range_news(now, range, news);
-                }
-            }
-            news => self.range_news(now, range, news),
-        }
+        self.local_news(now, RangeId::BROADCAST, news, out);
     }
 
     fn range_news(&mut self, now: Now, range: RangeId, news: News) {
@@ -535,7 +525,11 @@ impl Driver {
         out: &mut Vec<DriverEffect>,
         act: fn(&mut Follower, Now, &mut Vec<Output>),
     ) {
-        let target = Target::Range(range);
+        // What is for every agent comes with what all agents watch.
+        let target = match range {
+            RangeId::BROADCAST => Target::Shared,
+            range => Target::Range(range),
+        };
         let Some(follower) = self.followers.get_mut(&target) else { return };
         let mut outputs = Vec::new();
         act(follower, now, &mut outputs);
