@@ -96,7 +96,12 @@ impl World {
             (false, _) => UNCERTAIN,
         };
         let due_us = self.true_us(due);
-        let deleted = life.deleted.is_some_and(|at| at < due_us + slack);
+        // By a clock that it knows to be wrong the one host that runs it decides nothing.
+        let wrong = |at: u64| {
+            let since = by.and_then(|by| self.hosts[host_of(by)].clock_wrong_since);
+            since.map_or(0, |since| at.saturating_sub(since))
+        };
+        let deleted = life.deleted.is_some_and(|at| at < due_us + slack + wrong(at));
         let next = life.versions.get(index + 1);
         // What belongs to the next version; all that is before it is this one's, whenever it comes.
         let edited = next.is_some_and(|(_, next)| instant.wall() > next.effective_from);

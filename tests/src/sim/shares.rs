@@ -47,14 +47,20 @@ pub struct Birth {
 #[derive(Debug, Default)]
 pub struct Member {
     pub boots: Vec<u64>,
-    /// When it lost power.
-    pub power_cuts: Vec<u64>,
+    /// When its newest process ended.
+    pub stopped_at: u64,
+    /// When the process ended after which it lost power: from then on nothing was synced.
+    power_cuts: Vec<u64>,
     /// Its labels, each since when.
     labels: Vec<(u64, Labels)>,
     births: Vec<Birth>,
 }
 
 impl Member {
+    pub fn note_power_cut(&mut self) {
+        self.power_cuts.push(self.stopped_at);
+    }
+
     pub fn labels(&self) -> Labels {
         self.labels.last().map_or_else(Labels::default, |(_, labels)| labels.clone())
     }
@@ -231,12 +237,12 @@ impl World {
         let ends = self.truth.ends.get(&start.run).into_iter().flatten().map(|(_, at)| *at);
         let told = ends.chain([start.at]).filter(|at| *at >= start.at);
         // Where it was synced nothing of it is taken.
-        let taken = |cut: &&u64| told.clone().any(|at| at <= **cut && **cut < at + SYNCED);
+        let taken = |stop: &&u64| told.clone().any(|at| at <= **stop && **stop < at + SYNCED);
         let mut boots = member
             .power_cuts
             .iter()
             .filter(taken)
-            .filter_map(|cut| member.boots.iter().find(|boot| **boot > *cut));
+            .filter_map(|stop| member.boots.iter().find(|boot| **boot > *stop));
         shared
             && boots.any(|boot| {
                 let selects = |labels: &Labels| {

@@ -107,6 +107,8 @@ pub struct Host {
     clock_back: bool,
     /// How far ahead its clock was, at most.
     pub ahead_us: u64,
+    /// Since when its clock was so wrong that coordinators may have told it so.
+    pub clock_wrong_since: Option<u64>,
     pub followers: Followers,
     pub member: Member,
     skew_us: i64,
@@ -176,6 +178,7 @@ impl World {
                 disk_lost_at: None,
                 clock_back: false,
                 ahead_us: 0,
+                clock_wrong_since: None,
                 followers: Followers::default(),
                 member: Member::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
@@ -483,7 +486,9 @@ impl World {
     /// The process is gone: what it had in memory, its watches, its running attempts.
     pub(super) fn halt(&mut self, host: usize) {
         let at = &mut self.hosts[host];
-        at.driver = None;
+        if at.driver.take().is_some() {
+            at.member.stopped_at = self.now;
+        }
         at.followers = Followers::default();
         at.life += 1;
         at.inbox.clear();
@@ -842,7 +847,7 @@ impl World {
         if disk {
             self.hosts[host].disk_lost_at = Some(self.now);
         }
-        self.hosts[host].member.power_cuts.push(self.now);
+        self.hosts[host].member.note_power_cut();
         self.hosts[host].store.power_cut(forgetful, disk);
         for range in RangeId::LOCAL {
             let home = Home::of_local(range, host);
@@ -859,6 +864,9 @@ impl World {
         at.skew_us += by_us;
         at.clock_back |= by_us < 0;
         at.ahead_us = at.ahead_us.max(u64::try_from(at.skew_us).unwrap_or(0));
+        if at.skew_us.unsigned_abs() > SECOND / 2 {
+            at.clock_wrong_since.get_or_insert(self.now);
+        }
         self.clock_far |= at.skew_us.unsigned_abs() > 10 * SECOND;
     }
 
