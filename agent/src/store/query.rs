@@ -205,8 +205,13 @@ impl Store {
             if walk.full(&place, &mut page) {
                 return Ok(page);
             }
-            let run = self.row(rows.value(), &mut page);
-            rows.seek(keys::behind(&place.row_prefix()));
+            let told = rows.value().and_then(values::history_decode).map(|(state, _)| state);
+            let wanted = |state| asked.states.has(state) && (!early || may_span(state));
+            let run = match told.is_none_or(wanted) {
+                true => self.row(rows.value(), &mut page),
+                false => None,
+            };
+            pass(&mut rows, &place.row_prefix());
             let run = run.filter(|run| run.id.task == asked.task);
             page.runs.extend(run.filter(|run| {
                 let until = run.span.map(|span| keys::instant_ms(span.until));
@@ -384,7 +389,7 @@ impl Store {
                         && state.is_none_or(|state| run.state == state)
                         && asked.namespace.as_ref().is_none_or(|ns| run.id.task.namespace == *ns)
                 }));
-                rows.seek(keys::behind(&place_prefix(&place)));
+                pass(&mut rows, &place_prefix(&place));
             } else {
                 rows.next();
             }
@@ -457,6 +462,26 @@ impl Walk {
         page.next = self.last.take().map(RunCursor);
         true
     }
+}
+
+/// Steps that are tried before a seek, which costs as much as some tens of them.
+const STEPS: usize = 4;
+
+/// Goes on behind all rows of a run: mostly there is one.
+fn pass(rows: &mut DBRawIterator<'_>, prefix: &[u8]) {
+    for _ in 0..STEPS {
+        rows.next();
+        if rows.key().is_none_or(|key| !key.starts_with(prefix)) {
+            return;
+        }
+    }
+    rows.seek(keys::behind(prefix));
+}
+
+/// Whether a record in this state may stand for several instants: those that came to no start.
+fn may_span(state: RunState) -> bool {
+    use RunState::{Cancelled, Lost, Missed, Skipped};
+    matches!(state, Skipped | Missed | Lost | Cancelled)
 }
 
 /// The order of `all_runs`.

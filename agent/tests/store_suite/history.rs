@@ -169,6 +169,18 @@ fn a_run_has_an_account_under_each_fence_and_the_highest_counts() {
 }
 
 #[test]
+fn behind_a_run_with_many_accounts_the_next_ones_are_found() {
+    let mut disk = Disk::new();
+    for number in 1..=12 {
+        let account = RunRecord { fence: fence(number), ..run("a", 20, RunState::Failed) };
+        disk.apply([history(account)]);
+    }
+    disk.apply([10, 30].map(|ms| history(run("a", ms, RunState::Succeeded))));
+    assert_eq!(times(&disk.store().task_runs(&of_task("a")).unwrap()), [30, 20, 10]);
+    assert_eq!(times(&disk.store().all_runs(&of_all()).unwrap()), [30, 20, 10]);
+}
+
+#[test]
 fn a_span_is_found_by_any_of_its_instants() {
     let mut disk = Disk::new();
     let mut span = run("a", 100, RunState::Skipped);
