@@ -11,7 +11,10 @@ use tocktower_cluster::agents::{AgentOps, Identity};
 use tocktower_cluster::cluster;
 use tocktower_cluster::embedded::Embedded;
 use tocktower_cluster::keys::{Keys, PREFIX};
-use tocktower_cluster::port::{Answer, Op, OpAnswer, Port, PortError, Request, Txn};
+use tocktower_cluster::port::{
+    Answer, Event, ListRequest, Op, OpAnswer, Port, PortError, Request, Txn, WatchCommand,
+    WatchMessage, WatcherId,
+};
 use tocktower_cluster::tasks::{self, Create};
 use tocktower_core::agent::effect::{ExitReason, StoreOp};
 use tocktower_core::agent::input::Committed;
@@ -72,11 +75,14 @@ struct Host {
     waiting: Vec<(PortCall, Request)>,
     committed: Vec<StoreOp>,
     exits: Vec<ExitReason>,
+    /// Of what is pinned.
+    watcher: WatcherId,
+    keys: Keys,
     now: u64,
 }
 
 impl Host {
-    async fn begin() -> Host {
+    async fn begin(spec: Spec) -> Host {
         let (port, ranges) =
             (Embedded::in_memory().expect("a store"), RangeCount::new(8).expect("a count"));
         let keys = Keys::new(PREFIX, ranges);
@@ -87,15 +93,16 @@ impl Host {
         };
         let put = Request::Txn(Txn { then: vec![record], ..Txn::default() });
         let Ok(Answer::Txn { revision, .. }) = port.call(put).await else { panic!("it is put") };
-        let version = task::create(pinned(), at(0).wall, None).expect("a good task");
+        let version = task::create(spec, at(0).wall, None).expect("a good task");
         let mut create = [Create::new(&version, Epoch(1)).expect("a small one")].into();
         let group = tasks::next_group(&keys, &mut create);
         port.call(Request::Txn(tasks::create(&keys, &group))).await.expect("it is created");
         let (mut effects, now) = (Vec::new(), at(0));
-        let ops = AgentOps::new(keys, identity(), Epoch(1)).of_record(revision);
+        let ops = AgentOps::new(keys.clone(), identity(), Epoch(1)).of_record(revision);
         let driver = Driver::new(config(ranges), ops, Revision(0), now, &mut effects);
         let (waiting, committed, exits) = (Vec::new(), Vec::new(), Vec::new());
-        let mut host = Host { port, driver, waiting, committed, exits, now: 0 };
+        let watcher = WatcherId(u64::MAX);
+        let mut host = Host { port, driver, waiting, committed, exits, watcher, keys, now: 0 };
         host.perform(effects);
         host
     }
@@ -110,6 +117,11 @@ impl Host {
                     let committed = Committed { batch: batch_number, synced: true, duplicates };
                     inputs.push(DriverInput::Committed(committed));
                     self.committed.extend(batch.ops);
+                }
+                DriverEffect::Watch(WatchCommand::Open { watcher, range, .. })
+                    if range == self.keys.pins(&name()) =>
+                {
+                    self.watcher = watcher;
                 }
                 DriverEffect::Exit { reason } => self.exits.push(reason),
                 _ => {}
@@ -138,6 +150,26 @@ impl Host {
             self.step(vec![DriverInput::Answered { call, answer }]);
         }
         count
+    }
+
+    /// Takes the one request of a kind out of those that wait.
+    fn hold_back(&mut self, which: fn(&PortCall) -> bool) -> (PortCall, Request) {
+        let at = self.waiting.iter().position(|(call, _)| which(call)).expect("it was asked");
+        self.waiting.remove(at)
+    }
+
+    /// Its task is deleted. Gives what its watch says of that.
+    async fn delete_its_task(&mut self) -> WatchMessage {
+        let range = self.keys.pins(&name());
+        let list = ListRequest { range, limit: 10, at: None, keys_only: true };
+        let answer = self.port.call(Request::List(list)).await;
+        let Ok(Answer::List { items, .. }) = answer else { panic!("a list") };
+        let key = items[0].key.clone();
+        let delete = Txn { then: vec![Op::Delete { key: key.clone() }], ..Txn::default() };
+        let answer = self.port.call(Request::Txn(delete)).await;
+        let Ok(Answer::Txn { revision, .. }) = answer else { panic!("it is deleted") };
+        let events = vec![Event::Delete { key, mod_revision: revision }];
+        WatchMessage::Events { watcher: self.watcher, through: revision, events }
     }
 
     fn knows_its_task(&self) -> bool {
@@ -186,23 +218,31 @@ fn lists_pins(call: &PortCall) -> bool {
     matches!(call, PortCall::List { target: Target::Range(RangeId::PINS), .. })
 }
 
-fn asks_for_the_epoch(call: &PortCall) -> bool {
-    matches!(call, PortCall::Epoch { range: RangeId::PINS, .. })
+fn lists_shared(call: &PortCall) -> bool {
+    matches!(call, PortCall::List { target: Target::Shared, .. })
+}
+
+fn asks_for_the_record(call: &PortCall) -> bool {
+    matches!(call, PortCall::Record { range: RangeId::PINS, .. })
+}
+
+fn asks_for_the_record_of_shares(call: &PortCall) -> bool {
+    matches!(call, PortCall::Record { range: RangeId::BROADCAST, .. })
 }
 
 #[tokio::test]
 async fn what_is_pinned_is_taken_from_a_list_once_the_record_is_known_to_be_the_same() {
-    let mut host = Host::begin().await;
+    let mut host = Host::begin(pinned()).await;
     assert_eq!(host.let_through(lists_pins).await, 1);
     assert!(!host.knows_its_task());
-    assert_eq!(host.let_through(asks_for_the_epoch).await, 1);
+    assert_eq!(host.let_through(asks_for_the_record).await, 1);
     assert!(host.knows_its_task());
     assert!(host.exits.is_empty());
 }
 
 #[tokio::test]
 async fn of_an_epoch_that_is_over_nothing_that_is_pinned_is_taken() {
-    let mut host = Host::begin().await;
+    let mut host = Host::begin(pinned()).await;
     let get = Op::Get { key: cluster::key(PREFIX) };
     let get = Request::Txn(Txn { then: vec![get], ..Txn::default() });
     let Ok(Answer::Txn { answers, .. }) = host.port.call(get).await else { panic!("an answer") };
@@ -210,21 +250,62 @@ async fn of_an_epoch_that_is_over_nothing_that_is_pinned_is_taken() {
     let raise = cluster::raise(record, at(0).wall).expect("a record");
     host.port.call(Request::Txn(raise)).await.expect("it is raised");
     host.let_through(lists_pins).await;
-    host.let_through(asks_for_the_epoch).await;
+    host.let_through(asks_for_the_record).await;
     assert!(!host.knows_its_task());
     assert!(matches!(host.exits[..], [ExitReason::EpochRaised]));
 }
 
 #[tokio::test]
-async fn where_the_record_cannot_be_read_it_is_listed_again() {
-    let mut host = Host::begin().await;
+async fn a_record_that_is_not_told_is_asked_for_again_after_a_while() {
+    let mut host = Host::begin(pinned()).await;
     host.let_through(lists_pins).await;
-    let asked = host.waiting.iter().position(|(call, _)| asks_for_the_epoch(call));
-    let (call, _) = host.waiting.remove(asked.expect("it asks"));
+    let (call, _) = host.hold_back(asks_for_the_record);
     let answer = Err(PortError::Unreachable("no answer".to_owned()));
     host.step(vec![DriverInput::Answered { call, answer }]);
+    assert_eq!(host.let_through(asks_for_the_record).await, 0, "not at once");
     assert!(!host.knows_its_task() && host.exits.is_empty());
+    assert!(host.driver.wake().mono <= at(host.now + 250).mono);
+    host.now += 250;
+    host.step(Vec::new());
+    assert_eq!(host.let_through(asks_for_the_record).await, 1);
+    assert!(host.knows_its_task());
+}
+
+#[tokio::test]
+async fn what_comes_after_a_list_is_told_after_it() {
+    let mut host = Host::begin(pinned()).await;
+    host.let_through(lists_pins).await;
+    let deleted = host.delete_its_task().await;
+    host.step(vec![DriverInput::Watch(deleted)]);
+    assert!(!host.knows_its_task());
+    host.let_through(asks_for_the_record).await;
+    let put = |op: &StoreOp| matches!(op, StoreOp::PutTask { .. });
+    let gone = |op: &StoreOp| matches!(op, StoreOp::DeleteTask { .. });
+    let first = host.committed.iter().position(put).expect("it is known");
+    assert!(host.committed[first..].iter().any(gone));
+}
+
+#[tokio::test]
+async fn of_two_lists_the_record_of_the_first_lets_nothing_through() {
+    let mut host = Host::begin(pinned()).await;
+    host.let_through(lists_pins).await;
+    let (call, request) = host.hold_back(asks_for_the_record);
+    // The watch breaks off where it cannot go on, and it is listed again.
+    let watcher = host.watcher;
+    host.step(vec![DriverInput::Watch(WatchMessage::Compacted { watcher, oldest: Revision(9) })]);
     assert_eq!(host.let_through(lists_pins).await, 1);
-    assert_eq!(host.let_through(asks_for_the_epoch).await, 1);
+    let answer = host.port.call(request).await;
+    host.step(vec![DriverInput::Answered { call, answer }]);
+    assert!(!host.knows_its_task());
+    host.let_through(asks_for_the_record).await;
+    assert!(host.knows_its_task());
+}
+
+#[tokio::test]
+async fn what_is_for_every_agent_waits_for_the_record_as_well() {
+    let mut host = Host::begin(Spec { placement: Placement::EveryAgent(pool()), ..pinned() }).await;
+    assert_eq!(host.let_through(lists_shared).await, 1);
+    assert!(!host.knows_its_task());
+    assert_eq!(host.let_through(asks_for_the_record_of_shares).await, 1);
     assert!(host.knows_its_task());
 }

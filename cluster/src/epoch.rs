@@ -1,6 +1,6 @@
 //! Whether the cluster is still in the epoch that an agent began in: the record that tells is as it
-//! was put then. A session is registered only while it is, and what is pinned to an agent, which
-//! starts without a session, is taken from a list only if it was after the list.
+//! was put then. A session is registered only while it is. What is pinned to an agent starts
+//! without one: a list of that is taken only if the record, read after it, was still the same.
 
 use tocktower_core::agent::effect::ShareRequest;
 use tocktower_core::ids::Revision;

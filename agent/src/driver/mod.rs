@@ -97,8 +97,8 @@ pub enum PortCall {
         target: Target,
         number: u64,
     },
-    /// Whether the list of a local range is of this epoch.
-    Epoch {
+    /// The cluster's record, after this list of a local range.
+    Record {
         range: RangeId,
         number: u64,
     },
@@ -184,7 +184,8 @@ impl Driver {
 
     /// When to step again if nothing comes before.
     pub fn wake(&self) -> Wake {
-        let followers = self.followers.values().filter_map(Follower::wake_at).min();
+        let followers = self.followers.values().filter_map(Follower::wake_at);
+        let followers = followers.chain(self.locals.wake_at()).min();
         let core = self.core.wake();
         Wake { mono: followers.map_or(core.mono, |at| at.min(core.mono)), ..core }
     }
@@ -247,8 +248,8 @@ impl Driver {
             DriverInput::Answered { call: PortCall::List { target, number }, answer } => {
                 self.listed(now, target, number, answer, out);
             }
-            DriverInput::Answered { call: PortCall::Epoch { range, number }, answer } => {
-                self.epoch_told(now, (range, number), &answer, out);
+            DriverInput::Answered { call: PortCall::Record { range, number }, answer } => {
+                self.record_told(now, (range, number), &answer, out);
             }
             DriverInput::Watch(message) => self.watched(now, message, out),
             DriverInput::Committed(committed) => self.core.apply(now, Input::Committed(committed)),
@@ -341,6 +342,7 @@ impl Driver {
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<DriverEffect>) {
+        self.ask_for_records_again(now, out);
         let due: Vec<Target> = self
             .followers
             .iter()
@@ -525,11 +527,7 @@ impl Driver {
         out: &mut Vec<DriverEffect>,
         act: fn(&mut Follower, Now, &mut Vec<Output>),
     ) {
-        // What is for every agent comes with what all agents watch.
-        let target = match range {
-            RangeId::BROADCAST => Target::Shared,
-            range => Target::Range(range),
-        };
+        let target = Target::Range(range);
         let Some(follower) = self.followers.get_mut(&target) else { return };
         let mut outputs = Vec::new();
         act(follower, now, &mut outputs);

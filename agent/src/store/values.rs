@@ -17,7 +17,7 @@
 //! output        1 │ dropped 8 │ head length 4 │ tail length 4 │ head and tail, zstd
 //!               2 │ … as 1, not compressed
 //! meta: process 1 │ number 4    watermark, cutoff, slice 1 │ ms 6
-//!       ledger 1 │ process 8 │ count 8
+//!       ledger 1 │ process 8 │ count 8, and the same of processes before
 //!       session 2 │ lease 8 │ epoch 4 │ revision 8 │ clock 8 │ life …
 //! ```
 
@@ -365,11 +365,12 @@ pub fn ledger_numbers_encode(newest: LedgerNumber, before: &[LedgerNumber]) -> V
 pub fn ledger_numbers_decode(bytes: &[u8]) -> Option<Vec<LedgerNumber>> {
     let mut fields = Fields::of(FORMAT, bytes)?;
     let mut numbers = Vec::new();
-    while let Some(process) = fields.array() {
-        let (process, count) = (u64::from_be_bytes(process), u64::from_be_bytes(fields.array()?));
+    while numbers.is_empty() || !fields.0.is_empty() {
+        let (process, count) = (fields.array()?, fields.array()?);
+        let (process, count) = (u64::from_be_bytes(process), u64::from_be_bytes(count));
         numbers.push(LedgerNumber { process, count });
     }
-    (!numbers.is_empty()).then_some(numbers)
+    Some(numbers)
 }
 
 #[cfg(test)]

@@ -235,7 +235,7 @@ impl Range {
             || !desk.holds(Rule::OwnRecords)
     }
 
-    /// A ledger under my fence that neither this process nor the one before it wrote: somebody runs
+    /// A ledger under my fence that neither this process nor one before it wrote: somebody runs
     /// with my identity.
     pub(super) fn note_stranger(&mut self, desk: &mut Desk, number: LedgerNumber) {
         let mine = number.process == desk.config.process;

@@ -298,8 +298,8 @@ pub enum StoreOp {
         attempt: Attempt,
         output: Captured,
     },
-    /// A ledger is about to be sent. Until one of this process was answered, the one in etcd may be
-    /// of a process before: the newest of each of those, in `before`.
+    /// A ledger is about to be sent. Until one was answered since the range was taken, the one in
+    /// etcd may be of a process before: the newest of each of those, in `before`, newest first.
     LedgerNumber {
         range: RangeId,
         number: LedgerNumber,

@@ -499,6 +499,12 @@ impl Range {
             {
                 self.stay(desk);
             }
+        } else if there.is_some_and(|there| is_mine_before(there, ledger)) {
+            // One of mine that was read back too early has happened after all. It permits nothing,
+            // and this one says the same and more.
+            self.writer.seen = revision;
+            self.writer.dirty = true;
+            self.writer.urgent = true;
         } else if there.is_none_or(|there| Some(there.fence) != self.fence())
             || there.is_some_and(|there| desk.former_wrote(self.id, there.number))
         {
@@ -514,6 +520,12 @@ impl Range {
             desk.session.distrusted = true;
         }
     }
+}
+
+/// Whether this process wrote a ledger under the same fence before another one.
+fn is_mine_before(there: &Ledger, mine: &Ledger) -> bool {
+    let (there, mine) = ((there.fence, there.number), (mine.fence, mine.number));
+    there.0 == mine.0 && there.1.process == mine.1.process && there.1.count < mine.1.count
 }
 
 /// How far a mark may go by the coordinators' time, if they have measured ours lately (L5).

@@ -218,7 +218,11 @@ impl Range {
             Some(_) => &[],
             None => desk.former_numbers(self.id),
         };
-        let before = before.iter().take(limits::FORMER_NUMBERS_MAX).copied().collect();
+        let mut before = before.to_vec();
+        // The last one is of the process that was answered last: the likeliest to be in etcd.
+        if before.len() > limits::FORMER_NUMBERS_MAX {
+            before.drain(limits::FORMER_NUMBERS_MAX - 1..before.len() - 1);
+        }
         StoreOp::LedgerNumber { range: self.id, number: ledger.number, before }
     }
 

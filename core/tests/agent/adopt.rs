@@ -198,6 +198,26 @@ fn processes_that_are_killed_before_their_first_ledger_is_in_etcd_are_no_strange
 }
 
 #[test]
+fn however_many_are_killed_so_the_ledger_that_is_in_etcd_is_known() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 1));
+    world.pass(2_500);
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    for _ in 0..40 {
+        world.restart();
+        world.pass(20);
+        assert_eq!(std::mem::take(&mut world.held).len(), 1, "a ledger was sent");
+    }
+    let known = world.store.former().unwrap().numbers[&RANGE].len();
+    assert_eq!(known, 17, "itself, and sixteen before it");
+    world.fate(|_| Fate::Served);
+    world.restart();
+    world.pass(500);
+    assert_eq!(world.told(|notice| matches!(notice, Notice::Stranger { .. })), 0);
+    assert_eq!(adopted(&world), 41);
+}
+
+#[test]
 fn what_a_process_before_sent_is_forgotten_once_a_ledger_after_it_is_in_etcd() {
     let mut world = World::new(1, 10);
     world.create(every("a/task", 1));

@@ -274,6 +274,27 @@ fn a_ledger_under_its_fence_that_it_never_wrote_ends_the_session() {
 }
 
 #[test]
+fn a_ledger_of_its_own_that_happens_after_it_was_read_back_is_no_strangers() {
+    let mut world = holder();
+    let session = world.shared.session("a");
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.pass(1_100);
+    let late = world.held[0].1.clone();
+    world.release(|_, _| ShareAnswer::Unknown { error: "timed out".to_owned() });
+    // It is not there when it is looked for, and comes before the one that says it again.
+    world.pass(200);
+    assert_eq!(world.held.len(), 1);
+    world.serve(&late);
+    world.fate(|_| Fate::Served);
+    world.release(|world, request| world.serve(request));
+    world.pass(2_400);
+    assert_eq!(world.told(|notice| matches!(notice, Notice::Stranger { .. })), 0);
+    assert_eq!(world.shared.session("a"), session);
+    assert_eq!(world.started("a/tick").last(), Some(&(7, 1)));
+    world.each_ended_once(&world.task("a/tick"), 1, 6);
+}
+
+#[test]
 fn an_answer_that_comes_after_the_range_was_lost_changes_nothing() {
     let mut world = holder();
     world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });

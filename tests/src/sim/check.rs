@@ -96,12 +96,9 @@ impl World {
             (false, _) => UNCERTAIN,
         };
         let due_us = self.true_us(due);
-        // By a clock that it knows to be wrong the one host that runs it decides nothing.
-        let wrong = |at: u64| {
-            let since = by.and_then(|by| self.hosts[host_of(by)].clock_wrong_since);
-            since.map_or(0, |since| at.saturating_sub(since))
-        };
-        let deleted = life.deleted.is_some_and(|at| at < due_us + slack + wrong(at));
+        // By a clock that is behind, the one host that runs it finds it due so much later.
+        let behind = by.map_or(0, |by| self.hosts[host_of(by)].behind_us);
+        let deleted = life.deleted.is_some_and(|at| at < due_us + slack + behind);
         let next = life.versions.get(index + 1);
         // What belongs to the next version; all that is before it is this one's, whenever it comes.
         let edited = next.is_some_and(|(_, next)| instant.wall() > next.effective_from);

@@ -107,8 +107,8 @@ pub struct Host {
     clock_back: bool,
     /// How far ahead its clock was, at most.
     pub ahead_us: u64,
-    /// Since when its clock was so wrong that coordinators may have told it so.
-    pub clock_wrong_since: Option<u64>,
+    /// How far behind, at most.
+    pub behind_us: u64,
     pub followers: Followers,
     pub member: Member,
     skew_us: i64,
@@ -178,7 +178,7 @@ impl World {
                 disk_lost_at: None,
                 clock_back: false,
                 ahead_us: 0,
-                clock_wrong_since: None,
+                behind_us: 0,
                 followers: Followers::default(),
                 member: Member::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
@@ -864,9 +864,7 @@ impl World {
         at.skew_us += by_us;
         at.clock_back |= by_us < 0;
         at.ahead_us = at.ahead_us.max(u64::try_from(at.skew_us).unwrap_or(0));
-        if at.skew_us.unsigned_abs() > SECOND / 2 {
-            at.clock_wrong_since.get_or_insert(self.now);
-        }
+        at.behind_us = at.behind_us.max(u64::try_from(-at.skew_us).unwrap_or(0));
         self.clock_far |= at.skew_us.unsigned_abs() > 10 * SECOND;
     }
 

@@ -103,6 +103,7 @@ fn values_of_output_and_meta_are_these_bytes() {
     check(&both[17..], "0000000000000003 0000000000000004");
     assert_eq!(ledger_numbers_decode(&both), Some(vec![number, before]));
     assert_eq!(ledger_numbers_decode(&both[..25]), None);
+    assert_eq!(ledger_numbers_decode(&both[..20]), None);
     assert_eq!(ledger_numbers_decode(&both[..1]), None);
 }
 
