@@ -75,6 +75,7 @@ struct Host {
     waiting: Vec<(PortCall, Request)>,
     committed: Vec<StoreOp>,
     exits: Vec<ExitReason>,
+    troubles: Vec<String>,
     /// Of what is pinned.
     watcher: WatcherId,
     keys: Keys,
@@ -102,7 +103,17 @@ impl Host {
         let driver = Driver::new(config(ranges), ops, Revision(0), now, &mut effects);
         let (waiting, committed, exits) = (Vec::new(), Vec::new(), Vec::new());
         let watcher = WatcherId(u64::MAX);
-        let mut host = Host { port, driver, waiting, committed, exits, watcher, keys, now: 0 };
+        let mut host = Host {
+            port,
+            driver,
+            waiting,
+            committed,
+            exits,
+            troubles: Vec::new(),
+            watcher,
+            keys,
+            now: 0,
+        };
         host.perform(effects);
         host
     }
@@ -124,6 +135,7 @@ impl Host {
                     self.watcher = watcher;
                 }
                 DriverEffect::Exit { reason } => self.exits.push(reason),
+                DriverEffect::Trouble { error, .. } => self.troubles.push(error),
                 _ => {}
             }
         }
@@ -263,6 +275,7 @@ async fn a_record_that_is_not_told_is_asked_for_again_after_a_while() {
     let answer = Err(PortError::Unreachable("no answer".to_owned()));
     host.step(vec![DriverInput::Answered { call, answer }]);
     assert_eq!(host.let_through(asks_for_the_record).await, 0, "not at once");
+    assert_eq!(host.troubles.len(), 1, "it is told");
     assert!(!host.knows_its_task() && host.exits.is_empty());
     assert!(host.driver.wake().mono <= at(host.now + 250).mono);
     host.now += 250;

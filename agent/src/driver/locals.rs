@@ -139,6 +139,10 @@ impl Driver {
         else {
             // What comes later is after the list just as well.
             unsure.again_at = Some(now.mono.plus(RETRY));
+            if let Err(error) = answer {
+                let error = format!("the cluster's record after it: {error}");
+                out.push(DriverEffect::Trouble { what: "list", error });
+            }
             return;
         };
         let seen = unsure.seen;
