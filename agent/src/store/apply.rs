@@ -17,6 +17,7 @@ use tocktower_core::agent::effect::{Batch, StoreOp};
 use tocktower_core::agent::input::{Committed, Duplicate};
 use tocktower_core::hash::task_hash;
 use tocktower_core::ids::{Attempt, RangeId, RunId, TaskName, TaskNumber};
+use tocktower_core::limits;
 use tocktower_core::run::{Captured, CapturedStream, RunRecord};
 use tocktower_core::time::Instant;
 
@@ -58,7 +59,7 @@ impl Store {
         for op in &batch.ops {
             stage.op(op)?;
         }
-        let Stage { write, watermarks, slices, late, beside, duplicates, .. } = stage;
+        let Stage { write, watermarks, slices, late, beside, duplicates, spans_to, .. } = stage;
         let bytes = u64::try_from(write.size_in_bytes()).unwrap_or(0);
         for (range, marks) in &watermarks {
             self.cutoffs.set_watermark(*range, marks.lowest.min(self.cutoffs.watermark(*range)));
@@ -71,6 +72,11 @@ impl Store {
         writer.slices.extend(slices);
         writer.late = late;
         self.change_beside(beside);
+        self.spans_to.fetch_max(spans_to, Ordering::AcqRel);
+        self.note_recent(batch.ops.iter().filter_map(|op| match op {
+            StoreOp::History(run) => Some(&**run),
+            _ => None,
+        }));
         let count = &self.counters;
         count.batches.fetch_add(1, Ordering::Relaxed);
         count.operations.fetch_add(batch.ops.len() as u64, Ordering::Relaxed);
@@ -219,6 +225,8 @@ struct Stage<'s, 'b> {
     /// Numbers that come to lie beside their due entry, and that no longer do, in order.
     beside: Vec<(TaskNumber, bool)>,
     duplicates: Vec<Duplicate>,
+    /// See `Store::spans_to`.
+    spans_to: u64,
     now_ms: u64,
 }
 
@@ -234,6 +242,7 @@ impl<'s, 'b> Stage<'s, 'b> {
             watermarks: HashMap::new(),
             slices: HashMap::new(),
             duplicates: Vec::new(),
+            spans_to: store.spans_to.load(Ordering::Acquire),
             now_ms: keys::instant_ms((store.clock)().instant()),
         }
     }
@@ -420,8 +429,19 @@ impl<'s, 'b> Stage<'s, 'b> {
             self.put(options::HISTORY, place.state(state, run.fence), [values::FORMAT]);
         }
         self.slice(&run.id.task, place.ms);
+        self.span(run);
         if let Some(request) = run.request.filter(|_| run.state.is_end()) {
             self.request(request, &run.id);
+        }
+    }
+
+    /// How far a span reaches is kept if it is longer than one that grows.
+    fn span(&mut self, run: &RunRecord) {
+        let Some(span) = run.span else { return };
+        let until = keys::instant_ms(span.until);
+        if span.until > run.instant.plus(limits::SPAN_LENGTH_MAX) && until > self.spans_to {
+            self.spans_to = until;
+            self.put(options::META, [keys::META_SPANS], values::ms_encode(until));
         }
     }
 

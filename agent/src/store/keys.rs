@@ -50,6 +50,7 @@ pub const META_PINS: u8 = 7;
 pub const META_CLUSTER: u8 = 8;
 pub const META_SEEN: u8 = 9;
 pub const META_BROADCAST: u8 = 10;
+pub const META_SPANS: u8 = 11;
 pub const PINS_BORN: u8 = 0;
 pub const PINS_DELIVERED: u8 = 1;
 pub const PINS_LEDGER: u8 = 2;
@@ -63,6 +64,11 @@ const RUN_MANUAL: u8 = 2;
 const MS_BYTES: usize = 6;
 const HASH_BYTES: usize = 16;
 const EPOCH_BYTES: usize = 12;
+
+/// The first millisecond that has no place in a key.
+pub const MS_END: u64 = 1 << (8 * MS_BYTES);
+
+pub type TaskHash = [u8; HASH_BYTES];
 
 /// A key under construction.
 #[derive(Default)]
@@ -120,7 +126,7 @@ fn incarnation_bytes(incarnation: Incarnation) -> [u8; EPOCH_BYTES] {
     epoch_bytes(incarnation.epoch, incarnation.revision)
 }
 
-pub fn task_hash(task: &TaskName) -> [u8; HASH_BYTES] {
+pub fn task_hash(task: &TaskName) -> TaskHash {
     hash_parts_wide(&[task.namespace.as_str().as_bytes(), task.name.as_str().as_bytes()])
         .to_be_bytes()
 }
@@ -219,7 +225,7 @@ pub fn meta_local(range: RangeId) -> u8 {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RunPlace {
     pub ms: u64,
-    pub hash: [u8; HASH_BYTES],
+    pub hash: TaskHash,
     pub incarnation: [u8; EPOCH_BYTES],
     /// The kind, and of a manual run what of its ulid follows the milliseconds.
     pub rest: Vec<u8>,
@@ -230,7 +236,7 @@ impl RunPlace {
         RunPlace::hashed(run, task_hash(&run.task))
     }
 
-    pub fn hashed(run: &RunId, hash: [u8; HASH_BYTES]) -> RunPlace {
+    pub fn hashed(run: &RunId, hash: TaskHash) -> RunPlace {
         let incarnation = incarnation_bytes(run.incarnation);
         match run.run {
             RunKey::Instant(instant) => {
@@ -347,12 +353,12 @@ fn turned(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Where the rows of a task begin, the newest first.
-pub fn row_task(hash: &[u8; HASH_BYTES]) -> Vec<u8> {
+pub fn row_task(hash: &TaskHash) -> Vec<u8> {
     Key::with(&[HISTORY_ROW]).add(hash).0
 }
 
 /// Where the rows of a task begin that are at or before `ms`.
-pub fn row_from(hash: &[u8; HASH_BYTES], ms: u64) -> Vec<u8> {
+pub fn row_from(hash: &TaskHash, ms: u64) -> Vec<u8> {
     Key(row_task(hash)).turned(&ms_bytes(ms)).0
 }
 
@@ -418,6 +424,17 @@ pub fn time_from(ms: u64) -> Vec<u8> {
 
 pub fn state_from(state: u8, ms: u64) -> Vec<u8> {
     Key::with(&[HISTORY_STATE, state]).turned(&ms_bytes(ms)).0
+}
+
+/// Where those of this time end.
+pub fn time_behind(ms: u64) -> Vec<u8> {
+    // Nothing is older than the epoch: the end is the next kind.
+    ms.checked_sub(1).map_or_else(|| vec![HISTORY_STATE], time_from)
+}
+
+/// Where those of this state and time end.
+pub fn state_behind(state: u8, ms: u64) -> Vec<u8> {
+    ms.checked_sub(1).map_or_else(|| vec![HISTORY_STATE, state + 1], |ms| state_from(state, ms))
 }
 
 /// Behind everything that begins with `prefix`, as long as that is shorter than any fence.

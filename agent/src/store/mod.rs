@@ -12,7 +12,7 @@
 //! - `keys`, `values`: every byte on disk, with golden tests;
 //! - `codec`: records to core types and back;
 //! - `apply`: a batch of the core to one write; `load`, `own`: what the core asks back; `numbers`:
-//!   which one-shots lie beside their due entry;
+//!   which one-shots lie beside their due entry; `recent`: which accounts a restart looks at;
 //! - `query`: history for people; `trim`: how it is forgotten;
 //! - `known`: which cluster it is of; `pins`: what is pinned here;
 //! - `open`, `options`: lock, recovery, memory; `cutoffs`: what compaction may drop unasked.
@@ -34,6 +34,7 @@ mod options;
 mod own;
 mod pins;
 mod query;
+mod recent;
 mod space;
 mod stats;
 mod thread;
@@ -41,10 +42,10 @@ mod trim;
 mod values;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rocksdb::{Cache, ColumnFamily, DB, Options, WriteBufferManager};
+use rocksdb::{Cache, ColumnFamily, DB, WriteBufferManager};
 use tocktower_core::ids::{LedgerNumber, RangeId};
 
 pub use error::{OpenError, StoreError};
@@ -62,6 +63,7 @@ pub use trim::{Retention, TrimBudget, TrimClock, Trimmed};
 use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;
 use crate::store::numbers::NumberSet;
+use crate::store::recent::Recent;
 use crate::store::stats::Counters;
 use crate::store::trim::TrimState;
 
@@ -70,10 +72,6 @@ use crate::store::trim::TrimState;
 /// its own, where it holds nobody up.
 pub struct Store {
     db: DB,
-    /// Of families made after opening. The crate does not keep their compaction filters alive as it
-    /// does for those that it opened, and RocksDB calls them as long as it is open: so these come
-    /// after `db`, and go after it.
-    _options: Vec<Options>,
     clock: fn() -> tocktower_core::time::Wall,
     /// Which boot of the host this is, and which folder.
     life: String,
@@ -82,6 +80,10 @@ pub struct Store {
     trim: Mutex<TrimState>,
     /// One-shots whose record lies beside their due entry; locked for one look at a time.
     beside: Mutex<NumberSet>,
+    /// Which accounts there are of the last minute, while ranges are taken up after a restart.
+    recent: Mutex<Option<Recent>>,
+    /// How far spans reach that are longer than they grow, in milliseconds.
+    spans_to: AtomicU64,
     counters: Counters,
     /// Writes that no sync has covered yet.
     unsynced: AtomicBool,

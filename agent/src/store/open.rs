@@ -22,12 +22,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rocksdb::{
-    Cache, DB, Direction, ErrorKind, IteratorMode, LruCacheOptions, Options, WriteBufferManager,
+    Cache, DB, Direction, ErrorKind, IteratorMode, LruCacheOptions, WriteBufferManager,
     WriteOptions,
 };
 use tocktower_core::agent::{Former, PinsBefore};
@@ -117,13 +117,14 @@ impl Store {
         let cluster = engine.cluster;
         let store = Store {
             db: engine.db,
-            _options: engine.kept,
             clock: config.clock,
             life: engine.life,
             cutoffs: engine.cutoffs,
             writer: Mutex::new(Writer::default()),
             trim: Mutex::new(TrimState::default()),
             beside: Mutex::new(NumberSet::default()),
+            recent: Mutex::default(),
+            spans_to: AtomicU64::new(engine.spans_to),
             counters: Counters::default(),
             unsynced: AtomicBool::new(false),
             cache: engine.cache,
@@ -139,7 +140,6 @@ impl Store {
 /// RocksDB with this process counted and the last one's leavings gone.
 struct Engine {
     db: DB,
-    kept: Vec<Options>,
     cutoffs: Arc<Cutoffs>,
     cache: Cache,
     buffers: WriteBufferManager,
@@ -148,6 +148,7 @@ struct Engine {
     former: Option<Former>,
     pins: BTreeMap<RangeId, PinsBefore>,
     cluster: Option<KnownCluster>,
+    spans_to: u64,
 }
 
 impl Engine {
@@ -167,17 +168,12 @@ impl Engine {
         let database = options::database(&buffers);
         let families = options::families(&cache, &buffers, &cutoffs);
         let path = dir.join(DATABASE);
-        let mut db = DB::open_cf_descriptors(&database, &path, families).map_err(engine)?;
-        // Dropping a family takes no time however much it holds; deleting its rows would.
-        let mut kept = Vec::new();
+        let db = DB::open_cf_descriptors(&database, &path, families).map_err(engine)?;
         let life = life(&config.boot, &path);
         let former = former(&db, &life).map_err(engine)?;
         let pins = pins::before(&db, &life).map_err(engine)?;
         let known = known::before(&db).map_err(engine)?;
-        db.drop_cf(options::DUE).map_err(engine)?;
-        let due = options::family(options::DUE, &cache, &buffers, &cutoffs);
-        db.create_cf(options::DUE, &due).map_err(engine)?;
-        kept.push(due);
+        forget_due(&db).map_err(engine)?;
         if former.is_none() {
             // What lies here alone is open whatever became of the session.
             let family = db.cf_handle(options::RUN).expect("it was just opened");
@@ -186,9 +182,21 @@ impl Engine {
             db.delete_range_cf(family, from, local).map_err(engine)?;
         }
         let process = begin(&db, dir, &cutoffs, config.clock)?;
+        let spans_to = spans_to(&db, config.clock).map_err(engine)?;
         let cluster = known;
-        Ok(Engine { db, kept, cutoffs, cache, buffers, process, life, former, pins, cluster })
+        Ok(Engine { db, cutoffs, cache, buffers, process, life, former, pins, cluster, spans_to })
     }
+}
+
+/// One tombstone for all that was due, however much it is. Files that hold nothing else go at once;
+/// dropping the family and making it anew would write, sync and read back all options twice, which
+/// takes longer than all the rest but the log.
+fn forget_due(db: &DB) -> Result<(), rocksdb::Error> {
+    let due = db.cf_handle(options::DUE).expect("it was just opened");
+    let (from, _) = keys::range_all(RangeId(0));
+    let (_, end) = keys::range_all(RangeId(u16::MAX));
+    db.delete_file_in_range_cf(due, &from[..], &end[..])?;
+    db.delete_range_cf(due, &from[..], &end[..])
 }
 
 /// What a process must have in common with the one before to go on from what that one left: the
@@ -256,6 +264,19 @@ fn begin(db: &DB, dir: &Path, cutoffs: &Cutoffs, clock: fn() -> Wall) -> Result<
     cutoffs.raise_request(mark(keys::CUTOFF_REQUEST)?);
     cutoffs.set_bytes(mark(keys::CUTOFF_BYTES)?);
     Ok(process)
+}
+
+/// How far spans reach that are longer than they grow (`recent`). A program that did not keep it
+/// can have left some that reach until now.
+fn spans_to(db: &DB, clock: fn() -> Wall) -> Result<u64, rocksdb::Error> {
+    let meta = db.cf_handle(options::META).expect("it was just opened");
+    let value = db.get_cf(meta, [keys::META_SPANS])?;
+    if let Some(known) = value.as_deref().and_then(values::ms_decode) {
+        return Ok(known);
+    }
+    let now = keys::instant_ms(clock().instant());
+    db.put_cf(meta, [keys::META_SPANS], values::ms_encode(now))?;
+    Ok(now)
 }
 
 fn is_damage(error: &rocksdb::Error) -> bool {

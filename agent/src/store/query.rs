@@ -54,7 +54,7 @@ impl StateSet {
         self.0 == 0 || self.0 & 1 << values::state_byte(state) != 0
     }
 
-    fn states(self) -> impl Iterator<Item = RunState> {
+    pub(super) fn states(self) -> impl Iterator<Item = RunState> {
         (1..=10).filter_map(values::state_of).filter(move |state| self.has(*state))
     }
 
@@ -360,11 +360,7 @@ impl Store {
             |place: &RunPlace| byte.map_or_else(|| place.time_prefix(), |b| place.state_prefix(b));
         let mut page = RunPage::default();
         let first = times.first.max(self.cutoffs.history());
-        let end = match first {
-            // Nothing is older than the epoch: the end is the next kind or state.
-            0 => byte.map_or(vec![keys::HISTORY_STATE], |b| vec![keys::HISTORY_STATE, b + 1]),
-            first => from(first - 1),
-        };
+        let end = byte.map_or_else(|| keys::time_behind(first), |b| keys::state_behind(b, first));
         let mut rows = self.rows_from(&from(times.last), &end);
         match &asked.before {
             Some(RunCursor(place)) if place.ms <= times.last => {
@@ -412,28 +408,28 @@ impl Store {
         Ok(run)
     }
 
-    fn rows_from(&self, from: &[u8], end: &[u8]) -> DBRawIterator<'_> {
+    pub(super) fn rows_from(&self, from: &[u8], end: &[u8]) -> DBRawIterator<'_> {
         let mut reading = ReadOptions::default();
         reading.set_iterate_lower_bound(from);
         reading.set_iterate_upper_bound(end);
         self.db.raw_iterator_cf_opt(self.family(options::HISTORY), reading)
     }
 
-    fn row(&self, value: Option<&[u8]>, page: &mut RunPage) -> Option<RunRecord> {
+    pub(super) fn row(&self, value: Option<&[u8]>, page: &mut RunPage) -> Option<RunRecord> {
         let run = value.and_then(values::history_decode);
         let run = run.and_then(|(_, bytes)| codec::decode_run(bytes));
         page.unreadable += u64::from(run.is_none());
         run
     }
 
-    fn status(&self, rows: &DBRawIterator<'_>) -> Result<(), StoreError> {
+    pub(super) fn status(&self, rows: &DBRawIterator<'_>) -> Result<(), StoreError> {
         rows.status().map_err(|error| self.failed(error))
     }
 
     fn times(&self, since: Option<Instant>, until: Option<Instant>) -> Option<Times> {
         let first = since.map_or(0, keys::instant_ms);
         let last = match until {
-            None => (1 << 48) - 1,
+            None => keys::MS_END - 1,
             Some(until) => keys::instant_ms(until).checked_sub(1)?,
         };
         (first <= last).then_some(Times { first, last })
@@ -479,7 +475,7 @@ fn pass(rows: &mut DBRawIterator<'_>, prefix: &[u8]) {
 }
 
 /// Whether a record in this state may stand for several instants: those that came to no start.
-fn may_span(state: RunState) -> bool {
+pub(super) fn may_span(state: RunState) -> bool {
     use RunState::{Cancelled, Lost, Missed, Skipped};
     matches!(state, Skipped | Missed | Lost | Cancelled)
 }

@@ -16,7 +16,7 @@
 //!               "<ns>/<name>"
 //! output        1 │ dropped 8 │ head length 4 │ tail length 4 │ head and tail, zstd
 //!               2 │ … as 1, not compressed
-//! meta: process 1 │ number 4    watermark, cutoff, slice 1 │ ms 6
+//! meta: process 1 │ number 4    watermark, cutoff, slice, spans 1 │ ms 6
 //!       ledger 1 │ process 8 │ count 8, and the same of processes before
 //!       session 2 │ lease 8 │ epoch 4 │ revision 8 │ clock 8 │ life …
 //! ```

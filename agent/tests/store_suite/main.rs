@@ -10,6 +10,7 @@ mod due;
 mod history;
 mod measure;
 mod opening;
+mod own;
 mod pins;
 mod support;
 mod tasks;
