@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use tocktower_cluster::port::Answer;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 
@@ -21,6 +22,9 @@ use crate::waker::Wakes;
 
 /// What one step takes from one inlet. The rest has its turn in the next.
 pub(crate) const STEP_MAX: usize = 4_096;
+/// Keys of lists that one step takes: some 15 ms of work. After a restart the lists of all ranges
+/// come at once, and the first range goes on before the last one is read.
+const STEP_KEYS_MAX: usize = 512;
 
 /// Where everything comes in that can wake the loop.
 pub(crate) struct Inlets {
@@ -72,7 +76,14 @@ impl Inlets {
     /// Takes what is at hand of every inlet; never waits.
     fn gather(&mut self, taken: &mut Gathered) {
         drain(|| self.store_answers.try_recv(), &mut taken.answers);
-        drain(|| self.inputs.try_recv(), &mut taken.inputs);
+        let mut keys: usize = taken.inputs.iter().map(keys_of).sum();
+        let next = || {
+            if keys >= STEP_KEYS_MAX {
+                return Err(TryRecvError::Empty);
+            }
+            self.inputs.try_recv().inspect(|input| keys += keys_of(input))
+        };
+        drain(next, &mut taken.inputs);
         drain(|| self.ends.try_recv(), &mut taken.ends);
         drain(|| self.asked.try_recv(), &mut taken.commands);
         drain(|| self.leaving.try_recv(), &mut taken.deadlines);
@@ -80,6 +91,14 @@ impl Inlets {
         if self.disk.has_changed().unwrap_or(false) {
             taken.disk_free = Some(!self.disk.borrow_and_update().below_reserve);
         }
+    }
+}
+
+/// How many keys an answer lists.
+fn keys_of(input: &DriverInput) -> usize {
+    match input {
+        DriverInput::Answered { answer: Ok(Answer::List { items, .. }), .. } => items.len(),
+        _ => 0,
     }
 }
 

@@ -104,9 +104,11 @@ pub const BEHIND_MAX: usize = 100;
 /// Tasks a second that a standby copies: half of what an etcd of two cores lists, so that what
 /// starts meanwhile does not wait.
 pub const STANDBY_TASKS_PER_S: u64 = 20_000;
-/// Held ranges whose tasks are read at the same time: the first of many that are taken over begins
-/// to run while others are still read.
-pub const SCANS_MAX: usize = 4;
+/// Tasks of held ranges that are read at the same time: the first of many ranges that are taken
+/// over begins to run while others are still read.
+pub const SCAN_TASKS_MAX: usize = 4_000;
+/// What a range counts for at least, as each is asked for by itself: 16 of the smallest.
+pub const SCAN_TASKS_MIN: usize = 250;
 /// Entries that become runs in one step of an agent: so many that are due at one instant are
 /// decided while the first of them start already, and the store has batches of a size that it
 /// writes in some milliseconds.

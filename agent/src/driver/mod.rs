@@ -5,6 +5,7 @@
 //! One closed list says what can wake it. Inputs are taken in one after the other and the core
 //! advances once for all of them: that is where batches come from.
 
+mod lists;
 mod locals;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use tocktower_core::ids::{CoordinatorId, LeaseId, RangeId, Revision, RunId, Sess
 use tocktower_core::run::{Finished, RunRecord};
 use tocktower_core::time::{Mono, Now};
 
+use self::lists::Lists;
 use self::locals::Locals;
 
 /// A watch stream that was not read for this long is thrown away unread (ledger.md, W4).
@@ -121,8 +123,7 @@ pub struct Driver {
     locals: Locals,
     /// Requests under way, with the highest revision seen when they were sent.
     calls: BTreeMap<CallId, (ShareRequest, Revision)>,
-    lists: BTreeMap<Target, (u64, Option<Revision>)>,
-    next_list: u64,
+    lists: Lists,
     seen: Revision,
     last_step: Mono,
     effects: Vec<Effect>,
@@ -147,8 +148,7 @@ impl Driver {
             next_watcher: 0,
             locals: Locals::default(),
             calls: BTreeMap::new(),
-            lists: BTreeMap::new(),
-            next_list: 0,
+            lists: Lists::default(),
             seen,
             last_step: now.mono,
             effects: Vec::new(),
@@ -180,6 +180,8 @@ impl Driver {
             self.translate(now, effect, out);
         }
         self.effects = effects;
+        // For what has been answered, or is not followed any more.
+        self.send_lists(out);
     }
 
     /// When to step again if nothing comes before.
@@ -315,18 +317,22 @@ impl Driver {
         answer: Result<Answer, PortError>,
         out: &mut Vec<DriverEffect>,
     ) {
-        // An answer to an earlier follower of the target may be of another range of keys.
-        let Some((_, seen)) = self.lists.get(&target).filter(|(newest, _)| *newest == number)
-        else {
-            return;
-        };
-        if let (Ok(Answer::List { revision, .. }), Some(seen)) = (&answer, *seen) {
+        let Some(seen) = self.lists.answered(target, number) else { return };
+        if let (Ok(Answer::List { revision, .. }), Some(seen)) = (&answer, seen) {
             self.look_back(*revision, seen, out);
         }
-        let Some(follower) = self.followers.get_mut(&target) else { return };
-        let mut outputs = Vec::new();
-        follower.listed(now, answer, &mut self.next_watcher, &mut outputs);
-        self.outputs(now, target, outputs, out);
+        if let Some(follower) = self.followers.get_mut(&target) {
+            let mut outputs = Vec::new();
+            follower.listed(now, answer, &mut self.next_watcher, &mut outputs);
+            self.outputs(now, target, outputs, out);
+        }
+    }
+
+    /// Asks for lists, as far as there is room for more.
+    fn send_lists(&mut self, out: &mut Vec<DriverEffect>) {
+        while let Some((call, request)) = self.lists.next(self.seen) {
+            out.push(DriverEffect::Call { call, request: Request::List(request) });
+        }
     }
 
     fn watched(&mut self, now: Now, message: WatchMessage, out: &mut Vec<DriverEffect>) {
@@ -378,6 +384,7 @@ impl Driver {
 
     fn unfollow(&mut self, now: Now, target: Target, out: &mut Vec<DriverEffect>) {
         if let Some(mut follower) = self.followers.remove(&target) {
+            self.lists.forget(target);
             let mut outputs = Vec::new();
             follower.end(&mut outputs);
             self.outputs(now, target, outputs, out);
@@ -395,14 +402,8 @@ impl Driver {
         for output in outputs {
             match output {
                 Output::List(request) => {
-                    self.next_list += 1;
-                    let number = self.next_list;
-                    // A later page is read at the revision of the first, however old that is.
-                    let seen = request.at.is_none().then_some(self.seen);
-                    self.lists.insert(target, (number, seen));
-                    let (call, request) =
-                        (PortCall::List { target, number }, Request::List(request));
-                    out.push(DriverEffect::Call { call, request });
+                    self.lists.ask(target, request);
+                    self.send_lists(out);
                 }
                 Output::Watch(command) => {
                     match &command {

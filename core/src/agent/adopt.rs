@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
-use crate::agent::effect::{LoadRequest, Notice, RunKeyName, SettleKey, SettledEnd, ShareRequest};
+use crate::agent::effect::{
+    Interest, LoadRequest, Notice, RunKeyName, SettleKey, SettledEnd, ShareRequest,
+};
 use crate::agent::input::{OwnRun, ShareAnswer};
 use crate::agent::kept::Kept;
 use crate::agent::near::Timed;
@@ -179,6 +181,8 @@ impl Agent {
             if range.fence().is_some() {
                 // Its ledger was taken up, and says it.
                 range.left_before = LeftBefore::Nothing;
+            } else if !range.copy.listed && range.interest != Interest::Nothing {
+                // Its list says whether it is held here.
             } else if at > self.desk.now.mono {
                 self.desk.wake_by(at);
             } else if places > 0 {

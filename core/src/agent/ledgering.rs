@@ -27,6 +27,8 @@ use crate::time::{Instant, Mono, Wall};
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Ranges whose writes would come within so long of each other write at the same moment.
 const TOGETHER: Duration = Duration::from_millis(500);
+/// Transactions under way beside which no first ledger is prepared.
+const FIRST_WRITES_MAX: usize = 4;
 /// How long a final ledger waits until it can cover all that was started.
 const FINAL_WAIT: Duration = Duration::from_millis(300);
 /// How long one that fails is sent again.
@@ -50,10 +52,11 @@ impl Agent {
         let mut beats = Vec::new();
         // Permissions that are asked for while others are under way go together in the next one.
         let asking = self.ranges.values().any(Range::asking_under_way);
+        let crowded = self.first_ledgers_wait();
         for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             let Some(fence) = range.fence() else { continue };
             range.read_back(&mut self.desk);
-            if range.writer.phase != Phase::Idle {
+            if range.writer.phase != Phase::Idle || crowded && range.owes_first() {
                 continue;
             }
             match range.due_write(&mut self.desk, proof.ttl, asking) {
@@ -64,6 +67,13 @@ impl Agent {
             }
         }
         self.send(beats);
+    }
+
+    /// Whether first ledgers wait for others, to go together: after a restart or a takeover many
+    /// ranges owe one within moments, and alone each would cost etcd a transaction.
+    fn first_ledgers_wait(&self) -> bool {
+        let writes = || self.desk.calls.values().filter(|call| matches!(call, Call::Write(_)));
+        self.ranges.values().any(Range::owes_first) && writes().count() >= FIRST_WRITES_MAX
     }
 
     /// A batch was answered: the ledgers that waited for it may be sent (L4).
@@ -183,6 +193,11 @@ enum DueWrite {
 }
 
 impl Range {
+    /// Nothing of it starts before its first ledger (L1), which is not on its way yet.
+    fn owes_first(&self) -> bool {
+        self.writer.urgent && self.writer.answered.is_none() && self.writer.phase == Phase::Idle
+    }
+
     fn due_write(&mut self, desk: &mut Desk, ttl: Duration, asking: bool) -> DueWrite {
         if let Hold::Leaving { since, .. } = self.hold {
             return self.due_final(desk, since);

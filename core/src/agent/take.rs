@@ -44,8 +44,9 @@ impl Agent {
     pub(super) fn take_ranges(&mut self) {
         let desk = &mut self.desk;
         let Some((lease, session)) = desk.session.live() else { return };
-        let scanning = self.ranges.values().filter(|range| range.window.scanning).count();
-        let mut scans = limits::SCANS_MAX.saturating_sub(scanning);
+        let scanning = self.ranges.values().filter(|range| range.window.scanning);
+        let scanning: usize = scanning.map(Range::scan_tasks).sum();
+        let mut room = limits::SCAN_TASKS_MAX.saturating_sub(scanning);
         for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
             let claim = range.copy.claim.as_ref().filter(|_| range.copy.listed);
             match (range.hold, claim) {
@@ -68,7 +69,7 @@ impl Agent {
                 }
                 _ => {}
             }
-            range.scan(desk, &mut scans);
+            range.scan(desk, &mut room);
             range.want_triggers(desk);
         }
     }
@@ -117,6 +118,8 @@ impl Range {
         self.writer.delivered(Written::Beat(self.writer.beat));
         if self.writer.proof.is_none() && self.copy.list_sent.mono > Default::default() {
             self.writer.proof = Some(self.copy.list_sent);
+            // No beat has to say it again, and hold up the ledger that is to come.
+            self.writer.last_sent = self.copy.list_sent.mono;
         }
         self.writer.dirty = true;
         self.writer.urgent = true;
@@ -193,10 +196,15 @@ impl Range {
     }
 
     /// Begins to read the range's tasks, if not all of them were seen and there is a place.
-    pub(super) fn scan(&mut self, desk: &mut Desk, places: &mut usize) {
+    /// How many tasks a scan of it has under way.
+    fn scan_tasks(&self) -> usize {
+        self.copy.tasks.clamp(limits::SCAN_TASKS_MIN, SCAN_PAGE)
+    }
+
+    pub(super) fn scan(&mut self, desk: &mut Desk, room: &mut usize) {
         let held = self.fence().is_some() && self.copy.listed;
-        if held && !self.window.scanned && !self.window.scanning && *places > 0 {
-            *places -= 1;
+        if held && !self.window.scanned && !self.window.scanning && *room > 0 {
+            *room = room.saturating_sub(self.scan_tasks());
             self.window.scanning = true;
             self.scan_page(desk, None);
         }
