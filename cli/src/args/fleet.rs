@@ -64,9 +64,12 @@ forget-agents-after.")]
   tock agent drain web-12 --no-wait
 
 Its ranges go to others a few at a time; what runs goes on, and nothing is repeated. It exits with 0
-once the agent holds nothing and all that it ran is settled, and with 1 when the time is over; the
-drain goes on then. The agent stays empty until agent uncordon, also when it is started again. Where
-no other agent of its pool takes ranges it keeps its own.")]
+once the agent holds nothing and all that it ran of them is settled, and with 1 when the time is
+over; the drain goes on then. The agent stays empty until agent uncordon, also when it is started
+again. Where no other agent of its pool takes ranges it keeps its own.
+
+Tasks that are pinned to it, and its share of those of every agent, nobody else can run: they go on
+until it is stopped. SIGTERM, as of systemctl stop, waits for those that run, for drain-timeout.")]
 pub struct Drain {
     /// Name of the agent
     pub agent: String,

@@ -44,20 +44,32 @@ pub async fn drain(args: Drain, context: &mut Context<'_>) -> anyhow::Result<Out
         sleep(LOOK_EVERY).await;
         agent = client.agent(&args.agent).await?.value;
     }
-    context.printer.answer(&json::agent(&agent), |printer| {
-        let name = &agent.name;
-        printer.line(&match agent.drained {
-            true => format!("agent {name} is drained: it may be stopped"),
-            false => format!("agent {name} is to be drained"),
-        })
-    })?;
+    context.printer.answer(&json::agent(&agent), |printer| printer.line(&came_to(&agent)))?;
     Ok(Outcome::Done)
+}
+
+fn came_to(agent: &Agent) -> String {
+    let name = &agent.name;
+    match (agent.drained, running(agent)) {
+        (true, 0) => format!("agent {name} is drained: it may be stopped"),
+        (true, pinned) => format!(
+            "agent {name} is drained: it may be stopped, in order, as {} of what is pinned to it \
+             {} on",
+            counted(pinned, "run"),
+            if pinned == 1 { "goes" } else { "go" },
+        ),
+        (false, _) => format!("agent {name} is to be drained"),
+    }
+}
+
+fn running(agent: &Agent) -> u64 {
+    agent.counts.map_or(0, |counts| counts.running)
 }
 
 /// What is in the way of stopping it.
 fn left(agent: &Agent) -> String {
     let (name, ranges) = (&agent.name, counted(agent.ranges_held.into(), "range"));
-    let running = agent.counts.map_or(0, |counts| counts.running);
+    let running = running(agent);
     if agent.session.is_none() {
         return format!("agent {name} has no session: whether anything runs there is not known");
     }
@@ -108,6 +120,24 @@ mod tests {
         ];
         for (agent, expected) in cases {
             assert_eq!(left(&agent), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_pinned_is_told_of_where_the_rest_is_gone() {
+        let counts = |running| Some(v1::RunCounts { running, ..v1::RunCounts::default() });
+        let empty = Agent { name: "a".to_owned(), drained: true, ..Agent::default() };
+        let pinned = |running| Agent { counts: counts(running), ..empty.clone() };
+        let asked = Agent { drained: false, ..empty.clone() };
+        let may = "agent a is drained: it may be stopped";
+        let cases = [
+            (empty.clone(), may.to_owned()),
+            (pinned(1), format!("{may}, in order, as 1 run of what is pinned to it goes on")),
+            (pinned(2), format!("{may}, in order, as 2 runs of what is pinned to it go on")),
+            (asked, "agent a is to be drained".to_owned()),
+        ];
+        for (agent, expected) in cases {
+            assert_eq!(came_to(&agent), expected);
         }
     }
 }

@@ -87,10 +87,11 @@ impl Agent {
     }
 
     /// Whether this agent is to be drained, and may be stopped: the ring has left it out, it holds
-    /// nothing, and all that it ran is settled.
+    /// nothing, and all that it ran for others to go on with is settled. What is pinned to it goes
+    /// on: nobody else can run that, and a stop in order waits for it.
     pub(super) fn drained(&self) -> bool {
         let told = self.desk.fleet.capacity(&self.desk.config.agent);
-        told.duty == Duty::Draining && self.desk.running == 0 && self.has_nothing()
+        told.duty == Duty::Draining && self.has_nothing()
     }
 
     /// It holds no range, and those that it held know the end of all that it ran.

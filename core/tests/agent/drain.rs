@@ -13,7 +13,7 @@ use tocktower_core::run::AttemptEnd;
 use tocktower_core::task::{Overlap, Spec};
 
 use crate::shared::EPOCH;
-use crate::words::{every, of_range};
+use crate::words::{every, of_range, pinned};
 use crate::world::{Fate, World};
 
 const RANGES: u16 = 16;
@@ -154,6 +154,25 @@ fn what_runs_goes_on_and_it_is_not_drained_before_that_is_settled() {
     assert!(!world.agent.stats().drained, "nobody knows how it ended");
     world.pass(1_000);
     assert!(world.agent.stats().drained);
+}
+
+#[test]
+fn what_is_pinned_goes_on_and_is_not_waited_for() {
+    let mut world = shared();
+    for (name, seconds) in [("p/long", 3_600), ("p/tick", 1)] {
+        world.create(pinned(every(name, seconds)));
+    }
+    world.runs_long("p/long");
+    world.pass(1_000);
+    world.trigger("p/long", 1);
+    world.pass(100);
+    world.shared.ask(Duty::Draining, None);
+    world.pass(4_000);
+    assert_eq!(world.running.len(), 1, "what nobody else can run");
+    assert_eq!((held(&world), world.agent.stats().drained), (0, true));
+    let starts = world.starts_of("p/tick").len();
+    world.pass(3_000);
+    assert_eq!(world.starts_of("p/tick").len(), starts + 3);
 }
 
 #[test]

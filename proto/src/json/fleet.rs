@@ -40,7 +40,8 @@ pub struct Agent {
     pub cordoned: bool,
     /// It is asked to hand over what it holds.
     pub draining: bool,
-    /// The drain is over: it holds nothing, and all that it ran is settled. It may be stopped.
+    /// The drain is over: it holds nothing, and all that it ran of its ranges is settled. It may be
+    /// stopped; what is pinned to it goes on until then.
     pub drained: bool,
     /// It keeps its ranges although it is to be drained: no other agent of its pool takes any.
     pub last_resort: bool,
