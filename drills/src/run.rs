@@ -90,6 +90,9 @@ async fn play(
     stage.ready().await?;
     let planned = place(drill, options, stage).await?;
     tell(&format!("  the fleet is whole; {} instants to come", planned.duties.len()));
+    if let Some(advice) = stage.if_killed() {
+        tell(&format!("  {advice}"));
+    }
     let observer = Observer::start(&stage.client, &stage.pool, &stage.id);
     let mut deeds = Vec::new();
     for step in &drill.steps {

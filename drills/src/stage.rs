@@ -95,15 +95,36 @@ impl Stage {
                 let sight = look(&self.client, &self.pool).await;
                 let sight = sight.map_err(Error::api("looking at the fleet"))?.unwrap_or_default();
                 self.agents = sight.connected;
-                if let Some(agent) = self.agent.as_ref().filter(|a| !self.agents.contains(*a)) {
-                    let (pool, known) = (&self.pool, &self.agents);
-                    let what = format!("no agent {agent} of pool {pool} is connected: {known:?}");
-                    return Err(Error::Refused(what));
-                }
+                self.agent_is_ours().await?;
                 self.remove_leftovers().await?;
             }
         }
         self.settle().await
+    }
+
+    /// The agent that is named is there, and nobody has asked anything of it that the end of the
+    /// drill would undo.
+    async fn agent_is_ours(&self) -> Result<(), Error> {
+        let Some(agent) = &self.agent else { return Ok(()) };
+        if !self.agents.contains(agent) {
+            let (pool, known) = (&self.pool, &self.agents);
+            let what = format!("no agent {agent} of pool {pool} is connected: {known:?}");
+            return Err(Error::Refused(what));
+        }
+        let told = self.client.agent(agent).await.map_err(Error::api("looking at the agent"))?;
+        if told.value.cordoned || told.value.draining {
+            return Err(Error::Refused(format!(
+                "{agent} is cordoned or drained by somebody, and a drill would end that: name \
+                 another, or uncordon it first"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What to do if the drill is killed and cannot take anything back.
+    pub fn if_killed(&self) -> Option<String> {
+        let agent = self.agent.as_ref().filter(|_| self.local.is_none())?;
+        Some(format!("if this is killed (kill -9): `tock agent uncordon {agent}`"))
     }
 
     /// Where the logs and the data of the drill's own fleet stay, if they are to.
