@@ -96,10 +96,14 @@ pub fn run(run: &Run, clock: &Clock) -> Table {
     for attempt in &run.attempts {
         let end = attempt.end().as_str_name().trim_start_matches("ATTEMPT_END_").to_lowercase();
         let end = if end == "unspecified" { "running".to_owned() } else { end };
+        let late = match run.late_results.contains(attempt) {
+            true => " (told of too late: another agent had its range by then)",
+            false => "",
+        };
         table.add_row([
             format!("attempt {}", attempt.number),
             format!(
-                "{end} on {}, started {} {}",
+                "{end}{late} on {}, started {} {}",
                 dash(&attempt.agent),
                 clock.both(attempt.started_at.as_ref()),
                 attempt.error

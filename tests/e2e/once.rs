@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tocktower_client::{Delivery, Http, Overlap, Task};
 
-use crate::support::api::{has_ended, now};
+use crate::support::api::{has_ended, instant_text, now};
 use crate::support::fleet::{Fleet, percentiles, spent, text};
 use crate::support::logs::Trouble;
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, alone, until};
+use crate::support::{PATIENCE, alone, beside_others, until};
 
 const PROMISE: Duration = Duration::from_secs(10);
 /// Until the first instant, for creating the tasks.
@@ -164,4 +164,53 @@ async fn an_agent_that_stands_still_in_the_middle_of_a_load_starts_next_to_nothi
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     assert!(stale <= threads, "{stale} stale starts with {threads} threads");
     assert!(once.latest <= PROMISE && again.latest <= PROMISE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_tells_of_a_run_that_was_given_up_is_shown_as_late() {
+    let _turn = beside_others().await;
+    let mut fleet = Fleet::start(2, 1).await;
+    let run = "/v1/namespaces/default/tasks/once/runs";
+    let task = json!({
+        "name": "once",
+        "delivery": "at_most_once",
+        "schedules": [{"at": instant_text(now() + Duration::from_secs(2))}],
+        "action": {"command": {"argv": ["sleep", "4"]}},
+    });
+    fleet.api().post("/v1/namespaces/default/tasks", &task).await.ok();
+    let api = fleet.api().clone();
+    let is = |state: &'static str| {
+        let api = api.clone();
+        async move {
+            until(&format!("the run is {state}"), PATIENCE, async || {
+                let run = api.get(run).await.ok()["items"][0].clone();
+                if run["state"] == state { Ok(run) } else { Err(run) }
+            })
+            .await
+        }
+    };
+    let running = is("running").await;
+    let agent = usize::from(running["agent"] == "a1");
+    let id = text(&running["run_id"]);
+    // Its command goes on and ends, and nobody hears of it.
+    fleet.agents[agent].expects(Trouble::Stopped);
+    fleet.agents[agent].freeze();
+    let lost = is("lost").await;
+    assert_eq!(lost["late_results"], Value::Null, "nothing was told yet: {lost}");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    fleet.agents[agent].thaw();
+    let late = until("its agent has told", PATIENCE, async || {
+        let run = fleet.api().get(&format!("{run}?state=lost")).await.ok()["items"][0].clone();
+        if run["late_results"].is_array() { Ok(run) } else { Err(run) }
+    })
+    .await;
+    assert_eq!(late["late_results"][0]["state"], "succeeded", "{late}");
+    assert_eq!(late["late_results"][0]["agent"], running["agent"], "{late}");
+    let shown = fleet.api().tock(&["run", "get", &id]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("succeeded (told of too late: another agent"), "{shown}");
+    let at = text(&running["instant"]);
+    let why = fleet.api().tock(&["task", "why", "once", "--at", &at]);
+    let why = String::from_utf8_lossy(&why.stdout).into_owned();
+    assert!(why.contains("told that its attempt 1 succeeded"), "{why}");
 }

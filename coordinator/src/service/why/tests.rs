@@ -204,6 +204,18 @@ fn what_an_agent_tells_of_the_run_is_the_verdict() {
     let lost = of(RunState::Lost);
     let lost = check(Verdict::Lost, &["may have run", "trigger it by hand"], &lost);
     policy_of("delivery at_most_once", &lost);
+    let late = |end: AttemptEnd| {
+        let mut told = of(RunState::Lost);
+        let run = told.run.as_mut().expect("it has run");
+        run.fence.revision = run.fence.revision.next();
+        run.attempts.last_mut().expect("it was tried").end = Some(end);
+        told
+    };
+    let done = late(AttemptEnd::Succeeded);
+    let done = check(Verdict::Lost, &["Later web-1 told that its attempt 2 succeeded"], &done);
+    assert_eq!(done.advice, None, "its work was done");
+    let failed = late(AttemptEnd::Failed { reason: "exit code 1".to_owned() });
+    check(Verdict::Lost, &["attempt 2 failed", "trigger it by hand"], &failed);
     check(Verdict::Running, &["Attempt 2 has been running on web-1"], &of(RunState::Running));
     let mut retry = of(RunState::WaitingRetry);
     let failed = check(Verdict::WaitingRetry, &["follows soon"], &retry);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tocktower_core::ledger::EntryState;
-use tocktower_core::run::RunRecord;
+use tocktower_core::run::{AttemptEnd, RunRecord};
 use tocktower_core::time::Instant;
 use tocktower_proto::convert::format_run_id;
 use tocktower_proto::json::{format_duration, format_instant, format_wall};
@@ -55,6 +55,26 @@ fn with(explanation: impl Into<String>, advice: impl Into<String>) -> Both {
     (explanation.into(), Some(advice.into()))
 }
 
+fn lost(run: &RunRecord) -> Both {
+    let reason = run.reason.as_deref().unwrap_or("its host went away");
+    let explanation = format!("It may have run: {reason}. Nobody will start it again.");
+    let by_hand = "See whether its work was done, and trigger it by hand if it was not.";
+    let Some(late) = run.late_results().last() else { return with(explanation, by_hand) };
+    let (agent, number) = (&late.agent, late.attempt.number);
+    let ended = match &late.end {
+        Some(AttemptEnd::Succeeded) => "succeeded",
+        Some(AttemptEnd::Failed { .. }) => "failed",
+        Some(AttemptEnd::TimedOut { .. }) => "was ended by its timeout",
+        Some(AttemptEnd::Cancelled) | None => "was cancelled",
+    };
+    let explanation =
+        format!("{explanation} Later {agent} told that its attempt {number} {ended}.");
+    match late.end {
+        Some(AttemptEnd::Succeeded) => plain(explanation),
+        _ => with(explanation, by_hand),
+    }
+}
+
 impl Says<'_> {
     fn of_run(&self, verdict: Verdict, run: &RunRecord) -> Both {
         let id = format_run_id(&run.id);
@@ -81,13 +101,7 @@ impl Says<'_> {
                 let why = run.reason.clone().unwrap_or_else(|| "by request".to_owned());
                 plain(format!("It was cancelled{}: {why}.", course(run)))
             }
-            Verdict::Lost => with(
-                format!(
-                    "It may have run: {}. Nobody will start it again.",
-                    run.reason.as_deref().unwrap_or("its host went away")
-                ),
-                "See whether its work was done, and trigger it by hand if it was not.",
-            ),
+            Verdict::Lost => lost(run),
             Verdict::Skipped | Verdict::Missed => self.came_to_nothing(verdict, run),
             Verdict::Running => {
                 let since = run.newest().and_then(|attempt| attempt.started_at);
