@@ -168,7 +168,19 @@ impl World {
         }
         let home = self.truth.home_of(run, &self.keys);
         let ledgers = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
-        ledgers.is_some_and(|(_, ledger)| listed(ledger, run))
+        ledgers.is_some_and(|(_, ledger)| {
+            // Marks of a clock that was ahead cover nothing of a task that is younger: until they
+            // move, what waits of that needs no entry.
+            let younger = ledger.marks.incarnation < run.incarnation;
+            listed(ledger, run) || younger && self.waits_behind_own(run)
+        })
+    }
+
+    /// Whether another run of its task goes on where it is to run.
+    fn waits_behind_own(&self, run: &RunId) -> bool {
+        let own = |other: &RunId| other.task == run.task && other.agent == run.agent;
+        let mut running = self.hosts.iter().flat_map(|host| host.running.values());
+        running.any(|(other, _)| own(other)) && self.waits_behind(&run.task)
     }
 
     pub fn goes_on(&self, run: &RunId) -> bool {

@@ -29,6 +29,10 @@ pub struct Etcd {
     history: BTreeMap<i64, Vec<Event>>,
     leases: BTreeMap<LeaseId, Lease>,
     next_lease: i64,
+    /// Leases that are gone and are kept alive all the same, until then.
+    dead: BTreeMap<LeaseId, (u64, Duration)>,
+    /// It is out of space until then.
+    pub full_until: u64,
 }
 
 impl Default for Etcd {
@@ -40,6 +44,8 @@ impl Default for Etcd {
             history: BTreeMap::new(),
             leases: BTreeMap::new(),
             next_lease: 1,
+            dead: BTreeMap::new(),
+            full_until: 0,
         }
     }
 }
@@ -68,6 +74,11 @@ impl Etcd {
                 self.leases.insert(lease, Lease { ttl, expires_us, keys: BTreeSet::new() });
                 Ok(Answer::Lease { lease, ttl })
             }
+            Request::KeepAlive { lease }
+                if self.dead.get(lease).is_some_and(|(until, _)| now_us < *until) =>
+            {
+                Ok(Answer::Lease { lease: *lease, ttl: self.dead[lease].1 })
+            }
             Request::KeepAlive { lease } => {
                 let found = self.leases.get_mut(lease).ok_or(PortError::NoLease)?;
                 found.expires_us = now_us + micros(found.ttl);
@@ -95,6 +106,14 @@ impl Etcd {
         }
     }
 
+    /// As `call`, of an agent, to whom it may be out of space.
+    pub fn serve(&mut self, request: &Request, now_us: u64) -> Result<Answer, PortError> {
+        match now_us < self.full_until && takes_space(request) {
+            true => Err(PortError::NoSpace),
+            false => self.call(request, now_us),
+        }
+    }
+
     pub fn compact(&mut self, to: i64) {
         self.compacted = self.compacted.max(to.min(self.revision));
         self.history = self.history.split_off(&(self.compacted + 1));
@@ -109,6 +128,14 @@ impl Etcd {
             .map(|(id, _)| *id)
             .collect();
         for lease in over.into_iter().filter(|_| !spare) {
+            self.end_lease(lease);
+        }
+    }
+
+    /// Ends a lease, and answers keep-alives of it until then as a member may that does not know.
+    pub fn end_unnoticed(&mut self, lease: LeaseId, until_us: u64) {
+        if let Some(ttl) = self.leases.get(&lease).map(|lease| lease.ttl) {
+            self.dead.insert(lease, (until_us, ttl));
             self.end_lease(lease);
         }
     }
@@ -304,6 +331,22 @@ impl Etcd {
             self.revision += 1;
             self.history.insert(self.revision, events);
         }
+    }
+}
+
+/// Whether etcd refuses it while it is out of space: what might put something, and leases.
+fn takes_space(request: &Request) -> bool {
+    fn puts(txn: &Txn) -> bool {
+        txn.then.iter().chain(&txn.otherwise).any(|op| match op {
+            Op::Put { .. } => true,
+            Op::Txn(nested) => puts(nested),
+            Op::Get { .. } | Op::Delete { .. } => false,
+        })
+    }
+    match request {
+        Request::Txn(txn) => puts(txn),
+        Request::GrantLease { .. } => true,
+        _ => false,
     }
 }
 

@@ -129,6 +129,11 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     for (at, fault) in faults(&mut Rng::new(seed ^ 0x00fa_0175), class) {
         world.add_fault(at, fault);
     }
+    if (seed / 5) % 3 == 2 {
+        for (at, fault) in failing_disks_and_etcd(&mut Rng::new(seed ^ 0x0be7_7e12), class) {
+            world.add_fault(at, fault);
+        }
+    }
     if world.shares && class == Class::Everything && (seed / 5).is_multiple_of(2) {
         world.restore();
     }
@@ -236,6 +241,29 @@ fn faults(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
             faults.push((HEALED, Fault::ClockSet { host }));
             faults.push((HEALED, Fault::Operator { host, act: Act::Uncordon }));
         }
+    }
+    faults
+}
+
+/// In one of three walks, beside the others: by numbers of their own, so that all other walks are
+/// as they were before there were these.
+fn failing_disks_and_etcd(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
+    let count = match class {
+        Class::Calm | Class::Moves | Class::Cuts => 0,
+        Class::Crashes => 2,
+        Class::Everything => 4,
+    };
+    let mut faults = Vec::new();
+    for _ in 0..count {
+        let (at, for_us) = (rng.between(5 * SECOND, BUSY), rng.between(SECOND, 5 * SECOND));
+        let host = usize::try_from(rng.between(0, 4)).expect("few");
+        let disk = Fault::DiskFails { host, back_after: for_us };
+        let fault = match (class, rng.between(0, 3)) {
+            (Class::Everything, 0) => Fault::NoSpace { for_us },
+            (Class::Everything, 1) => Fault::DeadLease { for_us },
+            _ => disk,
+        };
+        faults.push((at, fault));
     }
     faults
 }

@@ -423,7 +423,9 @@ impl Truth {
         }
     }
 
-    pub fn reported(&mut self, record: &RunRecord, now: u64) {
+    /// `kept`: it is written down, or will be; what is told while the disk fails may come to
+    /// another end.
+    pub fn reported(&mut self, record: &RunRecord, kept: bool, now: u64) {
         self.note(now, || {
             format!(
                 "report {} {:?} {:?} by {}",
@@ -434,7 +436,7 @@ impl Truth {
         if over {
             self.running.remove(&(record.id.task.clone(), record.id.clone()));
         }
-        if !record.state.is_end() {
+        if !record.state.is_end() || !kept {
             return;
         }
         if let Some(last) = record.attempts.last()

@@ -125,6 +125,8 @@ pub struct Host {
     /// What its executor has and has not begun.
     handed_over: BTreeSet<Ticket>,
     disk_at: u64,
+    /// The next write fails, and the process is back so much later.
+    disk_fails: Option<u64>,
     pub back_after: Option<u64>,
     pub standing: Standing,
 }
@@ -193,6 +195,7 @@ impl World {
                 running: BTreeMap::new(),
                 handed_over: BTreeSet::new(),
                 disk_at: 0,
+                disk_fails: None,
                 back_after: None,
                 standing: Standing::default(),
             })
@@ -362,6 +365,18 @@ impl World {
         }
     }
 
+    /// Whether this write of a host fails: then its process ends when it hears of that.
+    fn disk_fails(&mut self, host: usize, life: u32) -> bool {
+        let Some(back_after) = self.hosts[host].disk_fails else { return false };
+        if back_after > 0 {
+            // What is written after it fails too, without a word.
+            self.hosts[host].disk_fails = Some(0);
+            let failed = Fault::DiskFailed { host, life, back_after };
+            self.at(self.now + 500, Event::Fault(failed));
+        }
+        true
+    }
+
     fn disk(&mut self, host: usize, free: bool) {
         if self.hosts[host].driver.is_some() {
             self.hosts[host].inbox.push(DriverInput::Disk { free });
@@ -495,6 +510,7 @@ impl World {
         at.watchers.clear();
         at.paused_until = 0;
         at.pause_in_batch = None;
+        at.disk_fails = None;
         at.handed_over.clear();
         for (run, _) in std::mem::take(&mut at.running).into_values() {
             self.truth.vanished(&run, host, self.now);
@@ -515,7 +531,11 @@ impl World {
         driver.step(now, inputs, &mut effects);
         let drained = driver.stats().drained;
         self.perform(host, effects);
-        if let Some((run, _)) = self.hosts[host].running.values().next().filter(|_| drained) {
+        let mut running = self.hosts[host].running.values().filter(|_| drained);
+        // What is pinned to it goes on.
+        let pooled =
+            running.find(|(run, _)| matches!(self.truth.home_of(run, &self.keys), Home::Range(_)));
+        if let Some((run, _)) = pooled {
             let text = format!("h{host} calls itself drained while {run} goes on");
             self.truth.violation(Checker::Liveness, self.now, text);
         }
@@ -545,6 +565,7 @@ impl World {
             match effect {
                 DriverEffect::Call { call, request } => self.send(host, life, call, request),
                 DriverEffect::Watch(command) => self.watch(host, command),
+                DriverEffect::Commit(_) if self.disk_fails(host, life) => {}
                 DriverEffect::Commit(batch) => {
                     let store = &mut self.hosts[host].store;
                     let duplicates = store.apply(&batch).duplicates;
@@ -572,7 +593,8 @@ impl World {
                     self.finish(host, life, ticket, 1_000, true);
                 }
                 DriverEffect::Report { record, .. } => {
-                    self.truth.reported(&record, self.now);
+                    let kept = self.hosts[host].disk_fails != Some(0);
+                    self.truth.reported(&record, kept, self.now);
                     self.hosts[host].followers.told(record, committing);
                 }
                 DriverEffect::Exit { reason } => {
@@ -690,7 +712,7 @@ impl World {
     fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request, sent: u64) {
         let answer = match self.epochs.broke_since(sent) {
             true => Err(PortError::Unknown("the connection broke".to_owned())),
-            false => self.etcd.call(request, self.now),
+            false => self.etcd.serve(request, self.now),
         };
         self.changed();
         if let (Request::Compact { to }, Ok(_)) = (request, &answer) {
@@ -804,7 +826,9 @@ impl World {
             | Fault::Pause { host, .. }
             | Fault::Cut { host, .. }
             | Fault::Deaf { host, .. }
+            | Fault::DiskFails { host, .. }
                 if down(host) => {}
+            Fault::DiskFailed { .. } => {}
             _ => {
                 let told = format!("{fault:?}");
                 let kind = told.split([' ', '{', '(']).next().unwrap_or_default();
@@ -914,32 +938,24 @@ impl World {
                 }
             }
             Fault::Join { host } => self.boot(host),
-            Fault::Compact => {
-                let behind = i64::try_from(self.rng.between(0, 40)).expect("small");
-                self.etcd.compact(self.etcd.revision().0 - behind);
-            }
-            Fault::RevokeLease => {
-                for host in &mut self.hosts {
-                    host.disturbed = true;
-                }
-                let leases = self.etcd.lease_ids();
-                if let Some(lease) = self.rng.pick(&leases).copied() {
-                    self.etcd.end_lease(lease);
-                    self.changed();
+            Fault::DiskFails { host, back_after } => {
+                if self.hosts[host].driver.is_some() {
+                    self.hosts[host].disk_fails = Some(back_after);
                 }
             }
-            Fault::LeaderChange => self.etcd.renew_all(self.now),
+            Fault::DiskFailed { host, life, back_after } => {
+                if self.lives(host, life) {
+                    self.give_up(host);
+                    let power = false;
+                    self.fault(Fault::Crash { host, back_after, power });
+                }
+            }
             Fault::EndWatches { host } => self.end_watches(host),
             Fault::Hush { host } => self.hush(host),
-            Fault::EtcdDown { for_us } => {
-                for host in &mut self.hosts {
-                    host.disturbed = true;
-                }
-                self.etcd_down_until = self.now + for_us;
-            }
             Fault::BackUp => self.back_up(),
             Fault::PutBack { stopped } => self.put_back(stopped),
             Fault::RaiseEpoch => self.raise_epoch(),
+            of_etcd => self.etcd_fails(of_etcd),
         }
     }
 }
