@@ -112,6 +112,9 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
+    use tocktower_cluster::embedded::Embedded;
+    use tocktower_cluster::port::Answer;
+
     use super::*;
 
     const TTL: Duration = Duration::from_secs(3);
@@ -132,6 +135,31 @@ mod tests {
         assert_eq!(told, [Duration::from_millis(3_125)]);
         let again = (40..60).filter_map(|look| watch.look(ms(look * 375), ms(16_000)));
         assert_eq!(again.count(), 1, "it came round once between");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_lease_of_a_loop_that_stands_still_is_revoked() {
+        let etcd = Embedded::in_memory().expect("it needs no disk");
+        let asked = Request::GrantLease { ttl: Duration::from_secs(60) };
+        let Ok(Answer::Lease { lease, .. }) = etcd.call(asked).await else { panic!("no lease") };
+        let progress = Progress::begun();
+        let ttl = Duration::from_millis(400);
+        let port: Arc<dyn Port> = etcd.clone();
+        let _watchdog = Watchdog::start(progress.clone(), port, ttl).expect("a thread");
+        let lives = async || etcd.call(Request::KeepAlive { lease }).await.is_ok();
+        // It comes round again and again, for longer than it may stand still.
+        for _ in 0..20 {
+            progress.made(now().mono, Some(lease));
+            tokio::time::sleep(ttl / 10).await;
+        }
+        assert!(lives().await, "it got on");
+        for _ in 0..100 {
+            tokio::time::sleep(ttl / 4).await;
+            if !lives().await {
+                return;
+            }
+        }
+        panic!("it stood still for 25 times as long as it may");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::api::now;
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, free_port};
 use crate::support::disk::SmallDisk;
 use crate::support::fleet::{Fleet, spent};
 use crate::support::load::{Load, Weather};
@@ -14,8 +14,12 @@ use crate::support::{PATIENCE, alone, until};
 
 const PROMISE: Duration = Duration::from_secs(10);
 const AHEAD: Duration = Duration::from_secs(4);
+/// What every run starts within where nobody dies, on a machine that may be loaded.
+const CALM: Duration = Duration::from_secs(2);
 /// Room for a store and its log, and not much more.
 const DISK_MIB: u64 = 192;
+/// A twentieth of it.
+const RESERVE_MIB: u64 = 9;
 
 fn load(namespace: &'static str) -> Load {
     Load { namespace, one_shots: 1_600, rate: 100, recurring: 30 }
@@ -25,7 +29,10 @@ fn load(namespace: &'static str) -> Load {
 async fn fleet() -> Option<(Fleet, SmallDisk)> {
     let mut fleet = Fleet::start(1, 1).await;
     let disk = SmallDisk::mount(fleet.folder.path(), "disk", DISK_MIB)?;
-    let arguments = fleet.agent_arguments("a1", "disk/a1");
+    let mut arguments = fleet.agent_arguments("a1", "disk/a1");
+    let port = free_port();
+    arguments.extend(["--metrics-listen".to_owned(), format!("127.0.0.1:{port}")]);
+    fleet.agent_ports.push(port);
     fleet.agents.push(Daemon::start("a1", fleet.folder.path(), arguments));
     fleet.agents[1].ready().await;
     fleet.held_by(&["a0", "a1"]).await;
@@ -63,7 +70,27 @@ async fn a_disk_that_hangs_delays_nothing_by_ten_seconds_and_the_agent_comes_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_fills_up_hands_its_ranges_over_and_repeats_nothing() {
+async fn a_disk_that_comes_down_to_its_reserve_hands_its_ranges_over_and_repeats_nothing() {
+    let _turn = alone().await;
+    let Some((mut fleet, disk)) = fleet().await else { return };
+    let witness = Witness::start().await;
+    fleet.agents[1].expects(Trouble::DiskFull);
+    let placed = load("reserve").place(&fleet.client(), &witness, AHEAD).await;
+    placed.reaches(0.2).await;
+    disk.fill_but(RESERVE_MIB - 2);
+    let filled = now();
+    fleet.held_by(&["a0"]).await;
+    println!("its ranges were held by the other after {}", spent(now() - filled));
+    assert_eq!(fleet.metric(1, "ready").await, 0, "it says that it takes none");
+    disk.make_room();
+    fleet.held_by(&["a0", "a1"]).await;
+    assert!(!fleet.agents[1].has_ended(), "it had room enough for what it does");
+    assert!(now() < placed.until, "all of it happened under load");
+    placed.judge(fleet.api(), &witness, Weather::Calm, CALM).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_at_once_delays_nothing_by_ten_seconds() {
     let _turn = alone().await;
     let Some((mut fleet, disk)) = fleet().await else { return };
     let witness = Witness::start().await;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::api::now;
+use crate::support::api::{instant_text, now};
+use crate::support::etcd::EtcdCluster;
 use crate::support::fleet::{Fleet, spent};
 use crate::support::load::{Load, Weather};
 use crate::support::logs::Trouble;
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, alone, until};
+use crate::support::{PATIENCE, alone, beside_others, until};
 
 /// What every run starts within, on a machine that may be loaded; what it was is printed.
 const CALM: Duration = Duration::from_secs(2);
@@ -97,4 +98,39 @@ async fn the_only_agent_keeps_its_ranges_and_the_drain_says_so() {
     let drained = fleet.api().tock(&["agent", "drain", "a0", "--timeout", "20s"]);
     assert_eq!(drained.status.code(), Some(0), "{}", String::from_utf8_lossy(&drained.stderr));
     fleet.held_by(&["a1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlasts_the_time_to_drain_is_cancelled_and_nobody_repeats_it() {
+    let _turn = beside_others().await;
+    let flags = ["--drain-timeout", "6s"];
+    let mut fleet = Fleet::start_with(EtcdCluster::start(1).await, 2, 1, &flags).await;
+    let sleep = json!({"command": {"argv": ["sleep", "60"]}});
+    let at = instant_text(now() + Duration::from_secs(1));
+    let task = json!({"name": "long", "schedules": [{"at": at}], "action": sleep});
+    fleet.api().post("/v1/namespaces/default/tasks", &task).await.ok();
+    let api = fleet.api().clone();
+    let run =
+        async || api.get("/v1/namespaces/default/tasks/long/runs").await.ok()["items"][0].clone();
+    let running = until("it runs", PATIENCE, async || {
+        let run = run().await;
+        if run["state"] == "running" { Ok(run) } else { Err(run) }
+    })
+    .await;
+    let number = usize::from(running["agent"] == "a1");
+    let (asked, other) = (now(), ["a1", "a0"][number]);
+    fleet.agents[number].terminate();
+    let status = fleet.agents[number].ended(Duration::from_secs(10)).await;
+    assert!(status.success(), "{status}");
+    println!("it had left after {}", spent(now() - asked));
+    fleet.held_by(&[other]).await;
+    // How it ended is told by the one that knows.
+    fleet.agents[number].spawn();
+    fleet.agents[number].ready().await;
+    let ended = until("its end is known", PATIENCE, async || {
+        let run = run().await;
+        if run["state"] == "cancelled" && run["provisional"] != true { Ok(run) } else { Err(run) }
+    })
+    .await;
+    assert_eq!(ended["attempts"].as_array().map_or(0, Vec::len), 1, "{ended}");
 }

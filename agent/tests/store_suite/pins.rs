@@ -113,6 +113,8 @@ fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
     disk.apply([StoreOp::Session(Some(session))]);
     disk.open().unwrap();
     assert!(disk.opened().former.is_some(), "the same boot and folder");
+    disk.open_after_boot();
+    assert!(disk.opened().former.is_none(), "what was not synced may be lost");
     disk.close();
     let copy = tempfile::tempdir().unwrap();
     copy_folder(disk.dir.path(), copy.path());

@@ -1,6 +1,7 @@
 //! What may start at most once (L2): it is listed first, and whoever takes over what was listed
 //! starts none of it. That nothing starts without permission is looked at in every story.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tocktower_core::agent::effect::{SettleKey, SettledEnd, ShareRequest};
@@ -8,7 +9,7 @@ use tocktower_core::agent::input::{Input, SharedNews};
 use tocktower_core::ids::{Attempt, Fence, RangeId, RunId, Session};
 use tocktower_core::ledger::{Entry, EntryState};
 use tocktower_core::run::{AttemptEnd, RunState};
-use tocktower_core::task::Spec;
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 
 use crate::shared::EPOCH;
 use crate::words::{at_most_once, every, failed, named, retried, writes_final, writes_ledger};
@@ -84,6 +85,44 @@ fn a_retry_is_permitted_before_it_starts() {
     world.pass(15_000);
     assert_eq!(world.started("a/task"), [(10, 1), (10, 2), (10, 3)]);
     assert_eq!(world.history("a/task"), ["10 succeeded"]);
+}
+
+#[test]
+fn what_waits_for_a_run_of_its_task_is_permitted_before_it_has_its_turn() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(Spec { overlap: Overlap::Queue, ..every("a/task", 5) }));
+    world.runs_long("a/task");
+    world.pass(17_000);
+    assert_eq!(world.started("a/task"), [(5, 1)], "10 and 15 wait");
+    world.conduct("a/task", 10, &[]);
+    world.end("a/task", AttemptEnd::Succeeded);
+    world.pass(2_000);
+    assert_eq!(world.started("a/task"), [(5, 1), (10, 1), (15, 1)]);
+    world.pass(3_000);
+    world.each_ended_once(&world.task("a/task"), 1, 21);
+}
+
+#[test]
+fn what_is_made_up_for_is_permitted_before_it_starts_and_lost_with_its_host() {
+    let mut world = World::new(1, 10);
+    let catch_up = CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) };
+    let task = Spec { overlap: Overlap::Queue, catch_up, ..every("a/task", 10) };
+    world.create(at_most_once(task));
+    world.store.keep_disk();
+    // Nobody is there for a minute; then its host goes in the middle of making up for it.
+    world.stop(65_000);
+    world.usual = Duration::from_secs(2);
+    world.pass(72_000);
+    let before = world.started("a/task");
+    assert!((2..=5).contains(&before.len()), "{before:?}");
+    world.shared.end_lease();
+    world.power_cut();
+    world.usual = Duration::from_millis(10);
+    world.pass(20_000);
+    let instants: BTreeSet<i64> = world.started("a/task").iter().map(|(at, _)| *at).collect();
+    assert_eq!(instants.len(), world.started("a/task").len(), "none of them twice");
+    assert!((1..=2).contains(&world.ended("a/task", RunState::Lost)), "what may have run");
+    world.each_ended_once(&world.task("a/task"), 1, 85);
 }
 
 #[test]

@@ -47,6 +47,15 @@ impl SmallDisk {
         while file.write_all(&block[..512]).is_ok() {}
     }
 
+    /// Takes all the room but so many MiB.
+    pub fn fill_but(&self, mib: u64) {
+        let stat = rustix::fs::statvfs(&self.path).expect("a file system");
+        let bytes = (stat.f_bavail * stat.f_frsize).saturating_sub(mib << 20);
+        let file = File::create(self.path.join("filler")).expect("a file");
+        let flags = rustix::fs::FallocateFlags::empty();
+        rustix::fs::fallocate(&file, flags, 0, bytes).expect("there is as much room");
+    }
+
     pub fn make_room(&self) {
         std::fs::remove_file(self.path.join("filler")).expect("the filler");
     }

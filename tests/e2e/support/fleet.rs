@@ -15,7 +15,7 @@ use super::{PATIENCE, until};
 pub struct Fleet {
     pub agents: Vec<Daemon>,
     /// Where each agent serves its metrics.
-    agent_ports: Vec<u16>,
+    pub agent_ports: Vec<u16>,
     pub coordinators: Vec<Coordinator>,
     pub etcd: EtcdCluster,
     /// Where agents are told that etcd is.
