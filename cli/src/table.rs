@@ -97,7 +97,7 @@ pub fn run(run: &Run, clock: &Clock) -> Table {
         let end = attempt.end().as_str_name().trim_start_matches("ATTEMPT_END_").to_lowercase();
         let end = if end == "unspecified" { "running".to_owned() } else { end };
         let late = match run.late_results.contains(attempt) {
-            true => " (told of too late: another agent had its range by then)",
+            true => " (told of too late: its holder had been replaced)",
             false => "",
         };
         table.add_row([

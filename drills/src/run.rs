@@ -18,7 +18,7 @@ use crate::judge::{Deed, trouble};
 use crate::limits::{AHEAD, SETTLED};
 use crate::load::{Load, Planned};
 use crate::observer::Observer;
-use crate::plan::Drill;
+use crate::plan::{Act, Drill};
 use crate::report::{Facts, Report, report};
 use crate::stage::{Ground, Stage};
 use crate::{history, limits};
@@ -90,7 +90,8 @@ async fn play(
     stage.ready().await?;
     let planned = place(drill, options, stage).await?;
     tell(&format!("  the fleet is whole; {} instants to come", planned.duties.len()));
-    if let Some(advice) = stage.if_killed() {
+    let drains = drill.steps.iter().any(|step| step.act == Act::Drain);
+    if let Some(advice) = stage.if_killed().filter(|_| drains) {
         tell(&format!("  {advice}"));
     }
     let observer = Observer::start(&stage.client, &stage.pool, &stage.id);

@@ -81,7 +81,7 @@ async fn a_rolling_restart_of_all_agents_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_only_agent_keeps_its_ranges_and_the_drain_says_so() {
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let mut fleet = Fleet::start(1, 1).await;
     let refused = fleet.api().tock(&["agent", "drain", "a0", "--timeout", "3s"]);
     let told = String::from_utf8_lossy(&refused.stderr);

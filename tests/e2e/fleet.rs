@@ -17,7 +17,7 @@ use crate::support::fleet::{Fleet, spent};
 use crate::support::load::{Load, Weather};
 use crate::support::logs::Trouble;
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, alone, until};
+use crate::support::{PATIENCE, alone, beside_others, until};
 
 /// What every run of a fleet with nothing wrong starts within, on a machine that may be loaded.
 const CALM: Duration = Duration::from_secs(2);
@@ -113,7 +113,7 @@ async fn a_run_that_ended_seconds_before_a_kill_is_settled_and_not_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_gone_is_missed_until_it_is_forgotten_and_can_come_back() {
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let mut fleet = Fleet::start(2, 1).await;
     let incomplete = async |fleet: &Fleet| {
         let page = fleet.api().get("/v1/runs").await.ok();

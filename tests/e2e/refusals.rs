@@ -7,7 +7,7 @@ use crate::support::api::now;
 use crate::support::daemon::Daemon;
 use crate::support::fleet::{Fleet, spent};
 use crate::support::logs::Trouble;
-use crate::support::{alone, beside_others, binaries};
+use crate::support::{beside_others, binaries};
 
 fn tocktower(arguments: &[&str]) -> Output {
     let mut command = Command::new(binaries::tocktower());
@@ -73,7 +73,7 @@ async fn a_second_agent_on_one_folder_is_refused_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_agent_of_one_name_waits_and_then_says_why_it_ends() {
     // Its wait is measured.
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let fleet = Fleet::start(1, 1).await;
     let arguments = fleet.agent_arguments("a0", "other");
     let asked = now();

@@ -31,7 +31,8 @@ impl Lists {
     /// A follower asks for a list, or for its next page, in place of what it asked for before.
     pub fn ask(&mut self, target: Target, request: ListRequest) {
         self.forget(target);
-        if request.at.is_some() {
+        // Who else is there is to be known before ranges are, and a list that has begun to end.
+        if request.at.is_some() || target == Target::Shared {
             self.waiting.push_front((target, request));
         } else {
             self.waiting.push_back((target, request));

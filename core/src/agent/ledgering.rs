@@ -27,7 +27,7 @@ use crate::time::{Instant, Mono, Wall};
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Ranges whose writes would come within so long of each other write at the same moment.
 const TOGETHER: Duration = Duration::from_millis(500);
-/// Transactions under way beside which no first ledger is prepared.
+/// Transactions under way beside which no more first ledgers are prepared.
 const FIRST_WRITES_MAX: usize = 4;
 /// How long a final ledger waits until it can cover all that was started.
 const FINAL_WAIT: Duration = Duration::from_millis(300);
@@ -70,10 +70,15 @@ impl Agent {
     }
 
     /// Whether first ledgers wait for others, to go together: after a restart or a takeover many
-    /// ranges owe one within moments, and alone each would cost etcd a transaction.
+    /// ranges owe one within moments, and alone each would cost etcd a transaction. They wait for
+    /// no others than first ones.
     fn first_ledgers_wait(&self) -> bool {
         let writes = || self.desk.calls.values().filter(|call| matches!(call, Call::Write(_)));
-        self.ranges.values().any(Range::owes_first) && writes().count() >= FIRST_WRITES_MAX
+        let under_way =
+            |range: &Range| range.writer.answered.is_none() && range.writer.phase != Phase::Idle;
+        self.ranges.values().any(Range::owes_first)
+            && self.ranges.values().any(under_way)
+            && writes().count() >= FIRST_WRITES_MAX
     }
 
     /// A batch was answered: the ledgers that waited for it may be sent (L4).
@@ -195,7 +200,9 @@ enum DueWrite {
 impl Range {
     /// Nothing of it starts before its first ledger (L1), which is not on its way yet.
     fn owes_first(&self) -> bool {
-        self.writer.urgent && self.writer.answered.is_none() && self.writer.phase == Phase::Idle
+        let held = matches!(self.hold, Hold::Held { .. }) && self.own.is_none();
+        let owed = self.writer.urgent && self.writer.answered.is_none();
+        held && owed && self.writer.phase == Phase::Idle
     }
 
     fn due_write(&mut self, desk: &mut Desk, ttl: Duration, asking: bool) -> DueWrite {

@@ -195,12 +195,12 @@ impl Range {
         })
     }
 
-    /// Begins to read the range's tasks, if not all of them were seen and there is a place.
     /// How many tasks a scan of it has under way.
     fn scan_tasks(&self) -> usize {
         self.copy.tasks.clamp(limits::SCAN_TASKS_MIN, SCAN_PAGE)
     }
 
+    /// Begins to read the range's tasks, if not all of them were seen and there is room.
     pub(super) fn scan(&mut self, desk: &mut Desk, room: &mut usize) {
         let held = self.fence().is_some() && self.copy.listed;
         if held && !self.window.scanned && !self.window.scanning && *room > 0 {

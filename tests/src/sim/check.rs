@@ -178,7 +178,10 @@ impl World {
 
     /// Whether another run of its task goes on where it is to run.
     fn waits_behind_own(&self, run: &RunId) -> bool {
-        let own = |other: &RunId| other.task == run.task && other.agent == run.agent;
+        let own = |other: &RunId| {
+            let place = |of: &RunId| (of.task.clone(), of.incarnation, of.agent.clone());
+            place(other) == place(run)
+        };
         let mut running = self.hosts.iter().flat_map(|host| host.running.values());
         running.any(|(other, _)| own(other)) && self.waits_behind(&run.task)
     }
