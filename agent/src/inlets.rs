@@ -22,8 +22,8 @@ use crate::waker::Wakes;
 
 /// What one step takes from one inlet. The rest has its turn in the next.
 pub(crate) const STEP_MAX: usize = 4_096;
-/// Keys of lists that one step takes: some 15 ms of work. After a restart the lists of all ranges
-/// come at once, and the first range goes on before the last one is read.
+/// Keys of lists that one step takes, each of which is decoded: after a restart the lists of all
+/// ranges come at once, and the first range goes on before the last one is read.
 const STEP_KEYS_MAX: usize = 512;
 
 /// Where everything comes in that can wake the loop.
