@@ -220,21 +220,27 @@ fn cut(all: Vec<Waiting>) -> Vec<Vec<Waiting>> {
 
 /// Sends one group until each of its creates has an answer.
 async fn fly(shared: &Shared, mut group: Vec<Waiting>) {
+    match send(shared, &group).await {
+        Ok(answer) => return settle(shared, group, &answer),
+        Err(error) if error.refused() => return fail(group, &CommitError::Refused(error)),
+        Err(error) => tracing::warn!(%error, creates = group.len(), "a commit is looked into"),
+    }
     for look in 0..LOOKS_MAX {
-        match send(shared, &group).await {
-            Ok(answer) => return settle(shared, group, &answer),
-            Err(error) if error.refused() && look == 0 => {
-                return fail(group, &CommitError::Refused(error));
-            }
-            Err(error) => tracing::warn!(%error, creates = group.len(), "a commit is looked into"),
-        }
         tokio::time::sleep(LOOK_PAUSE * (look + 1)).await;
         match read_back(shared, &group).await {
             Ok(found) => group = sort_out(shared, group, found),
-            Err(error) => tracing::warn!(%error, "the commit cannot be looked into yet"),
+            // Unread, nothing is sent again.
+            Err(error) => {
+                tracing::warn!(%error, "the commit cannot be looked into yet");
+                continue;
+            }
         }
         if group.is_empty() {
             return;
+        }
+        match send(shared, &group).await {
+            Ok(answer) => return settle(shared, group, &answer),
+            Err(error) => tracing::warn!(%error, creates = group.len(), "it is looked into again"),
         }
     }
     fail(group, &CommitError::OutcomeUnknown);
@@ -284,8 +290,9 @@ fn settle(shared: &Shared, group: Vec<Waiting>, answer: &Answer) {
     }
 }
 
-/// Answers what is certain, and returns what is to be sent again. Sending again is harmless where
-/// something is there: the create finds the name taken.
+/// Answers what is certain, and returns what is to be sent again. What is there otherwise may be
+/// another's, or was created as it was sent and edited since: a create that is sent again and known
+/// by its request finds that out.
 fn sort_out(shared: &Shared, group: Vec<Waiting>, found: Vec<Option<KeyValue>>) -> Vec<Waiting> {
     let mut again = Vec::new();
     for (waiting, found) in group.into_iter().zip(found) {
@@ -295,7 +302,7 @@ fn sort_out(shared: &Shared, group: Vec<Waiting>, found: Vec<Option<KeyValue>>) 
                 let incarnation = Incarnation { epoch: shared.epoch, revision };
                 Ok(Created::Done { incarnation, revision: item.mod_revision })
             }
-            None if !waiting.wanted.known_again => Err(CommitError::OutcomeUnknown),
+            Some(_) | None if !waiting.wanted.known_again => Err(CommitError::OutcomeUnknown),
             Some(_) | None => {
                 again.push(waiting);
                 continue;
@@ -442,6 +449,25 @@ mod tests {
         assert_eq!(lossy_one.sent.load(Ordering::SeqCst), 3);
         let (_, commit) = lossy(&[Fate::Lost]);
         assert_eq!(one(&commit, wanted("a", None)).await, Err(CommitError::OutcomeUnknown));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_again_before_it_was_looked_into() {
+        let (lossy, commit) = lossy(&[Fate::AnswerLost, Fate::Lost]);
+        let outcome = one(&commit, wanted("a", None)).await;
+        assert!(matches!(outcome, Ok(Created::Done { .. })), "{outcome:?}");
+        assert_eq!(lossy.sent.load(Ordering::SeqCst), 3, "sent once, and read twice");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_otherwise_may_have_been_created_and_edited_since() {
+        let (lossy, commit) = lossy(&[]);
+        one(&commit, wanted("a", Some(7))).await.unwrap();
+        lossy.fates.lock().unwrap().push(Fate::Lost);
+        assert_eq!(one(&commit, wanted("a", None)).await, Err(CommitError::OutcomeUnknown));
+        lossy.fates.lock().unwrap().push(Fate::Lost);
+        let known = one(&commit, wanted("a", Some(8))).await;
+        assert!(matches!(known, Ok(Created::Exists(_))), "{known:?}");
     }
 
     #[tokio::test]

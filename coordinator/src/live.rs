@@ -154,7 +154,8 @@ impl Live {
         let filter = self.follower.filter().clone();
         if let (Some(namespace), Some(name)) = (filter.namespace.clone(), filter.task.clone()) {
             let name = TaskName { namespace, name };
-            let read = self.app.tasks.get(&name).await;
+            // Its changes are of the catalog, too.
+            let read = self.app.tasks.get_copied(&name).await;
             let tasks = read.map(|read| vec![read.value]).unwrap_or_default();
             return Page { tasks, ..self.step(NEWEST) };
         }

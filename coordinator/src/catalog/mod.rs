@@ -1,5 +1,5 @@
-//! The catalog: a copy of all that the cluster shares, kept whole by one watch, that answers every
-//! read without asking etcd.
+//! The catalog: a copy of all that the cluster shares, kept whole by one watch, that answers
+//! reads without asking etcd, but for those of one task (`service::look`).
 //!
 //! One task owns it (`owner`): it lists, watches, applies. `keeper` proves it: it writes this
 //! coordinator's beat, and the copy is as old as the newest beat that came back through the watch,

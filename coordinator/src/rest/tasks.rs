@@ -2,8 +2,8 @@
 //!
 //! A body is read as JSON first and as a task second, so that every mistake of it is told at once.
 //! PUT is checked as an edit, since only the write finds out which of the two it is. GET answers
-//! `If-None-Match` from the catalog before it asks any agent for the newest run: the ETag is the
-//! revision of the task, and a client that has it asked about the task.
+//! `If-None-Match` before it asks any agent for the newest run: the ETag is the revision of the
+//! task, and a client that has it asked about the task.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -90,7 +90,7 @@ pub async fn put(State(app): State<App>, call: Call) -> Answer {
     Ok(written(app.tasks.put(spec, expected, key.as_deref()).await?))
 }
 
-/// One task, with its newest run.
+/// One task as it is now, with its newest run.
 #[utoipa::path(
     get, path = "/v1/namespaces/{namespace}/tasks/{name}", tag = "tasks",
     params(
@@ -100,18 +100,23 @@ pub async fn put(State(app): State<App>, call: Call) -> Answer {
     responses(
         (status = 200, body = TaskShown), (status = 304, description = "Not changed"),
         (status = 404, body = json::Problem, description = "`not_found`"),
-        (status = 503, body = json::Problem, description = "`agents_silent`: it may have ended"),
+        (
+            status = 503, body = json::Problem,
+            description = "`agents_silent`: it may have ended; `store_unavailable`: whether \
+                           there is one cannot be told",
+        ),
     )
 )]
 pub async fn get(State(app): State<App>, call: Call) -> Answer {
     call.query(&[])?;
     let name = call.task()?;
-    if let Some(revision) = app.tasks.revision(&name)
-        && call.has(revision)
+    let found = app.tasks.current(&name).await?;
+    if let (Some(Ok(task)), false) = (&found.value, found.stale)
+        && call.has(task.revision.0)
     {
-        return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), revision));
+        return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), task.revision.0));
     }
-    let read = app.tasks.get(&name).await?;
+    let read = app.tasks.show(&name, found).await?;
     let shown = shapes::shown(read.value, read.stale);
     let response = answer(StatusCode::OK, &shown);
     Ok(match shown.task.revision {

@@ -3,24 +3,23 @@
 //! All of them are one loop: take the newest version that is known, decide with `core::task`, write
 //! if that version is still the newest, else decide again with the one that is. With `If-Match` the
 //! loop ends at the first difference. The catalog's copy is good enough to begin with: if it is
-//! behind, the compare says so and brings the newer one. What must be there before a PUT decides
-//! which of its two halves is tried: with `If-None-Match: *` the create alone, with `If-Match` the
-//! edit alone.
+//! behind, the compare says so and brings the newer one. Where nothing is written there is no
+//! compare: that all is as asked for already, that its revision is another, or that the edit does
+//! not fit it is said of the version that the shared state has. What must be there before a PUT
+//! decides which of its two halves is tried: with `If-None-Match: *` the create alone, with
+//! `If-Match` the edit alone.
 
 use tocktower_cluster::keys::Key;
 use tocktower_cluster::port::{Answer, Compare, Op, OpAnswer, PortError, Txn};
 use tocktower_cluster::tasks::{self as tasks_ops, Changed};
 use tocktower_core::ids::{Incarnation, Revision, TaskName};
 use tocktower_core::ledger::Marks;
-use tocktower_core::task::{FieldError, NewVersion, Spec, Task, pause, replace, resume};
+use tocktower_core::task::{FieldError, NewVersion, Placement, Spec, Task, pause, replace, resume};
 
 use super::error::TaskError;
-use super::tasks::{TaskWritten, Tasks, matches};
+use super::tasks::{ROUNDS_MAX, TaskWritten, Tasks, matches};
 use crate::catalog::Unreadable;
 use crate::clock;
-
-/// Others may change a task between look and write this often before it is given up.
-const ROUNDS_MAX: usize = 5;
 
 /// What must be there for a PUT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +68,9 @@ impl Tasks {
 
     async fn put_anyway(&self, spec: &Spec, key: Option<&str>) -> Result<TaskWritten, TaskError> {
         let name = &spec.name;
+        let mut absent = self.known(name)?.is_none();
         for _ in 0..ROUNDS_MAX {
-            if self.known(name)?.is_none() {
+            if absent {
                 match self.create(spec.clone(), key).await {
                     Err(TaskError::Exists(_)) => {}
                     result => return result,
@@ -80,8 +80,8 @@ impl Tasks {
                 Ok(replace(current, spec.clone(), clock::wall(), self.marks(current))?)
             };
             match self.edit(name, None, decide).await {
-                // Deleted in between: create it.
-                Err(TaskError::NotFound(_)) => {}
+                // Deleted, which the catalog may not know yet: create it.
+                Err(TaskError::NotFound(_)) => absent = true,
                 result => return result,
             }
         }
@@ -137,25 +137,54 @@ impl Tasks {
         decide: impl Fn(&Task) -> Decided,
     ) -> Result<TaskWritten, TaskError> {
         self.ready()?;
-        let mut current = self.newest(name).await?;
+        let (mut current, mut sure) = self.newest(name).await?;
         for _ in 0..ROUNDS_MAX {
-            matches(if_revision, current.revision)?;
-            let Some(version) = decide(&current)? else {
-                return Ok(self.written(current, false, false));
+            let decided = matches(if_revision, current.revision).and_then(|()| decide(&current));
+            let version = match decided {
+                Ok(Some(version)) => version,
+                unwritten if !sure => {
+                    match self.look_again(&current, unwritten.err()).await? {
+                        Some(newer) => (current, sure) = (newer, true),
+                        None => return Ok(self.written(current, false, false)),
+                    }
+                    continue;
+                }
+                Ok(None) => return Ok(self.written(current, false, false)),
+                Err(error) => return Err(error),
             };
             match self.replace(&current, &version).await? {
                 Changed::Done { incarnation, revision } => {
                     return Ok(self.replaced(current, version, incarnation, revision));
                 }
-                Changed::Conflict(Some(newer)) => current = *newer,
+                Changed::Conflict(Some(newer)) => (current, sure) = (*newer, true),
                 // Gone, or placed elsewhere.
                 Changed::Conflict(None) => {
                     let found = self.look_up(name).await?;
-                    current = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                    let found = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                    (current, sure) = (found, true);
                 }
             }
         }
         Err(TaskError::Contended)
+    }
+
+    /// By the catalog's version nothing is to be written, for the `refused` reason if there is one.
+    /// That counts if the shared state has no other. `Some`: it has.
+    async fn look_again(
+        &self,
+        current: &Task,
+        refused: Option<TaskError>,
+    ) -> Result<Option<Task>, TaskError> {
+        let name = &current.spec.name;
+        match (self.stored(&current.spec.placement, name).await, refused) {
+            (Ok(Some(task)), _) if task.revision != current.revision => Ok(Some(task)),
+            (Ok(None), _) => Err(TaskError::NotFound(name.clone())),
+            (Ok(Some(_)), Some(error)) => Err(error),
+            (Ok(Some(_)), None) => Ok(None),
+            // A mistake in the request is one also while the shared state does not answer.
+            (Err(_), Some(TaskError::Invalid(errors))) => Err(TaskError::Invalid(errors)),
+            (Err(error), _) => Err(error),
+        }
     }
 
     fn replaced(
@@ -180,27 +209,23 @@ impl Tasks {
         let txn = tasks_ops::replace(keys, current, version, self.epoch, &triggers)?;
         match self.send(txn).await {
             Ok(answer) => Ok(tasks_ops::read_replace(current, version, self.epoch, &answer)?),
-            Err(PortError::Unknown(_)) => self.look_into(current, version).await,
+            Err(PortError::Unknown(_)) => self.look_into(version).await,
             Err(error) => Err(TaskError::Store(error)),
         }
     }
 
-    /// After an unknown outcome: what is there as it was sent was written; what is there as before
-    /// may still change.
-    async fn look_into(&self, current: &Task, version: &NewVersion) -> Result<Changed, TaskError> {
+    /// After an unknown outcome: what is there as it was sent was written. What is there otherwise
+    /// may have been written over it, so that nothing is written again.
+    async fn look_into(&self, version: &NewVersion) -> Result<Changed, TaskError> {
         let (placement, name) = (&version.spec.placement, &version.spec.name);
         let found = self.read(placement, name).await.map_err(|_| TaskError::OutcomeUnknown)?;
-        match found {
-            Some(task) if task.revision == current.revision => Err(TaskError::OutcomeUnknown),
-            Some(task) => {
-                let (incarnation, revision) = (task.incarnation, task.revision);
-                match version.clone().written(incarnation, revision) == task {
-                    true => Ok(Changed::Done { incarnation, revision }),
-                    false => Ok(Changed::Conflict(Some(Box::new(task)))),
-                }
-            }
-            None if version.moved => Err(TaskError::OutcomeUnknown),
-            None => Ok(Changed::Conflict(None)),
+        let (incarnation, revision) = match &found {
+            Some(task) => (task.incarnation, task.revision),
+            None => return Err(TaskError::OutcomeUnknown),
+        };
+        match found == Some(version.clone().written(incarnation, revision)) {
+            true => Ok(Changed::Done { incarnation, revision }),
+            false => Err(TaskError::OutcomeUnknown),
         }
     }
 
@@ -211,15 +236,22 @@ impl Tasks {
         if_revision: Option<Revision>,
     ) -> Result<(), TaskError> {
         self.ready()?;
-        let mut current = match self.newest(name).await {
-            Ok(current) => current,
+        let (mut current, mut sure) = match self.newest(name).await {
+            Ok(newest) => newest,
             Err(TaskError::Unreadable { .. }) => {
                 return self.delete_unreadable(name, if_revision).await;
             }
             Err(error) => return Err(error),
         };
         for _ in 0..ROUNDS_MAX {
-            matches(if_revision, current.revision)?;
+            if let Err(other) = matches(if_revision, current.revision) {
+                let newer = match sure {
+                    true => None,
+                    false => self.look_again(&current, Some(other.clone())).await?,
+                };
+                (current, sure) = (newer.ok_or(other)?, true);
+                continue;
+            }
             let triggers = self.catalog.look(|state| state.triggers_of(name));
             let txn = tasks_ops::delete(self.catalog.keys(), &current, &triggers);
             let answer = match self.send(txn).await {
@@ -236,10 +268,11 @@ impl Tasks {
                     self.catalog.deleted(&current.spec.placement, name, revision);
                     return Ok(());
                 }
-                Changed::Conflict(Some(newer)) => current = *newer,
+                Changed::Conflict(Some(newer)) => (current, sure) = (*newer, true),
                 Changed::Conflict(None) => {
                     let found = self.look_up(name).await?;
-                    current = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                    let found = found.ok_or_else(|| TaskError::NotFound(name.clone()))?;
+                    (current, sure) = (found, true);
                 }
             }
         }
@@ -285,12 +318,27 @@ impl Tasks {
             .map_err(|Unreadable { name, error, .. }| TaskError::Unreadable { name, error })
     }
 
-    /// The newest version that can be had without waiting; if the catalog has none, the store's.
-    pub(super) async fn newest(&self, name: &TaskName) -> Result<Task, TaskError> {
+    /// The newest version that can be had without waiting; if the catalog has none, the store's,
+    /// which is the newest for sure.
+    pub(super) async fn newest(&self, name: &TaskName) -> Result<(Task, bool), TaskError> {
         if let Some(task) = self.known(name)? {
-            return Ok(task);
+            return Ok((task, false));
         }
         // It may have been made through another coordinator a moment ago.
-        self.look_up(name).await?.ok_or_else(|| TaskError::NotFound(name.clone()))
+        let found = self.look_up(name).await?;
+        Ok((found.ok_or_else(|| TaskError::NotFound(name.clone()))?, true))
+    }
+
+    /// The newest version, past the catalog, of a task that was last seen in this place.
+    pub(super) async fn stored(
+        &self,
+        place: &Placement,
+        name: &TaskName,
+    ) -> Result<Option<Task>, TaskError> {
+        match self.read(place, name).await? {
+            Some(task) => Ok(Some(task)),
+            // Deleted, or moved.
+            None => self.look_up(name).await,
+        }
     }
 }

@@ -134,6 +134,11 @@ pub enum TaskError {
     Invalid(Vec<FieldError>),
     #[error("there is no task {0}")]
     NotFound(TaskName),
+    #[error(
+        "the shared state does not answer, and no task {0} was known before: whether there is one \
+         cannot be told"
+    )]
+    Unread(TaskName),
     #[error("there is a task {0} already")]
     Exists(TaskName),
     #[error(
@@ -265,6 +270,7 @@ impl Fault for TaskError {
             TaskError::Silent(_) => Code::AgentsSilent,
             TaskError::Unrecognized(error) => error.code(),
             TaskError::OutcomeUnknown => Code::OutcomeUnknown,
+            TaskError::Unread(_) => Code::StoreUnavailable,
             TaskError::Store(error) if error.retryable() => Code::StoreUnavailable,
             TaskError::Store(PortError::TooLarge) => Code::TooLarge,
             TaskError::Store(_) | TaskError::Answer(AnswerError::Mismatch) => Code::Internal,

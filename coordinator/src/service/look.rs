@@ -1,4 +1,9 @@
-//! Reads of tasks: one, or a page of those that match. All of them are answered from the catalog.
+//! Reads of tasks: one, or a page of those that match.
+//!
+//! One is read as the shared state has it, so that it is never older than a change that anybody
+//! has had an answer to, whichever coordinator that came from. Where the shared state does not
+//! answer soon it is what was last known, and says that it may be out of date. Pages are answered
+//! from the catalog.
 //!
 //! Lists walk the names in order and go on where the cursor says, so a page is stable while tasks
 //! come and go: each that was there all the time is seen once. A filter that matches little walks
@@ -19,7 +24,7 @@ use tocktower_proto::convert::{TaskState, TaskStatus};
 
 use super::asking::ANSWER_WITHIN;
 use super::cursor;
-use super::error::TaskError;
+use super::error::{Code, Fault, TaskError};
 use super::tasks::Tasks;
 use crate::catalog::{Glance, Stored, Unreadable};
 use crate::clock;
@@ -27,6 +32,9 @@ use crate::clock;
 /// How long the newest run of a task that is shown may take. Of one that has ended it is all there
 /// is, and worth the whole time that agents have for a question.
 const LAST_RUN_WITHIN: Duration = Duration::from_secs(1);
+/// How long the shared state has to say how a task is, and where it has not answered for a while.
+const READ_WITHIN: Duration = Duration::from_secs(1);
+const READ_WITHIN_STALE: Duration = Duration::from_millis(200);
 /// Tasks in one look at the catalog.
 const LOOK_TASKS: usize = 1_000;
 /// Items of one page.
@@ -45,6 +53,9 @@ pub enum Shown {
         run: Box<RunRecord>,
     },
 }
+
+/// A task, if there is one, and if its record can be read.
+pub type Found = Option<Result<Task, Unreadable>>;
 
 /// A read, and whether it may be out of date.
 #[derive(Clone, PartialEq, Debug)]
@@ -90,33 +101,61 @@ pub struct TaskPage {
 }
 
 impl Tasks {
-    /// One task, with its newest run if an agent tells of it in time.
+    /// One task as it is now, with its newest run if an agent tells of it in time.
     pub async fn get(&self, name: &TaskName) -> Result<Read<Shown>, TaskError> {
+        let current = self.current(name).await?;
+        self.show(name, current).await
+    }
+
+    /// The same as the catalog has it, as old as what follows from there.
+    pub async fn get_copied(&self, name: &TaskName) -> Result<Read<Shown>, TaskError> {
         self.ready()?;
-        let stale = self.catalog.stale();
-        let value = match self.known(name) {
-            Ok(Some(task)) => {
+        let read = Read { value: self.catalog.task(name), stale: self.catalog.stale() };
+        self.show(name, read).await
+    }
+
+    /// The task as the shared state has it, or as it was last known.
+    pub async fn current(&self, name: &TaskName) -> Result<Read<Found>, TaskError> {
+        self.ready()?;
+        let known = self.catalog.task(name);
+        let place = match &known {
+            Some(Ok(task)) => Some(&task.spec.placement),
+            Some(Err(_)) => return Ok(Read { value: known, stale: self.catalog.stale() }),
+            None => None,
+        };
+        let asked = async {
+            match place {
+                Some(place) => self.stored(place, name).await,
+                None => self.look_up(name).await,
+            }
+        };
+        let within = if self.catalog.stale() { READ_WITHIN_STALE } else { READ_WITHIN };
+        match tokio::time::timeout(within, asked).await {
+            Ok(Ok(task)) => Ok(Read { value: task.map(Ok), stale: false }),
+            Ok(Err(error)) if error.code() == Code::Unreadable => Err(error),
+            Ok(Err(_)) | Err(_) => Ok(Read { value: known, stale: true }),
+        }
+    }
+
+    /// What was found, with the newest run.
+    pub async fn show(
+        &self,
+        name: &TaskName,
+        Read { value, stale }: Read<Found>,
+    ) -> Result<Read<Shown>, TaskError> {
+        let value = match value {
+            Some(Ok(task)) => {
                 let last_run = self.runs.last_of(name, LAST_RUN_WITHIN).await.run;
                 let status = TaskStatus { last_run, ..TaskStatus::at(&task, clock::wall()) };
                 Shown::Task(Box::new(task), Box::new(status))
             }
-            Ok(None) => self.ended(name).await?,
-            Err(TaskError::Unreadable { .. }) => self.unreadable(name)?,
-            Err(error) => return Err(error),
+            Some(Err(unreadable)) => Shown::Unreadable(unreadable),
+            None => match self.ended(name).await {
+                Err(TaskError::NotFound(name)) if stale => return Err(TaskError::Unread(name)),
+                ended => ended?,
+            },
         };
         Ok(Read { value, stale })
-    }
-
-    /// The revision of a task, without asking anybody: what `If-None-Match` is about.
-    pub fn revision(&self, name: &TaskName) -> Option<i64> {
-        self.catalog.look(|state| state.tasks.get(name).map(|stored| stored.mod_revision.0))
-    }
-
-    fn unreadable(&self, name: &TaskName) -> Result<Shown, TaskError> {
-        match self.catalog.task(name) {
-            Some(Err(unreadable)) => Ok(Shown::Unreadable(unreadable)),
-            Some(Ok(_)) | None => Err(TaskError::NotFound(name.clone())),
-        }
     }
 
     /// What history says of a name that no task has. Only the run of a one-shot carries a request,

@@ -40,7 +40,7 @@ impl Tasks {
     ) -> Result<Read<Upcoming>, TaskError> {
         self.ready()?;
         let stale = self.catalog.stale();
-        let task = self.newest(name).await?;
+        let (task, _) = self.newest(name).await?;
         let from = after.unwrap_or_else(|| clock::wall().instant());
         let from = from.max(task.effective_from.instant());
         let table = timetable(&task.spec, task.last_instant);

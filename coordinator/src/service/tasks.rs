@@ -28,6 +28,10 @@ use crate::metrics::Metrics;
 
 /// Edits, deletes and triggers that are with the shared state at once; more of them wait.
 const WRITES_MAX: usize = 256;
+/// As many reads, which hold up no write.
+const READS_MAX: usize = 256;
+/// Others may change a task between look and write, or read, this often before it is given up.
+pub(super) const ROUNDS_MAX: usize = 5;
 /// A write that takes longer is of unknown outcome.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// Agents call for slower creates when their newest proof is over a second old; a second later
@@ -44,6 +48,7 @@ pub struct Tasks {
     pub(super) runs: Runs,
     commit: Commit,
     writes: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -81,7 +86,8 @@ impl Tasks {
         });
         let commit = Commit::start(port.clone(), catalog.keys().clone(), epoch, observer);
         let writes = Arc::new(Semaphore::new(WRITES_MAX));
-        Tasks { catalog, port, epoch, links, runs, commit, writes, metrics }
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        Tasks { catalog, port, epoch, links, runs, commit, writes, reads, metrics }
     }
 
     /// Makes a new task. With a key it may be sent again.
@@ -238,9 +244,19 @@ impl Tasks {
         }
     }
 
-    /// Sends a transaction; beyond a bound it waits for its turn.
+    /// Sends a transaction that writes; beyond a bound it waits for its turn.
     pub(super) async fn send(&self, txn: Txn) -> Result<Answer, PortError> {
-        let _turn = self.writes.acquire().await.map_err(|_| closing())?;
+        self.send_among(&self.writes, txn).await
+    }
+
+    /// Sends one that reads.
+    async fn asked(&self, txn: Txn) -> Result<Answer, TaskError> {
+        // A read that was not answered leaves nothing unknown.
+        self.send_among(&self.reads, txn).await.map_err(TaskError::Store)
+    }
+
+    async fn send_among(&self, turns: &Semaphore, txn: Txn) -> Result<Answer, PortError> {
+        let _turn = turns.acquire().await.map_err(|_| closing())?;
         let answer = self.port.call(Request::Txn(txn));
         let late = || PortError::Unknown(format!("no answer within {WRITE_WITHIN:?}"));
         tokio::time::timeout(WRITE_WITHIN, answer).await.unwrap_or_else(|_| Err(late()))
@@ -252,21 +268,27 @@ impl Tasks {
         placement: &Placement,
         name: &TaskName,
     ) -> Result<Option<Task>, TaskError> {
-        let answer = self.send(tasks_ops::get(self.catalog.keys(), placement, name)).await;
-        // A read that was not answered leaves nothing unknown.
-        let answer = answer.map_err(TaskError::Store)?;
+        let answer = self.asked(tasks_ops::get(self.catalog.keys(), placement, name)).await?;
         Ok(tasks_ops::read_get(placement, name, &answer)?)
     }
 
     /// Finds a task by its name, past the catalog.
     pub(super) async fn look_up(&self, name: &TaskName) -> Result<Option<Task>, TaskError> {
         let keys = self.catalog.keys();
-        let answer = self.send(tasks_ops::lookup(keys, name)).await.map_err(TaskError::Store)?;
-        match tasks_ops::read_lookup(keys, name, &answer)? {
-            Lookup::Found(task) => Ok(Some(*task)),
-            Lookup::Elsewhere(placed) => self.read(&placed, name).await,
-            Lookup::Absent => Ok(None),
+        for _ in 0..ROUNDS_MAX {
+            let answer = self.asked(tasks_ops::lookup(keys, name)).await?;
+            match tasks_ops::read_lookup(keys, name, &answer)? {
+                Lookup::Found(task) => return Ok(Some(*task)),
+                Lookup::Absent => return Ok(None),
+                // Not there any more: it may have moved on between the two reads.
+                Lookup::Elsewhere(placed) => {
+                    if let Some(task) = self.read(&placed, name).await? {
+                        return Ok(Some(task));
+                    }
+                }
+            }
         }
+        Err(TaskError::Contended)
     }
 }
 

@@ -88,7 +88,7 @@ impl Tasks {
         payload: Option<Vec<u8>>,
         request: Option<u128>,
     ) -> Result<RunId, TaskError> {
-        let mut task = self.newest(name).await?;
+        let (mut task, _) = self.newest(name).await?;
         refuse_every_agent(&task)?;
         let ulid = requests::ulid(request, clock::wall());
         if request.is_some()

@@ -15,7 +15,7 @@ use tocktower_cluster::keys::{Keys, PREFIX};
 use tocktower_cluster::port::{
     Answer, Op, Port, PortError, Request, Txn, WatchCommand, WatchMessage, WatchStream,
 };
-use tocktower_coordinator::{Coordinator, CoordinatorConfig, Running};
+use tocktower_coordinator::{Coordinator, CoordinatorConfig, Pace, Running};
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::CoordinatorId;
 use tokio::sync::mpsc;
@@ -99,14 +99,9 @@ impl Cluster {
     }
 
     pub async fn coordinator(&self, id: &str) -> Api {
-        let id = CoordinatorId::parse(id).unwrap();
-        let config = CoordinatorConfig::new(id, SocketAddr::from(([127, 0, 0, 1], 0)));
         let (inner, cut, back) = (self.store.clone(), self.cut.clone(), self.back.clone());
         let port = Arc::new(CutPort { inner, cut, back, lost: Lost::default() });
-        let running = Coordinator::start(config, port).await.unwrap();
-        tokio::time::timeout(PATIENCE, running.until_ready()).await.unwrap();
-        let client = client(reqwest::Client::builder());
-        Api { running, client, store: self.store.clone() }
+        Api { store: self.store.clone(), ..Api::on(port, id, Pace::default()).await }
     }
 
     pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) {
@@ -172,6 +167,17 @@ pub fn paths(problem: &Value) -> Vec<String> {
 }
 
 impl Api {
+    /// A coordinator on this shared state, once it serves.
+    pub async fn on(port: Arc<dyn Port>, id: &str, compare: Pace) -> Api {
+        let id = CoordinatorId::parse(id).unwrap();
+        let config = CoordinatorConfig::new(id, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let running =
+            Coordinator::start(CoordinatorConfig { compare, ..config }, port).await.unwrap();
+        tokio::time::timeout(PATIENCE, running.until_ready()).await.unwrap();
+        let store = Embedded::in_memory().unwrap();
+        Api { running, client: client(reqwest::Client::builder()), store }
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.running.local_addr())
     }

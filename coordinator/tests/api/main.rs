@@ -16,8 +16,11 @@ mod harness;
 mod etcd;
 
 mod batches;
+mod behind;
 mod compare;
 mod grpc;
+mod history;
+mod linear;
 mod links;
 mod lists;
 mod measure;

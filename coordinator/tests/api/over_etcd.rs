@@ -2,20 +2,14 @@
 
 use serde_json::{Value, json};
 use tocktower_cluster::etcd::{Etcd, EtcdOptions};
-use tocktower_coordinator::{Coordinator, CoordinatorConfig};
-use tocktower_core::ids::CoordinatorId;
+use tocktower_coordinator::Pace;
 
 use crate::etcd::EtcdCluster;
-use crate::harness::{Api, PATIENCE, at, client, task, until};
+use crate::harness::{Api, at, task, until};
 
 pub async fn api_on(etcd: &EtcdCluster, id: &str) -> Api {
     let port = Etcd::connect(&etcd.endpoints(), EtcdOptions::default()).unwrap();
-    let id = CoordinatorId::parse(id).unwrap();
-    let config = CoordinatorConfig::new(id, ([127, 0, 0, 1], 0).into());
-    let running = Coordinator::start(config, port).await.unwrap();
-    tokio::time::timeout(PATIENCE, running.until_ready()).await.unwrap();
-    let store = tocktower_cluster::embedded::Embedded::in_memory().unwrap();
-    Api { running, client: client(reqwest::Client::builder()), store }
+    Api::on(port, id, Pace::default()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
