@@ -64,7 +64,9 @@ impl Store {
         for (range, marks) in &watermarks {
             self.cutoffs.set_watermark(*range, marks.lowest.min(self.cutoffs.watermark(*range)));
         }
-        self.db.write_opt(write, &WriteOptions::default()).map_err(|error| self.failed(error))?;
+        self.db
+            .write_opt(write, &WriteOptions::default())
+            .map_err(|error| self.unwritten(error))?;
         self.unsynced.store(true, Ordering::Release);
         for (range, marks) in watermarks {
             self.cutoffs.set_watermark(range, marks.last);
@@ -97,7 +99,7 @@ impl Store {
 
     /// Everything written so far is on disk when this returns.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush_wal(true).map_err(|error| self.failed(error))?;
+        self.db.flush_wal(true).map_err(|error| self.unwritten(error))?;
         self.unsynced.store(false, Ordering::Release);
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -37,7 +37,7 @@ impl Store {
         }
         batch.put_cf(family, [keys::META_CLUSTER], cluster_encode(cluster, false));
         batch.put_cf(family, [keys::META_SEEN], number_encode(0));
-        self.db.write(batch).map_err(|error| self.failed(error))?;
+        self.db.write(batch).map_err(|error| self.unwritten(error))?;
         self.sync()
     }
 
@@ -45,7 +45,7 @@ impl Store {
     pub fn know_put_back(&self, cluster: &Cluster) -> Result<(), StoreError> {
         let family = self.family(options::META);
         let put = self.db.put_cf(family, [keys::META_CLUSTER], cluster_encode(cluster, true));
-        put.map_err(|error| self.failed(error))?;
+        put.map_err(|error| self.unwritten(error))?;
         self.sync()
     }
 
@@ -53,7 +53,7 @@ impl Store {
     pub(super) fn note_seen(&self, revision: Revision) -> Result<(), StoreError> {
         let family = self.family(options::META);
         let put = self.db.put_cf(family, [keys::META_SEEN], number_encode(revision.0));
-        put.map_err(|error| self.failed(error))
+        put.map_err(|error| self.unwritten(error))
     }
 }
 

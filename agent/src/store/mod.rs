@@ -24,6 +24,7 @@ mod apply;
 mod codec;
 mod cutoffs;
 mod error;
+mod failures;
 mod keys;
 mod known;
 mod limits;
@@ -62,6 +63,7 @@ pub use trim::{Retention, TrimBudget, TrimClock, Trimmed};
 
 use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;
+use crate::store::failures::Failures;
 use crate::store::numbers::NumberSet;
 use crate::store::recent::Recent;
 use crate::store::stats::Counters;
@@ -73,8 +75,9 @@ use crate::store::trim::TrimState;
 pub struct Store {
     db: DB,
     clock: fn() -> tocktower_core::time::Wall,
-    /// Which boot of the host this is, and which folder.
+    /// Which boot of the host this is, which folder, and whether a write has failed there since.
     life: String,
+    failures: Failures,
     cutoffs: Arc<Cutoffs>,
     writer: Mutex<Writer>,
     trim: Mutex<TrimState>,
@@ -113,6 +116,13 @@ impl Store {
 
     fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family is made when the store is opened")
+    }
+
+    /// Turns an error of a write or a sync into ours. It is remembered in a file, so that the next
+    /// start goes on with nothing that may be lost.
+    fn unwritten(&self, error: rocksdb::Error) -> StoreError {
+        self.failures.note();
+        self.failed(error)
     }
 
     /// Turns an error of the engine into ours. Damage is remembered in a file, so that the next

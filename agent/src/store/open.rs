@@ -3,16 +3,17 @@
 //! ```text
 //! <dir>/lock            held as long as the store is open; the holder's process id for people
 //! <dir>/db/             RocksDB
+//! <dir>/life            another name for each time that a write has failed
 //! <dir>/damaged         a checksum was wrong at run time: set aside at the next start
 //! <dir>/db.aside-<ms>   a store that was set aside; the newest two are kept
 //! ```
 //!
 //! What was due in the process before is dropped, since the core derives it again from the shared
 //! state and the tasks that are kept. What was open is kept if that process had a session on this
-//! very boot of the host in this very folder: then nothing that it wrote is lost, and the session
-//! can be gone on with. After any other start it is unknown what else there was, and it is dropped,
-//! but for what is pinned here. Each open counts a number up, so that task numbers and ledger
-//! numbers of two processes never meet.
+//! very boot of the host in this very folder, and no write has failed since: then nothing that it
+//! wrote is lost, and the session can be gone on with. After any other start it is unknown what
+//! else there was, and it is dropped, but for what is pinned here. Each open counts a number up, so
+//! that task numbers and ledger numbers of two processes never meet.
 //!
 //! Data blocks are not verified at open: that would read the whole disk. A wrong checksum that a
 //! read meets later leaves `damaged` behind.
@@ -37,6 +38,7 @@ use tocktower_core::time::Wall;
 use crate::store::apply::Writer;
 use crate::store::cutoffs::Cutoffs;
 use crate::store::error::OpenError;
+use crate::store::failures::Failures;
 use crate::store::known::{self, KnownCluster};
 use crate::store::limits::{BUFFER_BYTES, MEMORY_BYTES, SET_ASIDE_MAX};
 use crate::store::numbers::NumberSet;
@@ -101,24 +103,29 @@ impl Store {
     /// Opens the store of a data directory, or makes one. Blocks on the disk.
     pub fn open(dir: &Path, config: StoreConfig) -> Result<Opened, OpenError> {
         let lock = DirLock::take(dir)?;
+        let failures = Failures::open(dir)
+            .map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
         let mut set_aside = None;
         if let Some(reason) = damage_noted(dir) {
             set_aside = Some(move_aside(dir, config.clock, reason)?);
         }
-        let engine = match Engine::open(dir, &config) {
+        let engine = match Engine::open(dir, &config, failures.life()) {
             Err(OpenError::Engine { source, .. }) if is_damage(&source) => {
                 let reason = source.to_string();
                 set_aside = Some(move_aside(dir, config.clock, reason)?);
-                Engine::open(dir, &config)?
+                Engine::open(dir, &config, failures.life())
             }
-            engine => engine?,
+            engine => engine,
         };
+        // Opening writes and syncs, too.
+        let engine = engine.inspect_err(|_| failures.note())?;
         let (process, former, pins) = (engine.process, engine.former, engine.pins);
         let cluster = engine.cluster;
         let store = Store {
             db: engine.db,
             clock: config.clock,
             life: engine.life,
+            failures,
             cutoffs: engine.cutoffs,
             writer: Mutex::new(Writer::default()),
             trim: Mutex::new(TrimState::default()),
@@ -152,7 +159,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn open(dir: &Path, config: &StoreConfig) -> Result<Engine, OpenError> {
+    fn open(dir: &Path, config: &StoreConfig, name: &str) -> Result<Engine, OpenError> {
         let engine = |source| OpenError::Engine { dir: dir.to_owned(), source };
         let mut cache = LruCacheOptions::default();
         cache.set_capacity(config.memory_bytes);
@@ -169,7 +176,7 @@ impl Engine {
         let families = options::families(&cache, &buffers, &cutoffs);
         let path = dir.join(DATABASE);
         let db = DB::open_cf_descriptors(&database, &path, families).map_err(engine)?;
-        let life = life(&config.boot, &path);
+        let life = life(&config.boot, &path, name);
         let former = former(&db, &life).map_err(engine)?;
         let pins = pins::before(&db, &life).map_err(engine)?;
         let known = known::before(&db).map_err(engine)?;
@@ -200,11 +207,14 @@ fn forget_due(db: &DB) -> Result<(), rocksdb::Error> {
 }
 
 /// What a process must have in common with the one before to go on from what that one left: the
-/// boot of the host, and the very folder. A copy of a data directory holds all that the process had
-/// written which may still run, and would start again what that one has started since.
-fn life(boot: &str, database: &Path) -> String {
+/// boot of the host, the very folder, and that no write has failed since. A copy of a data
+/// directory holds all that the process had written which may still run, and would start again what
+/// that one has started since.
+fn life(boot: &str, database: &Path, name: &str) -> String {
     match fs::metadata(database) {
-        Ok(folder) if !boot.is_empty() => format!("{boot} {}:{}", folder.dev(), folder.ino()),
+        Ok(folder) if !boot.is_empty() => {
+            format!("{boot} {}:{} {name}", folder.dev(), folder.ino())
+        }
         _ => String::new(),
     }
 }

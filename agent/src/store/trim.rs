@@ -146,7 +146,7 @@ impl Store {
     pub fn compact(&self) -> Result<(), StoreError> {
         for family in options::FAMILIES {
             let family = self.family(family);
-            self.db.flush_cf(family).map_err(|error| self.failed(error))?;
+            self.db.flush_cf(family).map_err(|error| self.unwritten(error))?;
             let mut how = CompactOptions::default();
             how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
             self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &how);
@@ -194,7 +194,7 @@ impl Store {
         if batch.is_empty() {
             return Ok(());
         }
-        self.db.write(batch).map_err(|error| self.failed(error))
+        self.db.write(batch).map_err(|error| self.unwritten(error))
     }
 
     fn put_mark(&self, batch: &mut WriteBatch, which: u8, ms: u64) {
@@ -225,7 +225,7 @@ impl Store {
         if batch.is_empty() {
             return Ok(());
         }
-        self.db.write(batch).map_err(|error| self.failed(error))?;
+        self.db.write(batch).map_err(|error| self.unwritten(error))?;
         self.cutoffs.raise_history(history);
         self.cutoffs.raise_request(request);
         if let Some(bytes) = bytes {
@@ -304,9 +304,9 @@ impl Store {
         let end = keys::ms_bytes(cutoff);
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(family, &[][..], &end[..]);
-        self.db.write(batch).map_err(|error| self.failed(error))?;
+        self.db.write(batch).map_err(|error| self.unwritten(error))?;
         // The tree holds little more than keys; with the last key of a blob file that file goes.
-        self.db.flush_cf(family).map_err(|error| self.failed(error))?;
+        self.db.flush_cf(family).map_err(|error| self.unwritten(error))?;
         self.db.compact_range_cf(family, None::<&[u8]>, Some(&end[..]));
         Ok(())
     }
@@ -365,7 +365,7 @@ impl Store {
         if state.at.is_none() {
             state.task = None;
         }
-        self.db.write(batch).map_err(|error| self.failed(error))?;
+        self.db.write(batch).map_err(|error| self.unwritten(error))?;
         Ok((deleted, state.at.is_none()))
     }
 
@@ -381,7 +381,7 @@ impl Store {
                 writer.slices.remove(&slice);
             }
         }
-        self.db.write(batch).map_err(|error| self.failed(error))
+        self.db.write(batch).map_err(|error| self.unwritten(error))
     }
 }
 
