@@ -40,13 +40,25 @@ const BROADCAST_FOUND: [u64; 10] = [
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;
 const RESTORED_FOUND: [u64; 6] = [244, 2_004, 3_814, 3_984, 5_584, 5_754];
+/// Walks in which watches lag behind compactions.
+const LAGGING_SEEDS: u64 = 15;
 /// Walks of a fleet that is left to itself for twenty minutes.
 const LONG_SEEDS: u64 = 10;
 /// A broken rule may be rare to show: it gets so many walks.
 const BROKEN_SEEDS: u64 = 500;
 
+/// What a walk may cost.
+const CPU_MAX: Duration = Duration::from_millis(300);
+
+/// The processor's time that this thread has had.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 #[test]
 fn no_walk_breaks_a_promise() {
+    let begun = cpu();
     let mut broken = Vec::new();
     let mut starts = 0;
     let (mut unwritten, mut settled, mut stopped, mut adopted) = (0, 0, 0, 0);
@@ -64,6 +76,9 @@ fn no_walk_breaks_a_promise() {
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let walks = SEEDS + u64::try_from(FOUND.len()).expect("few");
+    let each = (cpu() - begun) / u32::try_from(walks).expect("few");
+    assert!(each <= CPU_MAX, "a walk took {each:?} of a processor");
     assert!(starts > 10_000, "a walk without starts proves nothing: {starts}");
     assert!(stopped > 10, "{stopped} were drained and killed");
     assert!(adopted > 10, "{adopted} went on with a session");
@@ -147,6 +162,17 @@ fn a_fleet_without_coordinators_keeps_etcd_small() {
 }
 
 #[test]
+fn a_watch_that_lags_and_skips_events_is_not_believed() {
+    let mut starts = 0;
+    for seed in 0..LAGGING_SEEDS {
+        let report = sim::walk_lagging(seed, None, false);
+        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+        starts += report.starts;
+    }
+    assert!(starts > 3_000, "a walk without starts proves nothing: {starts}");
+}
+
+#[test]
 fn large_ledgers_are_written_on_and_on() {
     for seed in 0..3 {
         let report = sim::walk_crowd(seed);
@@ -159,7 +185,7 @@ fn large_ledgers_are_written_on_and_on() {
 fn each_rule_broken_on_purpose_is_noticed() {
     for rule in Break::all() {
         let noticed = (0..BROKEN_SEEDS).find(|seed| {
-            let report = sim::walk(*seed, Tasks::Pooled, Some(rule));
+            let report = rule.walk(*seed, Tasks::Pooled);
             !report.violations.is_empty()
         });
         assert!(noticed.is_some(), "{rule} went unnoticed in {BROKEN_SEEDS} walks");

@@ -23,7 +23,7 @@ use tocktower_core::agent::effect::{
     Ticket,
 };
 use tocktower_core::agent::input::{Committed, Input, LoadAnswer, Offset, RangeNews, SharedNews};
-use tocktower_core::agent::{Agent, Config, Settled, Stats, Wake};
+use tocktower_core::agent::{Agent, Config, Rule, Settled, Stats, Wake};
 use tocktower_core::ids::{CoordinatorId, LeaseId, RangeId, Revision, RunId, Session};
 use tocktower_core::run::{Finished, RunRecord};
 use tocktower_core::time::{Mono, Now};
@@ -126,6 +126,8 @@ pub struct Driver {
     lists: Lists,
     seen: Revision,
     last_step: Mono,
+    /// For the simulator: it believes what it has not read for long.
+    gullible: bool,
     effects: Vec<Effect>,
 }
 
@@ -138,7 +140,7 @@ impl Driver {
         now: Now,
         out: &mut Vec<DriverEffect>,
     ) -> Driver {
-        let ttl = config.ttl;
+        let (ttl, gullible) = (config.ttl, config.broken == Some(Rule::Unread));
         let mut driver = Driver {
             core: Agent::new(config, now),
             ops,
@@ -151,6 +153,7 @@ impl Driver {
             lists: Lists::default(),
             seen,
             last_step: now.mono,
+            gullible,
             effects: Vec::new(),
         };
         driver.follow(now, Target::Shared, driver.ops.keys.shared(), out);
@@ -166,7 +169,7 @@ impl Driver {
         inputs: impl IntoIterator<Item = DriverInput>,
         out: &mut Vec<DriverEffect>,
     ) {
-        if now.mono.since(self.last_step) > UNREAD_MAX {
+        if now.mono.since(self.last_step) > UNREAD_MAX && !self.gullible {
             self.distrust(now, out);
         }
         self.last_step = now.mono;

@@ -41,12 +41,15 @@ pub enum Rule {
     UnknownToOwn,
     /// The present clock says what is due, not the furthest that it ever showed.
     Clock,
+    /// W4, which the driver around this crate keeps: a watch that was not read for long is not
+    /// believed any more.
+    Unread,
     /// W3: a range that another holds and that brings nothing for long is watched anew.
     Silence,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 19] = [
+    pub const ALL: [Rule; 20] = [
         Rule::Licence,
         Rule::FirstLedger,
         Rule::Permission,
@@ -65,6 +68,7 @@ impl Rule {
         Rule::OwnRecords,
         Rule::UnknownToOwn,
         Rule::Clock,
+        Rule::Unread,
         Rule::Silence,
     ];
 }

@@ -21,6 +21,9 @@ struct Arguments {
     /// The same, and some tasks are of every agent.
     #[arg(long, conflicts_with = "pinned")]
     broadcast: bool,
+    /// Walk processes that stand still for long, on an etcd that skips events for their watches.
+    #[arg(long, conflicts_with_all = ["pinned", "broadcast"])]
+    lagging: bool,
     /// Break a rule on purpose; the walk of each seed that notices is printed.
     #[arg(long)]
     broken: Option<String>,
@@ -54,7 +57,11 @@ fn main() -> ExitCode {
     let (mut bad, mut starts, mut pinned, mut shares) = (0, 0, 0, 0);
     let mut faults = BTreeMap::new();
     for seed in arguments.first..arguments.first + arguments.seeds {
-        let report = sim::walk_noted(seed, tasks, broken, arguments.trace.is_some());
+        let trace = arguments.trace.is_some();
+        let report = match arguments.lagging || broken.is_some_and(Break::lags) {
+            true => sim::walk_lagging(seed, broken, trace),
+            false => sim::walk_noted(seed, tasks, broken, trace),
+        };
         let wanted = arguments.trace.as_deref().unwrap_or_default();
         for line in report.trace.iter().filter(|line| line.contains(wanted)) {
             println!("{line}");
@@ -99,7 +106,7 @@ fn break_all(arguments: &Arguments) -> ExitCode {
     println!("|---|---|---|---|");
     for rule in Break::all() {
         let seeds = arguments.first..arguments.first + arguments.seeds;
-        let mut walks = seeds.map(|seed| sim::walk(seed, tasks(arguments), Some(rule)));
+        let mut walks = seeds.map(|seed| rule.walk(seed, tasks(arguments)));
         match walks.find_map(|report| Some((report.seed, report.violations.into_iter().next()?))) {
             Some((seed, violation)) => {
                 let walk = seed - arguments.first + 1;

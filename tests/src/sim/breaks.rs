@@ -6,6 +6,8 @@ use std::fmt;
 use tocktower_cluster::port::{Compare, Op, Request, Txn};
 use tocktower_core::agent::Rule;
 
+use super::{Report, Tasks, walk, walk_lagging};
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Break {
     Core(Rule),
@@ -20,8 +22,12 @@ pub enum Break {
     LedgerBeforeSync,
     /// A process that goes on with a session after a power cut.
     AdoptAfterPowerCut,
+    /// A process whose disk has failed keeps its session, and the next one goes on with that.
+    AdoptAfterDiskFailed,
     /// An edit forgets what was due under the schedule before.
     NoPrior,
+    /// W4: somebody compacts to what a watch may not have brought yet.
+    CompactYoung,
 }
 
 impl Break {
@@ -32,9 +38,24 @@ impl Break {
             Break::NoLedgerCompare,
             Break::LedgerBeforeSync,
             Break::AdoptAfterPowerCut,
+            Break::AdoptAfterDiskFailed,
             Break::NoPrior,
+            Break::CompactYoung,
         ];
         Rule::ALL.into_iter().map(Break::Core).chain(around)
+    }
+
+    /// Walks one seed of the kind that shows it.
+    pub fn walk(self, seed: u64, tasks: Tasks) -> Report {
+        match self.lags() {
+            true => walk_lagging(seed, Some(self), false),
+            false => walk(seed, tasks, Some(self)),
+        }
+    }
+
+    /// Only walks in which watches lag show it.
+    pub fn lags(self) -> bool {
+        matches!(self, Break::CompactYoung | Break::Core(Rule::Unread))
     }
 
     /// The core's part in it.

@@ -4,8 +4,9 @@
 //! that the cluster's record is put in its new epoch and the leases of the old one are ended, as
 //! `tocktower raise-epoch --evict` does. In every other such walk the operator stops all agents
 //! before; else they go on, and have to notice by themselves. An agent that has seen nothing of
-//! what came after the backup cannot notice, which is why the steps of the page begin with a stop:
-//! such a one is down until the epoch is raised.
+//! what came after the backup cannot notice, nor one that finds etcd at a revision past all that it
+//! has seen, which is why the steps of the page begin with a stop: such a one is down until the
+//! epoch is raised, from the moment at which it would reach etcd.
 //!
 //! Which cluster an agent begins in, and whether it stands by, is decided by the shell around the
 //! driver (`agent::cluster`), which no walk runs: `join` and `compare` are that in few words.
@@ -83,9 +84,9 @@ impl Epochs {
         self.put_back_at.is_some() && !self.raised
     }
 
-    /// Whether who has seen this cannot know that etcd was put back.
-    fn is_blind(&self, seen: Revision) -> bool {
-        self.is_open() && seen <= self.put_back_to
+    /// Whether who has seen this cannot know that etcd was put back, now that it is at `revision`.
+    fn is_blind(&self, seen: Revision, revision: Revision) -> bool {
+        self.is_open() && seen <= revision
     }
 
     /// Whether a request of this time was on its way when etcd was put back.
@@ -139,7 +140,8 @@ impl World {
         for host in 0..self.hosts.len() {
             self.hosts[host].disturbed = true;
             let driver = self.hosts[host].driver.as_ref();
-            match driver.map(|driver| stopped || self.epochs.is_blind(driver.seen())) {
+            let back_to = self.epochs.put_back_to;
+            match driver.map(|driver| stopped || self.epochs.is_blind(driver.seen(), back_to)) {
                 Some(true) => self.stop(host),
                 Some(false) => self.end_watches(host),
                 None => {}
@@ -158,9 +160,24 @@ impl World {
         }
         self.changed();
         self.truth.epoch = self.epochs.epoch();
+        self.truth.raised = Some(self.wall());
         for host in 0..self.hosts.len() {
             self.start_host(host, SECOND);
         }
+    }
+
+    /// An agent that reaches etcd while it cannot know that this was put back is stopped, until the
+    /// epoch is raised. `true`: so was this one.
+    pub(super) fn keep_down(&mut self, host: usize) -> bool {
+        let driver = self.hosts[host].driver.as_ref();
+        let blind =
+            driver.is_some_and(|driver| self.epochs.is_blind(driver.seen(), self.etcd.revision()));
+        if blind {
+            self.truth.note(self.now, || format!("h{host} cannot know, and is stopped"));
+            self.stop(host);
+            self.start_host(host, RETRY);
+        }
+        blind
     }
 
     /// The process is killed; for what only its host can run this is a crash.
@@ -198,7 +215,7 @@ impl World {
         at.standing = Standing::default();
         let (known, seen) = at.store.cluster();
         let noted = known.as_ref().is_some_and(|known| known.put_back);
-        if self.epochs.is_blind(seen) && !noted {
+        if self.epochs.is_blind(seen, self.epochs.put_back_to) && !noted {
             return None;
         }
         let goes_on = !at.store.pins_before().is_empty();

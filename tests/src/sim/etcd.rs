@@ -119,6 +119,11 @@ impl Etcd {
         self.history = self.history.split_off(&(self.compacted + 1));
     }
 
+    /// The first revision that is left.
+    pub fn oldest(&self) -> Revision {
+        Revision(self.compacted + 1)
+    }
+
     /// Ends the leases whose time has come. etcd is sometimes late with it: `spare` are kept.
     pub fn expire(&mut self, now_us: u64, spare: bool) {
         let over: Vec<LeaseId> = self

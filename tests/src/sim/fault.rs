@@ -55,6 +55,10 @@ pub enum Fault {
         host: usize,
     },
     Compact,
+    /// As coordinators do: to the newest revision that is so old.
+    CompactOld {
+        age_us: u64,
+    },
     RevokeLease,
     /// As that, and for a while keep-alives of it are answered as if it lived.
     DeadLease {
@@ -75,15 +79,18 @@ pub enum Fault {
     NoSpace {
         for_us: u64,
     },
-    /// The next write of its disk fails: nothing of it is there, and the process ends.
+    /// The next write of its disk fails: nothing of it is there, and the process ends. `lost`:
+    /// nor is what was written before and not synced.
     DiskFails {
         host: usize,
         back_after: u64,
+        lost: bool,
     },
     DiskFailed {
         host: usize,
         life: u32,
         back_after: u64,
+        lost: bool,
     },
     BackUp,
     /// etcd is again what it was then. `stopped`: the operator has stopped every agent before.
@@ -113,6 +120,10 @@ impl World {
             Fault::Compact => {
                 let behind = i64::try_from(self.rng.between(0, 40)).expect("small");
                 self.etcd.compact(self.etcd.revision().0 - behind);
+            }
+            Fault::CompactOld { age_us } => {
+                let to = self.truth.newest_of(self.now.saturating_sub(age_us));
+                self.etcd.compact(to.0);
             }
             Fault::RevokeLease => {
                 self.hosts.iter_mut().for_each(|host| host.disturbed = true);

@@ -44,6 +44,12 @@ const PINS_SILENT: u64 = 40 * SECOND;
 const HUSHED: usize = 2;
 /// Tasks of a crowd: with 50 places and 8 ranges, some 200 runs of a range wait.
 const CROWD: usize = 2_000;
+/// How old a revision is that coordinators compact to, and what the broken rule takes for that.
+const OLD: u64 = 60 * SECOND;
+const YOUNG: u64 = 5 * SECOND;
+/// A walk in which watches lag: its busy part, and its end.
+const LAG_BUSY: u64 = 200 * SECOND;
+const LAG_END: u64 = 230 * SECOND;
 /// The end of a walk in which nobody looks after etcd but the agents.
 const LONG_END: u64 = 1_200 * SECOND;
 
@@ -198,6 +204,32 @@ pub fn walk_crowd(seed: u64) -> Report {
     world.report(seed, Class::Calm)
 }
 
+/// Walks a fleet whose processes stand still for longer than revisions are kept, on an etcd that
+/// skips events without a word for a watch that is behind a compaction (W4).
+pub fn walk_lagging(seed: u64, broken: Option<Break>, trace: bool) -> Report {
+    let mut world = World::new(seed, HOSTS, broken);
+    world.truth.trace = trace.then(Vec::new);
+    world.skips = true;
+    let mut rng = Rng::new(seed ^ 0x00fa_0175);
+    for host in 0..HOSTS {
+        world.start_host(host, u64::try_from(host).expect("few") * SECOND / 10);
+        // One that ends within the walk, and leaves time for events that are not skipped.
+        let (at, for_us) = (rng.between(10 * SECOND, 80 * SECOND), rng.between(10, 110) * SECOND);
+        // Not in the middle of a batch, and somebody is always there to decide what is due.
+        if host > 0 {
+            world.add_fault(at, Fault::Pause { host, for_us: for_us & !1 });
+        }
+    }
+    let age_us = if broken == Some(Break::CompactYoung) { YOUNG } else { OLD };
+    for second in (20..220).step_by(5) {
+        world.add_fault(second * SECOND, Fault::CompactOld { age_us });
+    }
+    world.run_clients(LAG_BUSY);
+    world.run(LAG_END);
+    world.check(false, LAG_BUSY, LAG_BUSY);
+    world.report(seed, Class::Cuts)
+}
+
 /// Walks a fleet that is left to itself for twenty minutes. There is never a coordinator in these
 /// worlds; what a walk of this length shows is that etcd does not grow without one. Hosts stand
 /// still now and then, for longer than what is compacted to must be old.
@@ -257,7 +289,8 @@ fn failing_disks_and_etcd(rng: &mut Rng, class: Class) -> Vec<(u64, Fault)> {
     for _ in 0..count {
         let (at, for_us) = (rng.between(5 * SECOND, BUSY), rng.between(SECOND, 5 * SECOND));
         let host = usize::try_from(rng.between(0, 4)).expect("few");
-        let disk = Fault::DiskFails { host, back_after: for_us };
+        let lost = rng.chance(500);
+        let disk = Fault::DiskFails { host, back_after: for_us, lost };
         let fault = match (class, rng.between(0, 3)) {
             (Class::Everything, 0) => Fault::NoSpace { for_us },
             (Class::Everything, 1) => Fault::DeadLease { for_us },

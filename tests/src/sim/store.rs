@@ -229,6 +229,13 @@ impl Store {
         }
     }
 
+    /// A write has failed: nothing that the process left in it is gone on with.
+    pub fn distrust(&mut self) {
+        self.tables.session = None;
+        self.tables.numbers.clear();
+        self.booted.extend(RangeId::LOCAL);
+    }
+
     /// What the process before has left, and a process that begins: what was due is derived again,
     /// and what was open is dropped unless a session goes on.
     pub fn open(&mut self) -> Option<Former> {

@@ -53,6 +53,8 @@ pub struct Started {
     /// When that was asked for, by the host's own clock.
     pub asked: Wall,
     pub due: Wall,
+    /// Its host's clock was further ahead than a good one is: it may have been early, unknowingly.
+    pub fast: bool,
     /// Its host lost its disk and had its clock set back: it may not know what it did (ADR 0017).
     pub forgot: bool,
 }
@@ -104,6 +106,8 @@ pub struct Truth {
     pub epoch: Epoch,
     /// When etcd was put back, and as of when.
     pub put_back: Option<(u64, u64)>,
+    /// When its epoch was raised.
+    pub raised: Option<Wall>,
 }
 
 impl Truth {
@@ -351,6 +355,12 @@ impl Truth {
         now - self.revisions.get(at).map_or(now, |(_, since)| *since)
     }
 
+    /// The revision that etcd had come to by then.
+    pub fn newest_of(&self, at: u64) -> Revision {
+        let known = self.revisions.partition_point(|(_, since)| *since <= at);
+        known.checked_sub(1).map_or(Revision(0), |newest| self.revisions[newest].0)
+    }
+
     /// Checker 3: what may start at most once starts again only after it is known to have failed.
     fn check_once(&mut self, home: Home, started: &Started) {
         let (run, attempt) = (&started.run, started.attempt);
@@ -379,6 +389,14 @@ impl Truth {
                 format!("{run} started without permission"),
             );
         }
+        // What came due after the raise is no business of the epoch before, whose host was early.
+        let early = |earlier: &Attempt| {
+            let older = earlier.fence.epoch < attempt.fence.epoch;
+            let same = |start: &&Started| start.run == *run && start.attempt == *earlier;
+            let after = self.raised.is_some_and(|raised| started.due > raised);
+            older && after && self.starts.iter().find(same).is_some_and(|start| start.fast)
+        };
+        let before = before.filter(|(earlier, ..)| !early(earlier));
         if let Some((earlier, false, _)) = before.filter(|_| !started.forgot) {
             let text = format!("{run} started again by {attempt:?}, and may have run: {earlier:?}");
             self.violation(Checker::Multiplicity, started.at, text);

@@ -125,8 +125,8 @@ pub struct Host {
     /// What its executor has and has not begun.
     handed_over: BTreeSet<Ticket>,
     disk_at: u64,
-    /// The next write fails, and the process is back so much later.
-    disk_fails: Option<u64>,
+    /// The next write fails, the process is back so much later, and what was not synced is lost.
+    disk_fails: Option<(u64, bool)>,
     pub back_after: Option<u64>,
     pub standing: Standing,
 }
@@ -151,6 +151,8 @@ pub struct World {
     pub pins_told_by: u64,
     /// For how long the watch of what is pinned may keep silent.
     pub pins_silent: u64,
+    /// A watch that is behind a compaction skips events without a word.
+    pub skips: bool,
     /// A request may reach etcd long after whoever sent it has given it up.
     pub straggles: bool,
     /// Some clock was off by more than what is on time.
@@ -214,6 +216,7 @@ impl World {
             cut_off: false,
             pins_told_by: 0,
             pins_silent: 0,
+            skips: false,
             straggles: false,
             clock_far: false,
             straggler: Rng::new(seed ^ 0x57a6),
@@ -367,11 +370,11 @@ impl World {
 
     /// Whether this write of a host fails: then its process ends when it hears of that.
     fn disk_fails(&mut self, host: usize, life: u32) -> bool {
-        let Some(back_after) = self.hosts[host].disk_fails else { return false };
+        let Some((back_after, lost)) = self.hosts[host].disk_fails else { return false };
         if back_after > 0 {
             // What is written after it fails too, without a word.
-            self.hosts[host].disk_fails = Some(0);
-            let failed = Fault::DiskFailed { host, life, back_after };
+            self.hosts[host].disk_fails = Some((0, lost));
+            let failed = Fault::DiskFailed { host, life, back_after, lost };
             self.at(self.now + 500, Event::Fault(failed));
         }
         true
@@ -593,7 +596,8 @@ impl World {
                     self.finish(host, life, ticket, 1_000, true);
                 }
                 DriverEffect::Report { record, .. } => {
-                    let kept = self.hosts[host].disk_fails != Some(0);
+                    let fails = self.hosts[host].disk_fails;
+                    let kept = fails.is_none_or(|(back_after, _)| back_after > 0);
                     self.truth.reported(&record, kept, self.now);
                     self.hosts[host].followers.told(record, committing);
                 }
@@ -655,6 +659,7 @@ impl World {
             at: self.now,
             asked,
             due: start.due,
+            fast: self.hosts[host].skew_us > 500_000,
             forgot: self.hosts[host].disk_lost_at.is_some() && self.hosts[host].clock_back,
         };
         self.truth.started(started, &self.keys);
@@ -710,11 +715,18 @@ impl World {
     }
 
     fn serve(&mut self, host: usize, life: u32, call: PortCall, request: &Request, sent: u64) {
+        if self.lives(host, life) && self.keep_down(host) {
+            return;
+        }
         let answer = match self.epochs.broke_since(sent) {
             true => Err(PortError::Unknown("the connection broke".to_owned())),
             false => self.etcd.serve(request, self.now),
         };
         self.changed();
+        // Its own request may have brought etcd to just what it has seen.
+        if self.lives(host, life) && self.keep_down(host) {
+            return;
+        }
         if let (Request::Compact { to }, Ok(_)) = (request, &answer) {
             self.truth.compacted(*to, self.now);
         }
@@ -780,22 +792,33 @@ impl World {
             return;
         }
         let silent = self.hosts[host].cut_until.max(self.hosts[host].deaf_until);
-        let silent = silent.max(self.etcd_down_until);
+        let mut silent = silent.max(self.etcd_down_until);
+        if self.skips {
+            // What waits for a process that stands still is no more than a window holds.
+            silent = silent.max(self.hosts[host].paused_until);
+        }
         if silent > self.now {
             let life = self.hosts[host].life;
             self.hosts[host].push_at = silent + 1;
             self.at(silent + 1, Event::Push { host, life });
             return;
         }
+        if self.keep_down(host) {
+            return;
+        }
         let mut gone = Vec::new();
         let mut messages = Vec::new();
         for (id, watcher) in &mut self.hosts[host].watchers {
+            let lags = watcher.opened;
             if !watcher.opened {
                 watcher.opened = true;
                 messages.push(WatchMessage::Opened { watcher: *id });
             }
             if watcher.silent {
                 continue;
+            }
+            if self.skips && lags {
+                watcher.next = watcher.next.max(self.etcd.oldest());
             }
             match self.etcd.events(&watcher.range, watcher.next) {
                 Ok(events) if events.is_empty() => {}
@@ -864,6 +887,15 @@ impl World {
         self.hosts[host].watchers.values_mut().for_each(|watcher| watcher.silent = true);
     }
 
+    /// The process that comes next knows that the disk has failed.
+    fn disk_failed(&mut self, host: usize, lost: bool) {
+        let forgetful = self.broken == Some(Break::AdoptAfterDiskFailed);
+        match lost {
+            true => self.lose_unsynced(host, forgetful, false),
+            false => self.hosts[host].store.distrust(),
+        }
+    }
+
     fn cut_power(&mut self, host: usize) {
         let forgetful = self.broken == Some(Break::AdoptAfterPowerCut);
         // Walks with pins lose a disk now and then: what lies on it is nowhere else.
@@ -871,6 +903,10 @@ impl World {
         if disk {
             self.hosts[host].disk_lost_at = Some(self.now);
         }
+        self.lose_unsynced(host, forgetful, disk);
+    }
+
+    fn lose_unsynced(&mut self, host: usize, forgetful: bool, disk: bool) {
         self.hosts[host].member.note_power_cut();
         self.hosts[host].store.power_cut(forgetful, disk);
         for range in RangeId::LOCAL {
@@ -938,16 +974,19 @@ impl World {
                 }
             }
             Fault::Join { host } => self.boot(host),
-            Fault::DiskFails { host, back_after } => {
+            Fault::DiskFails { host, back_after, lost } => {
                 if self.hosts[host].driver.is_some() {
-                    self.hosts[host].disk_fails = Some(back_after);
+                    self.hosts[host].disk_fails = Some((back_after, lost));
                 }
             }
-            Fault::DiskFailed { host, life, back_after } => {
+            Fault::DiskFailed { host, life, back_after, lost } => {
                 if self.lives(host, life) {
-                    self.give_up(host);
+                    if self.broken != Some(Break::AdoptAfterDiskFailed) {
+                        self.give_up(host);
+                    }
                     let power = false;
                     self.fault(Fault::Crash { host, back_after, power });
+                    self.disk_failed(host, lost);
                 }
             }
             Fault::EndWatches { host } => self.end_watches(host),
