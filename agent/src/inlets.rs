@@ -112,10 +112,13 @@ fn drain<T>(mut next: impl FnMut() -> Result<T, TryRecvError>, into: &mut Vec<T>
 
 #[cfg(test)]
 mod tests {
+    use tocktower_cluster::port::KeyValue;
     use tocktower_core::agent::effect::Ticket;
+    use tocktower_core::ids::Revision;
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::driver::{PortCall, Target};
     use crate::store::Trimmed;
     use crate::waker::Waker;
 
@@ -157,6 +160,30 @@ mod tests {
 
     /// Far longer than any test: who waits for it hangs, and does not pass by luck.
     const ASLEEP: Duration = Duration::from_secs(86_400);
+
+    #[tokio::test]
+    async fn lists_are_taken_a_few_keys_at_a_step() {
+        let (senders, mut inlets) = inlets();
+        let item = KeyValue {
+            key: b"k".to_vec(),
+            value: Vec::new(),
+            create_revision: Revision(1),
+            mod_revision: Revision(1),
+            lease: None,
+        };
+        for number in 0..4 {
+            let items = vec![item.clone(); STEP_KEYS_MAX / 2];
+            let answer = Ok(Answer::List { revision: Revision(1), items, more: false });
+            let call = PortCall::List { target: Target::Shared, number };
+            senders.inputs.send(DriverInput::Answered { call, answer }).await.unwrap();
+        }
+        senders.inputs.send(DriverInput::Unstarted { ticket: Ticket(1) }).await.unwrap();
+        for expected in [2, 2, 1] {
+            let mut taken = Gathered::default();
+            inlets.next(Duration::ZERO, &mut taken).await;
+            assert_eq!(taken.inputs.len(), expected, "the rest has its turn in the next step");
+        }
+    }
 
     #[tokio::test]
     async fn a_store_that_always_has_an_answer_holds_no_other_inlet_up() {

@@ -1,10 +1,11 @@
 //! A process that is killed and started again at once goes on with its session and its claims, from
 //! what the one before wrote down: nothing is repeated but what it ran, and nothing waits.
 
-use tocktower_core::agent::effect::{Notice, SettleKey, SettledEnd, ShareRequest};
-use tocktower_core::agent::input::SharedNews;
+use tocktower_core::agent::effect::{LoadRequest, Notice, SettleKey, SettledEnd, ShareRequest};
+use tocktower_core::agent::input::{Input, SharedNews};
 use tocktower_core::ids::{Attempt, LedgerNumber, RangeId, RunId, Session};
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
+use tocktower_core::limits::{SCAN_TASKS_MAX, SCAN_TASKS_MIN};
 use tocktower_core::ring::{Capacity, Duty};
 use tocktower_core::run::{AttemptEnd, RunState};
 
@@ -355,4 +356,76 @@ fn one_that_was_left_with_another_and_begun_here_since_is_not_begun_again_under_
         let expected = [vec![(0, 2)], again].concat();
         assert_eq!(world.started("a/task"), expected, "{:?}", world.history("a/task"));
     }
+}
+
+/// So many ranges, each with a task that has run in it, of a process that was started again.
+fn crowd(ranges: u16) -> World {
+    let mut world = World::new(u32::from(ranges), 100);
+    for range in 0..ranges {
+        for name in of_range(&world, range, "a/t", 1) {
+            world.create(every(&name, 1));
+        }
+    }
+    world.pass(8_500);
+    assert_eq!(world.agent.stats().held, usize::from(ranges), "it has come to hold all");
+    world.restart();
+    world
+}
+
+/// Whether a read is of a scan of a range that is held by claim.
+fn scans(request: &LoadRequest) -> bool {
+    let LoadRequest::Scan { range, .. } = request else { return false };
+    !RangeId::LOCAL.contains(range)
+}
+
+fn asks_own(request: &LoadRequest) -> bool {
+    let LoadRequest::Own { range, .. } = request else { return false };
+    !RangeId::LOCAL.contains(range)
+}
+
+#[test]
+fn ranges_are_scanned_a_few_at_a_time() {
+    let mut world = crowd(64);
+    world.hold_loads = scans;
+    let (mut scanned, mut rounds) = (0, 0);
+    loop {
+        world.pass(100);
+        let under_way = world.held_loads.len();
+        assert!(under_way * SCAN_TASKS_MIN <= SCAN_TASKS_MAX, "{under_way} scans at once");
+        if under_way == 0 {
+            break;
+        }
+        (scanned, rounds) = (scanned + under_way, rounds + 1);
+        world.release_loads();
+    }
+    assert_eq!((scanned, rounds), (64, 4), "as many as there is room for, each time");
+}
+
+#[test]
+fn first_ledgers_that_come_one_by_one_wait_for_each_other() {
+    let mut world = crowd(16);
+    let first = world.requests.len();
+    world.hold_loads = asks_own;
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.pass(50);
+    assert_eq!(world.held_loads.len(), 16, "what the process before wrote down is asked for");
+    // The disk answers for one range after the other.
+    while let Some((load, answer)) = world.held_loads.pop() {
+        world.tell(0, Input::Loaded { load, answer });
+        world.pass(5);
+    }
+    assert_eq!(world.held.len(), 4, "each alone, and then no more beside them");
+    world.fate(|_| Fate::Served);
+    world.hold_loads = |_| false;
+    world.release(|world, request| world.serve(request));
+    world.pass(50);
+    let writes: Vec<usize> = world.requests[first..]
+        .iter()
+        .filter(|(_, request)| writes_ledger(request))
+        .map(|(_, request)| match request {
+            ShareRequest::Write(writes) => writes.len(),
+            _ => 0,
+        })
+        .collect();
+    assert_eq!(writes, [1, 1, 1, 1, 12], "the others went together");
 }
