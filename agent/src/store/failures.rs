@@ -23,6 +23,7 @@ pub(super) struct Failures {
     file: File,
     name: String,
     noted: AtomicBool,
+    told: AtomicBool,
 }
 
 impl Failures {
@@ -31,7 +32,8 @@ impl Failures {
         let found = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());
         let mut open = OpenOptions::new();
         let file = open.write(true).create(true).truncate(false).open(&path)?;
-        let failures = |name| Failures { path, file, name, noted: AtomicBool::new(false) };
+        let (noted, told) = (AtomicBool::new(false), AtomicBool::new(false));
+        let failures = |name| Failures { path, file, name, noted, told };
         match found.filter(|name| name.len() == NAME_BYTES) {
             Some(name) => Ok(failures(name)),
             None => {
@@ -53,6 +55,8 @@ impl Failures {
         }
         match self.begin() {
             Ok(_) => self.noted.store(true, Ordering::Relaxed),
+            // It is tried again each time, and said once.
+            Err(_) if self.told.swap(true, Ordering::Relaxed) => {}
             Err(error) => tracing::error!(
                 %error, file = %self.path.display(),
                 "that the disk has failed cannot be noted: remove this file before the agent is \

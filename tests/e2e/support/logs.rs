@@ -160,6 +160,11 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::DiskFailed,
+        text: "that the disk has failed cannot be noted",
+        why: "a file system that became read-only takes no note, and a person is told what to do",
+    },
+    Allowed {
+        trouble: Trouble::DiskFailed,
         text: "the store failed: the disk failed: ",
         why: "a daemon says as its last line why it ends",
     },
