@@ -39,6 +39,7 @@ impl Failures {
             None => {
                 let mut failures = failures(String::new());
                 failures.name = failures.begin()?;
+                failures.file.sync_data()?;
                 Ok(failures)
             }
         }
@@ -48,31 +49,44 @@ impl Failures {
         &self.name
     }
 
-    /// The next process begins another life. Once for each process, however often it is told.
+    /// The next process begins another life. Once for each process, however often it is told;
+    /// whoever tells does not wait for the disk.
     pub(super) fn note(&self) {
         if self.noted.load(Ordering::Relaxed) {
             return;
         }
-        match self.begin() {
-            Ok(_) => self.noted.store(true, Ordering::Relaxed),
+        let begun = self.begin().and_then(|_| self.file.try_clone());
+        match begun {
+            Ok(file) => {
+                self.noted.store(true, Ordering::Relaxed);
+                let path = self.path.clone();
+                // The next process reads it from memory as a rule, and after another boot it is
+                // another life anyway.
+                std::thread::spawn(move || {
+                    if let Err(error) = file.sync_data() {
+                        not_noted(&path, &error);
+                    }
+                });
+            }
             // It is tried again each time, and said once.
             Err(_) if self.told.swap(true, Ordering::Relaxed) => {}
-            Err(error) => tracing::error!(
-                %error, file = %self.path.display(),
-                "that the disk has failed cannot be noted: remove this file before the agent is \
-                 started again, or what it had started may start twice"
-            ),
+            Err(error) => not_noted(&self.path, &error),
         }
     }
 
     fn begin(&self) -> io::Result<String> {
         let name = fs::read_to_string(NAMES)?.trim().to_owned();
         self.file.write_all_at(format!("{name}\n").as_bytes(), 0)?;
-        // On this boot it is read from memory, and another one is another life anyway: what the
-        // disk makes of it counts only where it is mounted again in between.
-        let _ = self.file.sync_data();
         Ok(name)
     }
+}
+
+fn not_noted(path: &Path, error: &io::Error) {
+    tracing::error!(
+        %error, file = %path.display(),
+        "that the disk has failed may not be noted: remove this file before the agent is started \
+         again, or what it had started may start twice"
+    );
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/lock            held as long as the store is open; the holder's process id for people
 //! <dir>/db/             RocksDB
-//! <dir>/life            another name for each time that a write has failed
+//! <dir>/life            a name, and another one after a write or an opening has failed
 //! <dir>/damaged         a checksum was wrong at run time: set aside at the next start
 //! <dir>/db.aside-<ms>   a store that was set aside; the newest two are kept
 //! ```
@@ -118,7 +118,10 @@ impl Store {
             engine => engine,
         };
         // Opening writes and syncs, too.
-        let engine = engine.inspect_err(|_| failures.note())?;
+        if matches!(engine, Err(OpenError::Engine { .. })) {
+            failures.note();
+        }
+        let engine = engine?;
         let (process, former, pins) = (engine.process, engine.former, engine.pins);
         let cluster = engine.cluster;
         let store = Store {

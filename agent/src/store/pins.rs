@@ -2,8 +2,9 @@
 //! out of reach: of each range the ledger that lies here in place of etcd, what the watch had come
 //! to, and since when this store knows of it.
 //!
-//! A ledger stands with the boot of the host and the folder in which it was written: after another
-//! boot what was not synced since may be lost, and in a copy all that was written since.
+//! A ledger stands with the life in which it was written, that is the boot of the host, the folder,
+//! and that no write has failed since: after another boot or such a failure what was not synced
+//! before may be lost, and in a copy of the folder all that was written since.
 
 use std::collections::BTreeMap;
 

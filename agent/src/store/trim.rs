@@ -320,7 +320,7 @@ impl Store {
             let (from, to) = (keys::due_from(*range, 0), keys::due_from(*range, *ms));
             self.db
                 .delete_file_in_range_cf(family, from, to)
-                .map_err(|error| self.failed(error))?;
+                .map_err(|error| self.unwritten(error))?;
         }
         let last = marks.last().filter(|_| marks.len() == RANGES_A_CALL);
         state.range = last.map_or(0, |(RangeId(range), _)| range.saturating_add(1));

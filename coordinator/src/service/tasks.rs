@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 
 /// Edits, deletes and triggers that are with the shared state at once; more of them wait.
 const WRITES_MAX: usize = 256;
-/// As many reads, which hold up no write.
+/// As many reads, behind which no such transaction waits.
 const READS_MAX: usize = 256;
 /// Others may change a task between look and write, or read, this often before it is given up.
 pub(super) const ROUNDS_MAX: usize = 5;

@@ -10,6 +10,7 @@ use tocktower_coordinator::Pace;
 use tocktower_core::ids::{PoolName, TaskName};
 
 use crate::harness::{Api, Cluster, CutPort, Lost, at, json_body, task};
+use crate::watch::open;
 
 /// Two coordinators of one cluster. The copy of the second one misses the next change of each task
 /// in `pools` that is named, and does not find out in the time of a test.
@@ -80,6 +81,9 @@ async fn a_task_is_read_as_it_is_whatever_the_copy_says() {
     let known = two.request(Method::GET, &at("edited")).header("if-none-match", is.to_string());
     assert_eq!(two.send(known).await.status.as_u16(), 304);
     assert_eq!(copied(&two, "edited").await["description"], "first", "it is behind");
+    let mut socket = open(&two, "?namespace=default&task=edited&kinds=task").await;
+    let page = &socket.snapshot().await[0]["tasks"];
+    assert_eq!(page[0]["description"], "first", "what follows is as old: {page}");
 }
 
 #[tokio::test]

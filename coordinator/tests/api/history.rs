@@ -138,7 +138,9 @@ impl Search<'_> {
 /// What the task is after this call, if it could be answered so. `None`: it could not.
 fn after(State { task, highest }: State, call: Call, reply: Reply) -> Option<State> {
     let there = task.is_some();
-    let matches = |given: i64| task.is_some_and(|(_, at)| at.is_none_or(|at| at == given));
+    // A write whose revision nobody was told of has a later one than all before.
+    let is = |at: Option<i64>, given: i64| at.map_or(given > highest, |at| at == given);
+    let matches = |given: i64| task.is_some_and(|(_, at)| is(at, given));
     let differs = |given: i64| task.is_none_or(|(_, at)| at != Some(given));
     let same = |text: Text| task.is_some_and(|(is, _)| is == text);
     // What is there already is not written again; anything else gets a later revision.
@@ -214,6 +216,15 @@ mod tests {
         assert!(!judged(&[created, written, (4, 5, Put(1), Reply::Wrote(5))]), "a lost write");
         assert!(!judged(&[created, written, (4, 5, PutIf(6, 3), Reply::Conflict)]));
         assert!(!judged(&[created, written, (4, 5, PutIf(5, 3), Reply::Wrote(7))]));
+        let lost = (4, 5, Put(1), Reply::Unknown);
+        assert!(judged(&[created, written, lost, (6, 7, Get, Reply::Read(1, 7))]));
+        for old in [
+            (6, 7, Get, Reply::Read(1, 5)),
+            (6, 7, Put(1), Reply::Wrote(5)),
+            (6, 7, PutIf(5, 3), Reply::Wrote(7)),
+        ] {
+            assert!(!judged(&[created, written, lost, old]), "an old revision: {old:?}");
+        }
         let deleted = (2, 3, Delete, Reply::Deleted);
         assert!(
             !judged(&[created, deleted, (4, 5, Create(2), Reply::Wrote(4))]),

@@ -1,5 +1,6 @@
 use std::sync::atomic::Ordering;
 
+use reqwest::Method;
 use tocktower_proto::v1;
 use tocktower_proto::v1::fleet_service_client::FleetServiceClient;
 use tocktower_proto::v1::task_service_client::TaskServiceClient;
@@ -19,6 +20,8 @@ async fn without_the_shared_state_reads_go_on_and_say_so_and_writes_are_refused(
     refused.problem(503, "store_unavailable");
     let read = api.get(&at("a")).await.ok();
     assert_eq!((&read["name"], &read["stale"]), (&"a".into(), &true.into()), "at once");
+    let known = api.request(Method::GET, &at("a")).header("if-none-match", "*");
+    assert_eq!(api.send(known).await.ok()["stale"], true, "nobody knows that it is unchanged");
     api.get(&at("c")).await.problem(503, "store_unavailable");
     until("the copy is stale", async || {
         let page = api.get("/v1/namespaces/-/tasks").await.ok();

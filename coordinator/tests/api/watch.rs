@@ -14,9 +14,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use crate::agent::{Agent, run};
 use crate::harness::{Api, PATIENCE, api, at, paths, task, until};
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-async fn open(api: &Api, query: &str) -> Socket {
+pub async fn open(api: &Api, query: &str) -> Socket {
     let url = api.url(&format!("/v1/watch{query}")).replace("http://", "ws://");
     Socket(connect_async(url).await.unwrap().0)
 }
@@ -35,7 +35,7 @@ impl Socket {
     }
 
     /// All pages of a snapshot.
-    async fn snapshot(&mut self) -> Vec<Value> {
+    pub async fn snapshot(&mut self) -> Vec<Value> {
         let mut pages = Vec::new();
         loop {
             let page = self.next().await;

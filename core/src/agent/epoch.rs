@@ -1,8 +1,9 @@
 //! What an epoch that was raised leaves unknown. etcd was put back from a backup: ledgers and keys
-//! are those of an earlier day, and what was started since then stands nowhere in them. At-least-
-//! once runs are decided as after any takeover, and may be repeats. A run that may start only once
-//! and was due before the epoch began may have started, so it is `lost`, unless the ledger covers
-//! it: what ended before the backup is done.
+//! are those of an earlier day, and what was started since then stands nowhere in them.
+//! At-least-once runs are decided as after any takeover, and may be repeats. A run that may start
+//! only once and was due before the epoch began may have started, so it is `lost`, unless the
+//! ledger covers it: what ended before the backup is done. So is what came due just after that,
+//! since a good clock may have been so far ahead of the one that the epoch was raised by.
 //!
 //! A task that was made in this epoch was not there before, so nothing of it is unknown. What is
 //! pinned to this agent has its ledger in the agent's own store, which no backup of etcd takes
@@ -15,6 +16,7 @@ use crate::agent::pins::BEFORE_STORE;
 use crate::agent::range::Range;
 use crate::ids::{RunId, RunKey};
 use crate::ledger::{Entry, Ledger};
+use crate::limits::CLOCK_OFFSET;
 use crate::run::RunState;
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND, Wall};
@@ -38,6 +40,11 @@ pub(crate) enum Told {
     ByKey,
 }
 
+/// Up to when somebody of the epoch before may have started what was due, by a good clock.
+fn began(desk: &Desk) -> Wall {
+    desk.config.epoch_began.plus(CLOCK_OFFSET)
+}
+
 impl Range {
     /// Whether nobody can know what became of a run that may start only once.
     pub(super) fn forgotten(
@@ -54,7 +61,7 @@ impl Range {
         let born = born.map(|until| Forgotten { until, why: BEFORE_STORE });
         let earlier = task.incarnation.epoch < desk.config.epoch;
         let told_by_etcd = !self.is_local() || told == Told::ByKey;
-        let until = desk.config.epoch_began;
+        let until = began(desk);
         let raised = (earlier && told_by_etcd).then_some(Forgotten { until, why: BEFORE_EPOCH });
         raised.into_iter().chain(born).find(|forgotten| due <= forgotten.until)
     }
@@ -68,7 +75,7 @@ impl Range {
             RunKey::Instant(_) => entry.run.incarnation.epoch < epoch,
             RunKey::Manual(_) => true,
         };
-        let before = older && entry.due.wall() <= desk.config.epoch_began;
+        let before = older && entry.due.wall() <= began(desk);
         !self.is_local() && (ledger.fence.epoch < epoch || before)
     }
 

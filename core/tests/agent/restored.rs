@@ -33,9 +33,9 @@ fn what_may_start_once_is_lost_up_to_the_new_epoch_and_goes_on_then() {
     world.create(every("a/often", 1));
     world.pass(10_500);
     let backup = world.shared.back_up();
-    world.pass(10_000);
+    world.pass(9_900);
     world.put_back(backup);
-    world.pass(5_000);
+    world.pass(5_100);
     assert_eq!(seconds(&world, "a/once"), (1..=25).collect::<Vec<_>>(), "none starts twice");
     let lost: Vec<String> = world.history("a/once");
     let lost: Vec<&String> = lost.iter().filter(|row| row.contains(" lost")).collect();
@@ -47,6 +47,22 @@ fn what_may_start_once_is_lost_up_to_the_new_epoch_and_goes_on_then() {
         (11..=20).filter(|s| often.iter().filter(|o| *o == s).count() == 2).collect();
     assert_eq!(twice, (11..=20).collect::<Vec<_>>(), "what may repeat does: {often:?}");
     world.each_ended(&world.task("a/often"), 1, 24);
+}
+
+#[test]
+fn what_a_clock_that_was_a_little_ahead_has_started_before_the_raise_is_not_started_again() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(every("a/once", 1)));
+    world.pass(10_500);
+    let backup = world.shared.back_up();
+    world.ahead_ms = 450;
+    world.pass(10_100);
+    assert_eq!(seconds(&world, "a/once").last(), Some(&21), "it is 20.6 s by a right clock");
+    world.ahead_ms = 0;
+    world.put_back(backup);
+    world.pass(3_000);
+    assert_eq!(seconds(&world, "a/once"), (1..=23).collect::<Vec<_>>(), "none starts twice");
+    assert!(world.ended("a/once", RunState::Lost) > 0, "{:?}", world.history("a/once"));
 }
 
 #[test]

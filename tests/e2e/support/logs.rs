@@ -160,7 +160,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         trouble: Trouble::DiskFailed,
-        text: "that the disk has failed cannot be noted",
+        text: "that the disk has failed may not be noted",
         why: "a file system that became read-only takes no note, and a person is told what to do",
     },
     Allowed {

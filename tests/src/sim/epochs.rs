@@ -160,7 +160,7 @@ impl World {
         }
         self.changed();
         self.truth.epoch = self.epochs.epoch();
-        self.truth.raised = Some(self.wall());
+        self.truth.raised = Some((self.now, self.wall()));
         for host in 0..self.hosts.len() {
             self.start_host(host, SECOND);
         }

@@ -106,8 +106,8 @@ pub struct Truth {
     pub epoch: Epoch,
     /// When etcd was put back, and as of when.
     pub put_back: Option<(u64, u64)>,
-    /// When its epoch was raised.
-    pub raised: Option<Wall>,
+    /// When its epoch was raised, and by which clock.
+    pub raised: Option<(u64, Wall)>,
 }
 
 impl Truth {
@@ -389,12 +389,13 @@ impl Truth {
                 format!("{run} started without permission"),
             );
         }
-        // What came due after the raise is no business of the epoch before, whose host was early.
+        // It was due after the raise only, and started before that by a clock that was far ahead.
         let early = |earlier: &Attempt| {
             let older = earlier.fence.epoch < attempt.fence.epoch;
             let same = |start: &&Started| start.run == *run && start.attempt == *earlier;
-            let after = self.raised.is_some_and(|raised| started.due > raised);
-            older && after && self.starts.iter().find(same).is_some_and(|start| start.fast)
+            let Some((raised_at, raised)) = self.raised.filter(|_| older) else { return false };
+            let first = self.starts.iter().find(same);
+            started.due > raised && first.is_some_and(|start| start.fast && start.at <= raised_at)
         };
         let before = before.filter(|(earlier, ..)| !early(earlier));
         if let Some((earlier, false, _)) = before.filter(|_| !started.forgot) {
