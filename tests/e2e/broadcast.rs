@@ -11,7 +11,7 @@ use crate::support::fleet::{Fleet, Outage, percentiles, text};
 use crate::support::logs::Trouble;
 use crate::support::relay::Relay;
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, alone, until};
+use crate::support::{PATIENCE, beside_others, until};
 
 /// How long everybody else is away.
 const AWAY: Duration = Duration::from_secs(16);
@@ -66,7 +66,7 @@ async fn told(fleet: &Fleet, task: &str) -> Result<BTreeMap<(u64, String), Value
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_selected_agent_runs_its_share_while_etcd_and_the_coordinators_are_away() {
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let mut fleet = Fleet::start(1, 1).await;
     for (name, role) in [("w1", "web"), ("w2", "web"), ("d1", "db")] {
         fleet.agents.push(edge(&fleet, name, role, None));
@@ -148,7 +148,7 @@ async fn its_history_arrives(fleet: &Fleet, from: u64, to: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_deleted_stops_when_an_agent_that_was_cut_off_is_back() {
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let mut fleet = Fleet::start(1, 1).await;
     let relay = Relay::start(&fleet.etcd.endpoints()[0]).await;
     let mut away = edge(&fleet, "w1", "web", Some(&relay.endpoint));

@@ -11,7 +11,7 @@ use crate::support::fleet::{Fleet, Outage, percentiles, text};
 use crate::support::logs::Trouble;
 use crate::support::relay::Relay;
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, alone, until};
+use crate::support::{PATIENCE, beside_others, until};
 
 /// How long everybody else is away.
 const AWAY: Duration = Duration::from_secs(22);
@@ -42,7 +42,7 @@ fn calls_of(witness: &Witness, task: &str) -> BTreeMap<u64, Vec<Duration>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_runs_on_its_agent_while_etcd_and_the_coordinators_are_away() {
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let mut fleet = Fleet::start(2, 1).await;
     fleet.expects(Trouble::EtcdDown);
     fleet.expects(Trouble::CoordinatorGone);
@@ -111,7 +111,7 @@ async fn its_history_arrives(fleet: &Fleet, from: u64, to: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_deleted_while_its_agent_was_cut_off_stops_when_it_is_back() {
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let mut fleet = Fleet::start(1, 1).await;
     let relay = Relay::start(&fleet.etcd.endpoints()[0]).await;
     let arguments = fleet.agent_arguments("edge", "edge").into_iter();

@@ -15,7 +15,7 @@ use crate::support::fleet::{Fleet, spent};
 use crate::support::logs::Trouble;
 use crate::support::watches::WatchRelay;
 use crate::support::witness::Witness;
-use crate::support::{PATIENCE, alone, until};
+use crate::support::{PATIENCE, beside_others, until};
 
 /// How long the lease of an agent lives.
 const LEASE: Duration = Duration::from_secs(3);
@@ -76,7 +76,7 @@ async fn change(fleet: &Fleet, witness: &Witness, later: Duration) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_silent_watches_what_was_deleted_paused_or_moved_does_not_start() {
-    let _turn = alone().await;
+    let _turn = beside_others().await;
     let etcd = EtcdCluster::start(1).await;
     let relay = WatchRelay::start(&etcd.endpoint(0)).await;
     let mut fleet = Fleet::start_behind(etcd, &relay.endpoint, 1, 1).await;

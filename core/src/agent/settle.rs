@@ -245,7 +245,11 @@ impl Range {
                 Some(LeftRun::Running(_)) => continue,
                 Some(LeftRun::Ended { batch, .. }) if *batch > desk.synced => continue,
                 Some(LeftRun::Ended { end, .. }) => *end,
-                None => SettledEnd::Gone,
+                // The process before may have said it, whose session this is.
+                None => match self.copy.settles.get(&key) {
+                    Some((by, end)) if *by == session => *end,
+                    Some(_) | None => SettledEnd::Gone,
+                },
             };
             self.settled(desk, &key.run, end);
         }

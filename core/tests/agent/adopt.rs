@@ -358,6 +358,38 @@ fn one_that_was_left_with_another_and_begun_here_since_is_not_begun_again_under_
     }
 }
 
+#[test]
+fn what_the_process_before_has_said_of_a_run_counts_when_its_range_comes_back() {
+    for (end, again) in [(SettledEnd::Succeeded, false), (SettledEnd::Gone, true)] {
+        let mut world = World::new(1, 10);
+        world.create(every("a/task", 60));
+        world.pass(61_000);
+        assert_eq!(world.started("a/task"), [(60, 1)]);
+        let session = world.agent.session().expect("registered");
+        let run = RunId::scheduled(
+            named("a/task"),
+            world.task("a/task").incarnation,
+            world.at_second(60),
+        );
+        let before = (*world.shared.ledger(RANGE)).clone();
+        let (due, attempt) = (world.at_second(60), Attempt { fence: before.fence, number: 1 });
+        let key = SettleKey { run: run.clone(), attempt };
+        let other = Session { epoch: EPOCH, revision: world.shared.next() };
+        let fence = world.shared.take_over(RANGE, "b", other);
+        let open = vec![Entry { run, due, attempt, state: EntryState::Held { session } }];
+        let number = LedgerNumber { process: 3, count: 1 };
+        world.shared.put_ledger(RANGE, Ledger { fence, number, open, ..before });
+        world.shared.settle(RANGE, key, session, end);
+        world.restart();
+        world.pass(500);
+        assert_eq!(world.agent.session(), Some(session), "it goes on with its session");
+        world.shared.unclaim(RANGE);
+        world.pass(3_000);
+        let expected = if again { vec![(60, 1), (60, 2)] } else { vec![(60, 1)] };
+        assert_eq!(world.started("a/task"), expected, "{end:?}: {:?}", world.history("a/task"));
+    }
+}
+
 /// So many ranges, each with a task that has run in it, of a process that was started again.
 fn crowd(ranges: u16) -> World {
     let mut world = World::new(u32::from(ranges), 100);

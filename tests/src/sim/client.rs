@@ -226,7 +226,10 @@ impl World {
         let home = Home::of_task(task, &self.keys).filter(|home| home.local().is_none());
         let ledgers = home.and_then(|home| self.truth.ledgers.get(&home));
         let ledgers = ledgers.map_or(&[][..], Vec::as_slice);
-        let known = ledgers.iter().rev().nth(behind);
+        // One that was started after etcd was put back knows none of before.
+        let since = self.truth.put_back.map_or(0, |(_, back)| back);
+        let mut known = ledgers.iter().rev().filter(|(at, _)| *at >= since);
+        let known = known.nth(behind);
         known.map_or(Marks::NONE, |(_, ledger)| ledger.done_with())
     }
 
