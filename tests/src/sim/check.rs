@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tocktower_core::ids::{AgentName, Fence, RunId, RunKey, TaskName};
+use tocktower_core::ids::{AgentName, Fence, RangeId, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::jitter;
@@ -30,6 +30,18 @@ pub struct Expected {
 }
 
 impl World {
+    /// Whether a run was asked for before the store of the one host that can run it was born.
+    fn asked_before_birth(&self, run: &RunId, home: Home) -> bool {
+        let (Home::Pins(host), RunKey::Manual(ulid)) = (home, run.run) else { return false };
+        let asked = self.truth.triggers.get(&(run.task.clone(), ulid)).map(|(asked, _)| *asked);
+        let born = self.hosts[host].store.born(RangeId::PINS).map(|(born, _)| born.micros());
+        let begin = self.wall().micros() - i64::try_from(self.now).expect("short");
+        asked.zip(born).is_some_and(|(asked, born)| {
+            // Born by its own clock, which may be off.
+            begin + i64::try_from(asked).expect("short") <= born + 50_000
+        })
+    }
+
     /// Holds the walk against its rules. `calm`: nothing was disturbed, so nothing may be late,
     /// repeated or uncertain. `quiet_us`: the true time from which on nothing is judged any more.
     /// `healed`: from then on nothing was done to anybody.
@@ -380,9 +392,9 @@ impl World {
         }
         if calm {
             for (run, ends) in &self.truth.ends {
-                if let Some(host) = self.truth.home_of(run, &self.keys).local()
-                    && self.hosts[host].crashed
-                {
+                let home = self.truth.home_of(run, &self.keys);
+                let crashed = home.local().is_some_and(|host| self.hosts[host].crashed);
+                if crashed || self.asked_before_birth(run, home) {
                     continue;
                 }
                 let lost = ends.iter().filter(|(state, _)| *state == RunState::Lost);
