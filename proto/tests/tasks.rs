@@ -191,6 +191,7 @@ fn any_task() -> impl Strategy<Value = Task> {
             created_at: times.0,
             updated_at: times.1,
             effective_from: times.2,
+            instants_by: request.map(|_| Revision(created)),
             last_instant: times.3.map(Wall::instant),
             request,
             prior,
@@ -211,6 +212,7 @@ fn any_prior() -> impl Strategy<Value = Prior> {
         paused: spec.paused,
         from,
         until,
+        revision: Revision(7),
     })
 }
 
@@ -220,6 +222,7 @@ fn version(task: &Task) -> NewVersion {
         created_at: task.created_at,
         updated_at: task.updated_at,
         effective_from: task.effective_from,
+        instants_by: task.instants_by,
         last_instant: task.last_instant,
         request: task.request,
         prior: task.prior.clone(),
@@ -472,6 +475,7 @@ fn example() -> Task {
         created_at: Wall::from_millis(1_000),
         updated_at: Wall::from_millis(1_000),
         effective_from: Wall::from_millis(1_000),
+        instants_by: None,
         last_instant: None,
         request: None,
         prior: Vec::new(),

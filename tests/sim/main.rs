@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tocktower_tests::sim::{self, Break, Tasks};
+use tocktower_tests::sim::{self, Break, CLOSE_EDITS_FROM, Tasks};
 
 /// Walks of `make test`; the program `sim` walks thousands.
 const SEEDS: u64 = 200;
@@ -31,11 +31,26 @@ const PINNED_FOUND: [u64; 16] = [
 ];
 /// Walks with pinned tasks in which all watches of a host fall silent.
 const HUSHED_SEEDS: u64 = 20;
+/// Walks with pinned tasks in which edits come in a row.
+const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 10] = [
-    40_004_347, 70_000_279, 70_000_642, 73_001_549, 73_002_257, 73_003_314, 73_004_815, 73_006_189,
-    83_000_022, 93_000_630,
+const BROADCAST_FOUND: [u64; 15] = [
+    40_004_347,
+    70_000_279,
+    70_000_642,
+    73_001_549,
+    73_002_257,
+    73_003_314,
+    73_004_815,
+    73_006_189,
+    83_000_022,
+    93_000_630,
+    172_002_969,
+    232_001_354,
+    232_001_384,
+    232_001_414,
+    212_001_014,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;
@@ -93,7 +108,8 @@ fn no_walk_breaks_a_promise() {
 fn no_walk_with_pinned_tasks_breaks_a_promise() {
     let mut broken = Vec::new();
     let (mut starts, mut crashes) = (0, 0);
-    for seed in (0..PINNED_SEEDS).chain(PINNED_FOUND) {
+    let close_edits = CLOSE_EDITS_FROM..CLOSE_EDITS_FROM + CLOSE_EDITS_SEEDS;
+    for seed in (0..PINNED_SEEDS).chain(close_edits).chain(PINNED_FOUND) {
         let report = sim::walk(seed, Tasks::Pinned, None);
         starts += report.pinned;
         crashes += report.faults.get("Crash").unwrap_or(&0);

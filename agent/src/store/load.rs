@@ -70,8 +70,8 @@ impl Store {
                 self.load_scan(*range, *after, *limit, &mut unreadable)
             }
             LoadRequest::Task { range, name } => self.load_task(*range, name, &mut unreadable),
-            LoadRequest::Own { range, fence, runs, tasks } => {
-                self.load_own(*range, *fence, runs, tasks)
+            LoadRequest::Own { range, under, runs, tasks } => {
+                self.load_own(*range, *under, runs, tasks)
             }
         }?;
         let count = u64::try_from(unreadable.len()).unwrap_or(0);

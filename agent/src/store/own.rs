@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use rocksdb::{IteratorMode, ReadOptions};
-use tocktower_core::agent::effect::SettledEnd;
+use tocktower_core::agent::effect::{Fences, SettledEnd};
 use tocktower_core::agent::input::{LoadAnswer, OwnRun};
 use tocktower_core::ids::{Attempt, Fence, RangeId, RunId, TaskName};
 use tocktower_core::run::RunRecord;
@@ -34,11 +34,11 @@ impl Store {
     pub(super) fn load_own(
         &self,
         range: RangeId,
-        fence: Fence,
+        under: Fences,
         runs: &[RunId],
         tasks: &[(TaskName, Instant)],
     ) -> Result<LoadAnswer, StoreError> {
-        let mut own = self.begun(range, fence, runs)?;
+        let mut own = self.begun(range, under.newest, runs)?;
         // Of a run whose row is forgotten, if there was one: it may have been begun.
         let kept = |run: &&RunId| RunPlace::of(run).ms >= self.cutoffs.history();
         let (kept, forgotten): (Vec<&RunId>, Vec<&RunId>) = runs.iter().partition(kept);
@@ -62,13 +62,13 @@ impl Store {
         }
         for (row, (_, task)) in self.accounts(&asked.tasks)?.iter().zip(&asked.tasks) {
             let row = row.as_ref().filter(|row| row.id.task == task.0 && reaches(row, task));
-            own.extend(row.and_then(|row| ended(row, Some(fence))));
+            own.extend(row.and_then(|row| ended(row, Some(under))));
         }
         for run in asked.runs_sought {
             own.extend(self.run(run)?.iter().find_map(|row| ended(row, None)));
         }
         for task in asked.tasks_sought {
-            self.seek_ended(task, fence, &mut own)?;
+            self.seek_ended(task, under, &mut own)?;
         }
         Ok(LoadAnswer::Own(own))
     }
@@ -117,7 +117,7 @@ impl Store {
     fn seek_ended(
         &self,
         (task, after): &(TaskName, Instant),
-        fence: Fence,
+        under: Fences,
         own: &mut Vec<OwnRun>,
     ) -> Result<(), StoreError> {
         let mut asked = TaskRuns {
@@ -130,7 +130,7 @@ impl Store {
         };
         loop {
             let page = self.task_runs(&asked)?;
-            own.extend(page.runs.iter().filter_map(|row| ended(row, Some(fence))));
+            own.extend(page.runs.iter().filter_map(|row| ended(row, Some(under))));
             let Some(next) = page.next else { return Ok(()) };
             asked.before = Some(next);
         }
@@ -175,9 +175,9 @@ fn reaches(row: &RunRecord, task: &(TaskName, Instant)) -> bool {
     until >= first_of(task)
 }
 
-/// What a row of history says; `under`: only an account under this fence.
-fn ended(row: &RunRecord, under: Option<Fence>) -> Option<OwnRun> {
-    if !row.state.is_end() || under.is_some_and(|fence| row.fence != fence) {
+/// What a row of history says; `under`: only an account under one of these fences.
+fn ended(row: &RunRecord, under: Option<Fences>) -> Option<OwnRun> {
+    if !row.state.is_end() || under.is_some_and(|under| !under.has(row.fence)) {
         return None;
     }
     let attempt = row.newest().map_or(Attempt::NONE, |newest| newest.attempt);

@@ -1,13 +1,14 @@
 //! What a process finds that goes on with the claim of the one before: how its runs ended.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tocktower_agent::store::{Retention, Store, StoreConfig, TrimBudget, TrimClock};
-use tocktower_core::agent::effect::{LoadRequest, SettledEnd, StoreOp};
+use tocktower_core::agent::effect::{Fences, LoadRequest, SettledEnd, StoreOp};
 use tocktower_core::agent::input::{LoadAnswer, OwnRun};
-use tocktower_core::ids::{AgentName, Attempt, RunId, RunKey};
+use tocktower_core::ids::{AgentName, Attempt, Fence, RunId, RunKey};
 use tocktower_core::run::{RunRecord, RunState, Span};
 use tocktower_core::time::Wall;
 
@@ -38,8 +39,13 @@ fn old_folder() -> TempDir {
 }
 
 fn own(store: &Store, runs: Vec<RunId>, tasks: &[(&str, i64)]) -> Vec<OwnRun> {
+    own_under(store, false, runs, tasks)
+}
+
+fn own_under(store: &Store, earlier: bool, runs: Vec<RunId>, tasks: &[(&str, i64)]) -> Vec<OwnRun> {
     let tasks = tasks.iter().map(|(name, after)| (named(name), at(*after))).collect();
-    let request = LoadRequest::Own { range: RANGE, fence: fence(5), runs, tasks };
+    let under = Fences { newest: fence(5), earlier };
+    let request = LoadRequest::Own { range: RANGE, under, runs, tasks };
     match store.load(&request).unwrap().answer {
         LoadAnswer::Own(own) => own,
         other => panic!("{other:?}"),
@@ -79,6 +85,29 @@ fn what_ended_after_the_ledger_is_known_and_what_came_before_is_not_asked() {
     let listed = run_id("a", NOW + 200);
     let found = own(&store, vec![listed.clone()], &[]);
     assert_eq!(ended(&found)[1..], [(listed, Some(SettledEnd::Succeeded))]);
+}
+
+#[test]
+fn accounts_under_fences_before_are_told_where_they_are_asked_for() {
+    for clock in [now, late] {
+        let dir = old_folder();
+        let store = open(&dir, clock);
+        let under =
+            |fence, ms| history(RunRecord { fence, ..run("a", NOW + ms, RunState::Succeeded) });
+        let ops = [
+            under(Fence::default(), 100),
+            under(fence(3), 200),
+            under(fence(5), 300),
+            under(fence(6), 400),
+        ];
+        store.apply(&batch(1, true, ops)).unwrap();
+        let told = |earlier| -> BTreeSet<RunId> {
+            let own = own_under(&store, earlier, vec![], &[("a", NOW + 50)]);
+            own.into_iter().map(|own| own.run).collect()
+        };
+        assert_eq!(told(false), BTreeSet::from([run_id("a", NOW + 300)]));
+        assert_eq!(told(true), BTreeSet::from([200, 300].map(|ms| run_id("a", NOW + ms))));
+    }
 }
 
 #[test]

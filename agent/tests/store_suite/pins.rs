@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tocktower_cluster::cluster::Cluster;
 use tocktower_core::agent::Kept;
-use tocktower_core::agent::effect::{LoadRequest, PinsRecord, StoreOp};
+use tocktower_core::agent::effect::{Fences, LoadRequest, PinsRecord, StoreOp};
 use tocktower_core::agent::input::LoadAnswer;
 use tocktower_core::hash::RangeCount;
 use tocktower_core::ids::{
@@ -160,7 +160,8 @@ fn what_was_begun_stays_known_without_a_session() {
     assert!(disk.opened().former.is_none());
     let own = |disk: &Disk, range| {
         let (runs, tasks) = (Vec::new(), Vec::new());
-        match disk.load(LoadRequest::Own { range, fence: fence(), runs, tasks }).answer {
+        let under = Fences { newest: fence(), earlier: false };
+        match disk.load(LoadRequest::Own { range, under, runs, tasks }).answer {
             LoadAnswer::Own(own) => own.into_iter().map(|own| own.run).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         }

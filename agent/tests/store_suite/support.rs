@@ -225,6 +225,7 @@ pub fn raw(name: &str, number: u64, schedules: Vec<Schedule>, action: Action) ->
         created_at: Wall::MIN,
         updated_at: Wall::MIN,
         effective_from: Wall::MIN,
+        instants_by: None,
         last_instant: None,
         request: None,
         prior: Vec::new(),

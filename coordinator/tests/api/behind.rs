@@ -27,6 +27,7 @@ async fn two(names: &[&str], pools: &[&str]) -> (Api, Api) {
         cut: cluster.cut.clone(),
         back: cluster.back.clone(),
         lost: lost.clone(),
+        hangs: cluster.hangs.clone(),
     };
     let two = Api::on(Arc::new(port), "c2", Pace::default()).await;
     for name in names {

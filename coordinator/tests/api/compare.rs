@@ -29,7 +29,8 @@ fn key(name: &str) -> Vec<u8> {
 
 async fn coordinator(inner: Arc<dyn Port>, lost: Lost, compare: Pace) -> Api {
     let (cut, back) = (Arc::default(), Arc::default());
-    Api::on(Arc::new(CutPort { inner, cut, back, lost }), "c1", compare).await
+    Api::on(Arc::new(CutPort { inner, cut, back, lost, hangs: Arc::default() }), "c1", compare)
+        .await
 }
 
 async fn write(port: &Arc<dyn Port>, then: Vec<Op>) {

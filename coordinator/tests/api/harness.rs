@@ -30,6 +30,8 @@ pub struct CutPort {
     pub cut: Arc<AtomicBool>,
     pub back: Arc<AtomicI64>,
     pub lost: Lost,
+    /// Nobody answers.
+    pub hangs: Arc<AtomicBool>,
 }
 
 /// Keys whose next event the watch skips without a word.
@@ -37,6 +39,9 @@ pub type Lost = Arc<Mutex<BTreeSet<Vec<u8>>>>;
 
 impl Port for CutPort {
     fn call(&self, request: Request) -> BoxFuture<'static, Result<Answer, PortError>> {
+        if self.hangs.load(Ordering::SeqCst) {
+            return std::future::pending().boxed();
+        }
         match self.cut.load(Ordering::SeqCst) {
             true => async { Err(PortError::NoLeader) }.boxed(),
             false => {
@@ -86,12 +91,13 @@ pub struct Cluster {
     pub cut: Arc<AtomicBool>,
     /// By how much the revisions in answers are behind.
     pub back: Arc<AtomicI64>,
+    pub hangs: Arc<AtomicBool>,
 }
 
 impl Cluster {
     pub fn new() -> Cluster {
         let store = Embedded::in_memory().unwrap();
-        Cluster { store, cut: Arc::default(), back: Arc::default() }
+        Cluster { store, cut: Arc::default(), back: Arc::default(), hangs: Arc::default() }
     }
 
     pub fn keys(&self) -> Keys {
@@ -100,7 +106,13 @@ impl Cluster {
 
     pub async fn coordinator(&self, id: &str) -> Api {
         let (inner, cut, back) = (self.store.clone(), self.cut.clone(), self.back.clone());
-        let port = Arc::new(CutPort { inner, cut, back, lost: Lost::default() });
+        let port = Arc::new(CutPort {
+            inner,
+            cut,
+            back,
+            lost: Lost::default(),
+            hangs: self.hangs.clone(),
+        });
         Api { store: self.store.clone(), ..Api::on(port, id, Pace::default()).await }
     }
 

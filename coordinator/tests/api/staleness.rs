@@ -1,4 +1,5 @@
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use tocktower_proto::v1;
@@ -48,6 +49,30 @@ async fn without_the_shared_state_reads_go_on_and_say_so_and_writes_are_refused(
     }
     assert_eq!(stale_over_grpc(&api).await, [false; 5]);
     api.create(&task("b")).await.ok();
+}
+
+#[tokio::test]
+async fn a_read_that_the_shared_state_leaves_unanswered_is_answered_from_the_copy_within_a_second()
+{
+    let cluster = Cluster::new();
+    let api = cluster.coordinator("c1").await;
+    api.create(&task("a")).await.ok();
+    cluster.hangs.store(true, Ordering::SeqCst);
+    let asked = Instant::now();
+    let read = api.get(&at("a")).await.ok();
+    assert_eq!((&read["name"], &read["stale"]), (&"a".into(), &true.into()));
+    let waited = asked.elapsed();
+    assert!(Duration::from_millis(900) < waited && waited < Duration::from_secs(3), "{waited:?}");
+    api.get(&at("c")).await.problem(503, "store_unavailable");
+    until("the copy is stale", async || {
+        let page = api.get("/v1/namespaces/-/tasks").await.ok();
+        (page["stale"] == true).then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    assert_eq!(api.get(&at("a")).await.ok()["stale"], true);
+    assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());
+    cluster.hangs.store(false, Ordering::SeqCst);
 }
 
 async fn stale_over_grpc(api: &Api) -> [bool; 5] {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::agent::desk::{Call, Desk, Load};
 use crate::agent::effect::{
-    Interest, LoadRequest, Notice, RunKeyName, SettleKey, SettledEnd, ShareRequest,
+    Fences, Interest, LoadRequest, Notice, RunKeyName, SettleKey, SettledEnd, ShareRequest,
 };
 use crate::agent::input::{OwnRun, ShareAnswer};
 use crate::agent::kept::Kept;
@@ -250,18 +250,11 @@ impl Range {
     }
 
     /// An instant that is due may have come to something in the process before.
-    pub(super) fn unsure_of(
-        &mut self,
-        desk: &Desk,
-        task: &Arc<Task>,
-        instant: Instant,
-        due: Instant,
-    ) {
-        // Where a backup undid an edit it may have been due sooner, and by a clock that was set
-        // back to before the marks nothing is past.
+    pub(super) fn unsure_of(&mut self, desk: &Desk, task: &Arc<Task>, instant: Instant) {
+        // By the version before an edit, or where a backup undid one, it may have been due sooner,
+        // and by a clock that was set back to before the marks nothing is past.
         let now = desk.now.wall.instant();
-        let soonest = if self.is_local() { instant } else { due };
-        let past = soonest.min(due) <= now || self.window.base.through > now;
+        let past = instant <= now || self.window.base.through > now;
         let Some(own) = self.own.as_mut().filter(|own| past && !own.triggers_only) else {
             return;
         };
@@ -280,8 +273,12 @@ impl Range {
         let mut runs = own.listed.clone();
         runs.extend(self.copy.triggers.values().map(|t| RunId::manual(t.task.clone(), t.ulid)));
         let tasks = own.tasks.iter().map(|(name, (after, _))| (name.clone(), *after)).collect();
-        let (range, holding, fence) = (self.id, self.holding, own.fence);
-        let request = LoadRequest::Own { range, fence, runs, tasks };
+        let (range, holding) = (self.id, self.holding);
+        // A backup may have put what marks covered to a later due, and processes may have begun and
+        // ended before the epoch was raised.
+        let earlier = self.is_local() && own.fence.epoch < desk.config.epoch;
+        let under = Fences { newest: own.fence, earlier };
+        let request = LoadRequest::Own { range, under, runs, tasks };
         desk.load(Load::Own { range, holding }, request);
         true
     }

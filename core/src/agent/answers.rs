@@ -103,6 +103,11 @@ impl Agent {
                     range.own_loaded(desk, own);
                 }
             }
+            (Load::Ran { range, holding }, LoadAnswer::Own(rows)) => {
+                if let Some(range) = current(self.ranges.get_mut(&range), holding) {
+                    range.what_ran(desk, &rows);
+                }
+            }
             _ => {}
         }
     }

@@ -248,7 +248,7 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), at, due);
         let name = RunKeyName::Task(task.spec.name.clone());
         run.key = Some(OwnKey { name, revision: task.revision });
-        if let Some(forgotten) = self.forgotten(desk, task, due.wall(), Told::ByKey) {
+        if let Some(forgotten) = self.forgotten(desk, task, (at, due), Told::ByKey) {
             self.open.insert(id.clone(), run);
             self.end_run(desk, &id, RunState::Lost, Some(forgotten.why));
             return;
@@ -278,7 +278,7 @@ impl Range {
         (instant, due): (Instant, Instant),
         until: Option<Instant>,
     ) -> Option<Instant> {
-        if let Some(forgotten) = self.forgotten(desk, task, due.wall(), Told::ByMarks) {
+        if let Some(forgotten) = self.forgotten(desk, task, (instant, due), Told::ByMarks) {
             return self.forget_instants(desk, timed, (instant, until), forgotten);
         }
         let now = desk.now.wall;

@@ -118,6 +118,11 @@ pub(crate) enum Load {
         range: RangeId,
         holding: u32,
     },
+    /// What has run of tasks that a late edit has changed.
+    Ran {
+        range: RangeId,
+        holding: u32,
+    },
 }
 
 pub(crate) struct Desk {

@@ -339,14 +339,30 @@ pub enum LoadRequest {
         range: RangeId,
         name: TaskName,
     },
-    /// What processes before this one have written down under a fence: of `runs`, and of all runs
-    /// of each of `tasks` at instants after the one that is given.
+    /// What processes before this one have written down: of `runs`, and of all runs of each of
+    /// `tasks` at instants after the one that is given.
     Own {
         range: RangeId,
-        fence: Fence,
+        under: Fences,
         runs: Vec<RunId>,
         tasks: Vec<(TaskName, Instant)>,
     },
+}
+
+/// Whose accounts are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fences {
+    pub newest: Fence,
+    /// Those of the fences before as well.
+    pub earlier: bool,
+}
+
+impl Fences {
+    /// An account under no fence gives way to every other, and is none of a holder's.
+    pub fn has(self, fence: Fence) -> bool {
+        let earlier = self.earlier && Fence::default() < fence && fence < self.newest;
+        fence == self.newest || earlier
+    }
 }
 
 /// Everything an executor needs to begin an attempt.

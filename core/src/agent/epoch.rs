@@ -51,7 +51,7 @@ impl Range {
         &self,
         desk: &Desk,
         task: &Task,
-        due: Wall,
+        (instant, due): (Instant, Instant),
         told: Told,
     ) -> Option<Forgotten> {
         if !task.spec.at_most_once() {
@@ -63,7 +63,9 @@ impl Range {
         let told_by_etcd = !self.is_local() || told == Told::ByKey;
         let until = began(desk);
         let raised = (earlier && told_by_etcd).then_some(Forgotten { until, why: BEFORE_EPOCH });
-        raised.into_iter().chain(born).find(|forgotten| due <= forgotten.until)
+        // It may have been due as soon as its instant by an edit that the backup has undone.
+        let raised = raised.filter(|raised| instant.wall() <= raised.until);
+        raised.or_else(|| born.filter(|born| due.wall() <= born.until))
     }
 
     /// Whether an entry is of an epoch before, and the run may have gone on since. A first ledger
@@ -71,11 +73,11 @@ impl Range {
     /// The store's own ledger is no older than what it did.
     pub(super) fn is_past(&self, desk: &Desk, ledger: &Ledger, entry: &Entry) -> bool {
         let epoch = desk.config.epoch;
-        let older = match entry.run.run {
-            RunKey::Instant(_) => entry.run.incarnation.epoch < epoch,
-            RunKey::Manual(_) => true,
+        let (older, at) = match entry.run.run {
+            RunKey::Instant(at) => (entry.run.incarnation.epoch < epoch, at),
+            RunKey::Manual(_) => (true, entry.due),
         };
-        let before = older && entry.due.wall() <= began(desk);
+        let before = older && at.wall() <= began(desk);
         !self.is_local() && (ledger.fence.epoch < epoch || before)
     }
 
@@ -90,10 +92,14 @@ impl Range {
     ) -> Option<Instant> {
         let edge = forgotten.until.instant();
         let last = last.unwrap_or(Instant::MAX);
-        let next = timed.first_due_after(edge, first).filter(|(next, _)| *next <= last);
-        let through = next.map_or(last, |(next, _)| next.minus(MILLISECOND)).min(edge.max(first));
+        let next = match forgotten.why {
+            BEFORE_EPOCH => timed.timetable.next_after(edge.max(first)),
+            _ => timed.first_due_after(edge, first).map(|(next, _)| next),
+        };
+        let next = next.filter(|next| *next <= last);
+        let through = next.map_or(last, |next| next.minus(MILLISECOND)).min(edge.max(first));
         self.end_instants(desk, timed, (first, through), RunState::Lost, forgotten.why);
-        next.map(|(next, _)| next)
+        next
     }
 
     /// A run that an earlier epoch's ledger lists, and that may have gone on since, ends as lost,

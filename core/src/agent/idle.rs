@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::desk::Desk;
+use crate::agent::edited::EDITED_LATE;
 use crate::agent::near::Timed;
 use crate::agent::news::DELETED;
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
 use crate::agent::replaced::REPLACED;
 use crate::agent::runs::OUTSIDE_WINDOW;
-use crate::agent::take::{EDITED_LATE, run_id};
+use crate::agent::take::run_id;
 use crate::ids::{Fence, TaskNumber};
 use crate::limits;
 use crate::run::{RunState, Span};

@@ -11,7 +11,6 @@ use crate::agent::effect::{
 };
 use crate::agent::input::{ReadBack, ShareAnswer, WriteOutcome};
 use crate::agent::listing::{Listing, entry_bytes, listing, size_of};
-use crate::agent::open::OpenRun;
 use crate::agent::permits::{PermitsDue, listed_attempt};
 use crate::agent::range::{Hold, Phase, Prepared, Range, Written};
 use crate::agent::rules::Rule;
@@ -324,7 +323,7 @@ impl Range {
                     let attempt = listed_attempt(run, state, fence);
                     open.push(Entry { run: id.clone(), due: run.due, attempt, state });
                 }
-                Listing::Leaves => dropped.push(id.clone()),
+                Listing::Leaves => dropped.push((id.clone(), run.due)),
                 Listing::NotYet => {}
             }
         }
@@ -470,8 +469,9 @@ impl Range {
                 self.permit(desk, &ledger);
                 let series = |entry: &Entry| matches!(entry.state, EntryState::CatchUp { .. });
                 self.writer.series = ledger.open.into_iter().filter(series).collect();
-                for id in prepared.dropped {
-                    if self.open.get(&id).is_some_and(OpenRun::ended) {
+                for (id, due) in prepared.dropped {
+                    // Unless an edit has put it off meanwhile: then a later one lets it go.
+                    if self.open.get(&id).is_some_and(|run| run.ended() && run.due == due) {
                         self.open.remove(&id);
                     }
                 }

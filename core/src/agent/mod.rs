@@ -25,6 +25,7 @@ mod compact;
 mod decide;
 mod desk;
 mod duplicates;
+mod edited;
 pub mod effect;
 mod epoch;
 mod fleet;

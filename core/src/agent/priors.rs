@@ -13,7 +13,7 @@ use crate::agent::desk::Desk;
 use crate::agent::near::{NearTask, Timed};
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
-use crate::agent::take::{EDITED_LATE_MAX, run_id};
+use crate::agent::take::run_id;
 use crate::due::wheel::NearEntry;
 use crate::ids::{RunId, RunKey};
 use crate::ledger::Marks;
@@ -47,7 +47,10 @@ impl Range {
             let Some((instant, due)) = undecided.filter(|(instant, _)| *instant <= until) else {
                 continue;
             };
-            self.unsure_of(desk, present, instant, due);
+            self.unsure_of(desk, present, instant);
+            if self.is_local() || !desk.was_known(marks, prior.revision) {
+                self.ask_what_ran(desk, present, instant);
+            }
             self.cut_series(&timed.task, instant);
             if desk.far.len() >= limits::FAR_ENTRIES_MAX {
                 let stretch = (instant, until);
@@ -63,22 +66,6 @@ impl Range {
             desk.near.insert_superseded(number, near);
             let entry = NearEntry { due, number, range: self.id, hold: self.holding };
             self.place(desk, present, entry);
-        }
-    }
-
-    /// Instants of an edited version that an earlier holder, who did not know it yet, has decided
-    /// by the schedule before: they were due by the marks then, and by this version they are due
-    /// later.
-    pub(super) fn list_run_before(&mut self, desk: &mut Desk, timed: &Timed, through: Instant) {
-        let (task, effective) = (&timed.task, timed.task.effective_from);
-        let Some(prior) = task.prior.iter().find(|prior| prior.until == effective) else { return };
-        let old = Timed::new(Arc::new(prior.version(task)));
-        let had = old.timetable.instants_after(effective.instant());
-        for instant in had.take_while(|at| *at <= through).take(EDITED_LATE_MAX) {
-            let too = timed.timetable.next_after(instant.minus(MILLISECOND)) == Some(instant);
-            if too && old.due(instant) <= through {
-                self.list_over(desk, task, instant, timed.due(instant));
-            }
         }
     }
 
@@ -100,7 +87,9 @@ impl Range {
             let stage = run.stage;
             self.leave_place(desk, &id, stage);
             let Some(run) = self.open.get_mut(&id) else { return };
+            run.listed |= due > run.due;
             run.due = due.max(run.due);
+            self.writer.dirty = true;
             let due = run.due;
             match stage {
                 Stage::Queued => self.requeue(desk, &id),
@@ -108,11 +97,23 @@ impl Range {
                 _ => {}
             }
         } else if self.room() > 0 {
-            let over = OpenRun::inherited(Some(task.clone()), instant, due);
-            let stage = Stage::Ended { batch: desk.batch() };
-            self.open.insert(id, OpenRun { stage, listed: true, ..over });
-            self.writer.dirty = true;
+            self.keep_ended(desk, task, instant, due);
         }
+    }
+
+    /// Lists a run as over.
+    pub(super) fn keep_ended(
+        &mut self,
+        desk: &Desk,
+        task: &Arc<Task>,
+        instant: Instant,
+        due: Instant,
+    ) {
+        let over = OpenRun::inherited(Some(task.clone()), instant, due);
+        let stage = Stage::Ended { batch: desk.batch() };
+        let over = OpenRun { stage, listed: true, ..over };
+        self.open.entry(run_id(task, instant)).or_insert(over);
+        self.writer.dirty = true;
     }
 
     fn leave_place(&mut self, desk: &mut Desk, id: &RunId, stage: Stage) {

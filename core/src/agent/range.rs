@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::agent::adopt::{LeftBefore, Own};
 use crate::agent::desk::Desk;
+use crate::agent::edited::Unsure;
 use crate::agent::effect::{
     BatchNumber, Interest, Notice, RunKeyName, SettleKey, SettledEnd, StoreOp, WriteKind,
 };
@@ -83,8 +84,8 @@ pub(crate) enum Written {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Prepared {
     pub kind: WriteKind,
-    /// Runs that it lets go, once it is answered.
-    pub dropped: Vec<RunId>,
+    /// Runs that it lets go, once it is answered, with the due that it went by.
+    pub dropped: Vec<(RunId, Instant)>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -204,6 +205,8 @@ pub(crate) struct Window {
     pub base: Marks,
     /// Beyond that: the newest instant of each task that this process has decided.
     pub decided_names: DecidedNames,
+    /// Somebody else held the range before, and this store does not know what ran.
+    pub taken_over: bool,
     /// Every task of the store has its due entry.
     pub scanned: bool,
     pub scanning: bool,
@@ -264,6 +267,8 @@ pub(crate) struct Range {
     /// The range is one's own still, or again: what was written down is still to be read.
     pub own: Option<Own>,
     pub left_before: LeftBefore,
+    /// Tasks whose late edits wait for what this store knows of them.
+    pub unsure: Unsure,
     /// Of what is pinned to this agent.
     pub pins: Option<Box<Pins>>,
     pub open: BTreeMap<RunId, OpenRun>,
@@ -316,6 +321,7 @@ impl Range {
             permits: Permits::default(),
             own: None,
             left_before: LeftBefore::Nothing,
+            unsure: Unsure::default(),
             pins: None,
             open: BTreeMap::new(),
             some_held: false,
@@ -323,6 +329,7 @@ impl Range {
             window: Window {
                 base: Marks::NONE,
                 decided_names: DecidedNames::default(),
+                taken_over: false,
                 scanned: false,
                 scanning: false,
                 loaded_to: Instant::MIN,
@@ -380,6 +387,7 @@ impl Range {
         let held = matches!(self.hold, Hold::Held { .. })
             || self.fence().is_some() && !desk.holds(Rule::Final);
         held && self.window.scanned
+            && self.unsure.is_empty()
             && self.copy.listed
             && (self.writer.answered.is_some() || !desk.holds(Rule::FirstLedger))
             && self.clock_will_do(desk)
@@ -467,9 +475,12 @@ impl Range {
         let mut decided_names = desk.near.remove_range(self.id);
         decided_names.keep(std::mem::take(&mut self.window.decided_names), base);
         desk.far.retain(|entry| entry.range != self.id);
+        self.unsure.begin_again();
+        let taken_over = self.window.taken_over && !self.window.scanned;
         self.window = Window {
             base,
             decided_names,
+            taken_over,
             scanned: false,
             scanning: false,
             loaded_to: Instant::MIN,
@@ -480,7 +491,11 @@ impl Range {
 
     /// The marks that everything decided so far would allow. What was not read may be overdue.
     pub fn decided_marks(&self, epoch: Epoch) -> Marks {
-        let incarnation = Incarnation { epoch, revision: self.copy.delivered };
+        let revision = self
+            .unsure
+            .known_before()
+            .map_or(self.copy.delivered, |before| self.copy.delivered.min(before));
+        let incarnation = Incarnation { epoch, revision };
         Marks { through: self.window.decided_to.min(self.window.loaded_to), incarnation }
     }
 

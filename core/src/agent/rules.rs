@@ -44,12 +44,14 @@ pub enum Rule {
     /// W4, which the driver around this crate keeps: a watch that was not read for long is not
     /// believed any more.
     Unread,
+    /// What ran before an edit was known is over, however late it is due by the edit.
+    LateEdit,
     /// W3: a range that another holds and that brings nothing for long is watched anew.
     Silence,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 20] = [
+    pub const ALL: [Rule; 21] = [
         Rule::Licence,
         Rule::FirstLedger,
         Rule::Permission,
@@ -69,6 +71,7 @@ impl Rule {
         Rule::UnknownToOwn,
         Rule::Clock,
         Rule::Unread,
+        Rule::LateEdit,
         Rule::Silence,
     ];
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::agent::adopt::{Own, Unknown};
 use crate::agent::desk::{Call, Desk, Load};
+use crate::agent::edited::Decided;
 use crate::agent::effect::{
     Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
 };
@@ -27,18 +28,8 @@ use crate::run::life::{Event, Stage};
 use crate::task::Task;
 use crate::time::{Instant, MILLISECOND};
 
-/// Instants of a late edit that are ended one by one.
-pub(super) const EDITED_LATE_MAX: usize = 1_000;
 /// Tasks in one page of a scan.
 const SCAN_PAGE: usize = 1_000;
-
-pub(super) const EDITED_LATE: &str = "edited_late";
-
-/// Up to where a task's instants are decided, and by which version, if that is near.
-struct Decided {
-    at: Option<Instant>,
-    by: Option<Arc<Timed>>,
-}
 
 impl Agent {
     pub(super) fn take_ranges(&mut self) {
@@ -110,6 +101,7 @@ impl Range {
             _ => None,
         };
         self.restart_window(desk, base);
+        self.window.taken_over = own.is_none();
         self.window.decided_names.clear();
         desk.store(StoreOp::ClearDue { range: self.id });
         self.hold = Hold::Held { fence };
@@ -254,6 +246,7 @@ impl Range {
         self.drop_unattached(desk);
         self.end_all_replaced(desk);
         self.turns = true;
+        self.want_what_ran(desk);
         if let Some(fence) = self.fence() {
             desk.notice(Notice::Holding { range: self.id, fence });
         }
@@ -351,25 +344,12 @@ impl Range {
     fn admit(&mut self, desk: &mut Desk, number: TaskNumber, task: Arc<Task>) {
         let base = self.window.base;
         let timed = Arc::new(Timed::new(task));
-        let (task, effective) = (&timed.task, timed.task.effective_from.instant());
-        let edited = task.revision > base.incarnation.revision
-            && task.incarnation <= base.incarnation
-            && task.brings_instants()
-            && task.spec.one_shot_at().is_none();
-        self.admit_priors(desk, task, base);
-        if edited {
-            self.list_run_before(desk, &timed, base.through);
-        }
+        self.meet_late_edits(desk, &timed.task, base);
+        self.admit_priors(desk, &timed.task, base);
         let undecided = self.first_undecided(&timed);
-        let through = covered_to(base.through, undecided);
-        if edited && effective < through {
-            let first = effective.plus(MILLISECOND);
-            self.skip_instants(desk, &timed, (first, through), EDITED_LATE);
-            // Those of them that a series would have made up for have ended with this.
-            self.cut_series(task, first);
-        }
         if let Some((instant, due)) = undecided {
-            self.unsure_of(desk, &timed.task, instant, due);
+            self.unsure_of(desk, &timed.task, instant);
+            self.ask_what_ran(desk, &timed.task, instant);
             self.cut_series(&timed.task, instant);
             self.queue_instant(desk, number, &timed, instant, due);
         }
@@ -444,6 +424,15 @@ impl Range {
                 desk.near.remove(before);
             }
         }
+        // The scan may be past it, or the one who had the range before had not heard of it either.
+        let meets = match self.window.scanned {
+            true => self.window.taken_over && effective < base.through,
+            false => self.copy.listed,
+        };
+        if meets && silent.is_none() {
+            self.meet_late_edits(desk, &task, base);
+        }
+        self.edited_again(&task);
         self.admit_priors(desk, &task, self.decided_base(desk.config.epoch));
         desk.near.renew_superseded(self.id, &task);
         let timed = Arc::new(Timed::new(task));
@@ -459,14 +448,15 @@ impl Range {
                 let through = covered_to(base.through, undecided);
                 self.skip_instants(desk, &timed, (first, through), UNREADABLE);
             }
-            if let Some((instant, due)) = undecided {
-                self.unsure_of(desk, &timed.task, instant, due);
+            if let Some((instant, _)) = undecided {
+                self.unsure_of(desk, &timed.task, instant);
             }
             undecided
         } else {
             self.end_late_instants(desk, &timed, &decided, silent)
         };
         if let Some((instant, due)) = first {
+            self.ask_what_ran(desk, &timed.task, instant);
             self.queue_instant(desk, number, &timed, instant, due);
         }
         // What was decided stays decided, however many versions follow.
@@ -474,49 +464,6 @@ impl Range {
             let touched = desk.now.mono;
             desk.near.remember(number, &timed, self.id, at, touched);
         }
-    }
-
-    /// Instants of a new version that lie before what was decided, or before what a ledger covers,
-    /// must not start; those that the old schedule had as well have come to something already, and
-    /// a version that leaves the instants alone has no others. Gives the first instant that is
-    /// left to the new version, with its due: what was decided is told by instants, what a ledger
-    /// covers by dues.
-    fn end_late_instants(
-        &mut self,
-        desk: &mut Desk,
-        timed: &Timed,
-        decided: &Decided,
-        silent: Option<Instant>,
-    ) -> Option<(Instant, Instant)> {
-        let effective = timed.task.effective_from.instant();
-        let marks = self.writer.marks;
-        let covered = (timed.task.incarnation <= marks.incarnation).then_some(marks.through);
-        let after = effective.max(decided.at.unwrap_or(Instant::MIN));
-        let first = timed.first_due_after(covered.unwrap_or(Instant::MIN), after);
-        let until = covered_to(decided.at.max(covered).unwrap_or(effective), first);
-        let had = |instant: Instant| {
-            decided.by.as_ref().is_some_and(|old| {
-                let before = instant.minus(MILLISECOND);
-                decided.at.is_some_and(|at| instant <= at)
-                    && old.timetable.next_after(before) == Some(instant)
-            })
-        };
-        if let Some(silent) = silent {
-            // The marks went on meanwhile.
-            let first = effective.max(silent).max(decided.at.unwrap_or(Instant::MIN));
-            let first = first.plus(MILLISECOND);
-            self.skip_instants(desk, timed, (first, until), UNREADABLE);
-        } else if timed.task.brings_instants() {
-            let late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
-            let late: Vec<Instant> = late.take(EDITED_LATE_MAX).collect();
-            for instant in late {
-                if !had(instant) {
-                    self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
-                }
-                self.list_over(desk, &timed.task, instant, timed.due(instant));
-            }
-        }
-        first
     }
 
     /// The next instant of a version that was superseded may be known to the store alone, which

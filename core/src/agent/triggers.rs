@@ -125,7 +125,8 @@ impl Range {
         let mut run = OpenRun::new(task.clone(), trigger.asked_at, trigger.asked_at);
         run.key = Some(own_trigger(&trigger));
         run.payload = trigger.payload.clone();
-        let forgotten = self.forgotten(desk, &task, trigger.asked_at.wall(), Told::ByKey);
+        let forgotten =
+            self.forgotten(desk, &task, (trigger.asked_at, trigger.asked_at), Told::ByKey);
         match (self.asked_before(&trigger, desk.now.mono), forgotten) {
             (None, None) => self.meet_others(desk, id, run),
             (None, Some(forgotten)) => {

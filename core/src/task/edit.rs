@@ -19,6 +19,9 @@ use crate::ledger::Marks;
 use crate::limits::{self, PRIORS_MAX};
 use crate::time::{Instant, Wall};
 
+/// The revision of an edit that is not written yet.
+const THIS: Option<Revision> = Some(Revision(0));
+
 /// A version of a task that is to be written. Incarnation and revision come from the store.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewVersion {
@@ -26,6 +29,7 @@ pub struct NewVersion {
     pub created_at: Wall,
     pub updated_at: Wall,
     pub effective_from: Wall,
+    pub instants_by: Option<Revision>,
     pub last_instant: Option<Instant>,
     pub request: Option<u128>,
     pub prior: Vec<Prior>,
@@ -70,6 +74,7 @@ impl NewVersion {
             created_at: self.created_at,
             updated_at: self.updated_at,
             effective_from: self.effective_from,
+            instants_by: self.instants_by,
             last_instant: self.last_instant,
             request: self.request,
             prior: self.prior,
@@ -134,7 +139,8 @@ pub fn replace(
     let until = (!same_instants || wakes).then_some(effective_from);
     let prior = carried(current, until, now, marks)?;
     let next = next_version(current, spec, now);
-    Ok(Some(NewVersion { effective_from, last_instant, prior, ..next }))
+    let instants_by = next.instants_by.filter(|_| until.is_none()).or(THIS);
+    Ok(Some(NewVersion { effective_from, instants_by, last_instant, prior, ..next }))
 }
 
 /// The task, paused: what has not started never starts. `None`: it is paused already.
@@ -159,7 +165,8 @@ pub fn resume(current: &Task, now: Wall, marks: Marks) -> Result<Option<NewVersi
     let spec = Spec { paused: false, ..current.spec.clone() };
     let effective_from = now.max(current.effective_from);
     let prior = carried(current, Some(effective_from), now, marks)?;
-    Ok(Some(NewVersion { effective_from, prior, ..next_version(current, spec, now) }))
+    let next = next_version(current, spec, now);
+    Ok(Some(NewVersion { effective_from, instants_by: THIS, prior, ..next }))
 }
 
 fn refuse_if_due(current: &Task, now: Wall) -> Result<(), EditError> {
@@ -196,6 +203,7 @@ fn first_version(spec: Spec, now: Wall, request: Option<u128>) -> NewVersion {
         created_at: now,
         updated_at: now,
         effective_from: now,
+        instants_by: None,
         last_instant,
         request,
         prior: Vec::new(),
@@ -209,6 +217,7 @@ fn next_version(current: &Task, spec: Spec, now: Wall) -> NewVersion {
         created_at: current.created_at,
         updated_at: now.max(current.updated_at),
         effective_from: current.effective_from,
+        instants_by: Some(current.instants_revision()),
         last_instant: current.last_instant,
         request: current.request,
         prior: Vec::new(),
@@ -550,8 +559,8 @@ mod tests {
         assert_eq!(spans(&edited), [(second(100), second(200))]);
         assert_eq!(edited.prior[0].schedules, recurring(10).schedules);
         let edited = stored(edited);
-        let marks =
-            |through| Marks { through: second(through).instant(), incarnation: edited.incarnation };
+        let knowing = Incarnation { revision: edited.revision, ..edited.incarnation };
+        let marks = |through| Marks { through: second(through).instant(), incarnation: knowing };
         // An edit of anything else goes on carrying it, as far as it is not covered.
         let described = Spec { description: "other words".to_owned(), ..edited.spec.clone() };
         let again =
@@ -560,9 +569,46 @@ mod tests {
         assert_eq!(spans(&again(marks(200))), []);
         let older = Marks { incarnation: Incarnation::default(), ..marks(200) };
         assert_eq!(spans(&again(older)).len(), 1, "the marks say nothing of this task");
-        // A stretch without an instant is not carried.
+        // One that does not know of the edit may come from who has gone on by the one before.
+        let ignorant = Marks { incarnation: edited.incarnation, ..marks(300) };
+        assert_eq!(spans(&again(ignorant)), [(second(100), second(200))]);
+        // A stretch without an instant is carried as long as nobody knows that it is over.
         let next = replace(&edited, recurring(30), second(205), marks(200)).unwrap().unwrap();
-        assert_eq!(spans(&next), []);
+        assert_eq!(spans(&next), [(second(200), second(205))]);
+        let next = stored(next);
+        let described = Spec { description: "other words".to_owned(), ..next.spec.clone() };
+        let last = replace(&next, described, second(206), marks(206)).unwrap().unwrap();
+        assert_eq!(spans(&last), []);
+    }
+
+    #[test]
+    fn a_version_tells_which_revision_brought_its_instants() {
+        let put = |version: NewVersion, revision| {
+            let incarnation = Incarnation { epoch: Epoch(1), revision: Revision(5) };
+            version.written(incarnation, Revision(revision))
+        };
+        let described = |task: &Task, words: &str| {
+            let spec = Spec { description: words.to_owned(), ..task.spec.clone() };
+            replace(task, spec, second(310), Marks::NONE).unwrap().unwrap()
+        };
+        let first = put(create(recurring(10), second(100), None).unwrap(), 5);
+        assert_eq!(first.instants_revision(), Revision(5));
+        let first = put(described(&first, "a"), 6);
+        assert_eq!(first.instants_revision(), Revision(5));
+        let edited = replace(&first, recurring(20), second(311), Marks::NONE).unwrap().unwrap();
+        assert_eq!(edited.prior[0].revision, Revision(5));
+        let edited = put(edited, 7);
+        assert_eq!(edited.instants_revision(), Revision(7));
+        let edited = put(described(&put(described(&edited, "b"), 8), "c"), 9);
+        assert_eq!(edited.instants_revision(), Revision(7));
+        let paused = put(pause(&edited, second(312), Marks::NONE).unwrap().unwrap(), 10);
+        assert_eq!(paused.instants_revision(), Revision(7));
+        let resumed = resume(&paused, second(313), Marks::NONE).unwrap().unwrap();
+        assert_eq!(resumed.prior.last().unwrap().revision, Revision(7));
+        assert_eq!(put(resumed, 11).instants_revision(), Revision(11));
+        // A record of an older release does not say so.
+        let old = Task { instants_by: None, updated_at: second(320), ..edited };
+        assert_eq!(old.instants_revision(), Revision(5));
     }
 
     #[test]
@@ -588,7 +634,8 @@ mod tests {
         let ninth = |now, marks| replace(&current, recurring(5), second(now), marks);
         let error = ninth(118, Marks::NONE).unwrap_err();
         assert!(error.retryable(), "{error}");
-        let marks = Marks { through: second(106).instant(), incarnation: current.incarnation };
+        let knowing = Incarnation { revision: current.revision, ..current.incarnation };
+        let marks = Marks { through: second(106).instant(), incarnation: knowing };
         assert_eq!(ninth(118, marks).unwrap().unwrap().prior.len(), 6);
         // What is older than the catch-up window would not run any more.
         assert_eq!(ninth(108 + 3_600, Marks::NONE).unwrap().unwrap().prior.len(), 6);

@@ -6,6 +6,10 @@
 //! every run of it. A prior says only which instants exist: what starts, starts with the present
 //! action and policies.
 //!
+//! A holder that hears of the edit late has gone on by the schedule before, beyond the edit. An
+//! instant that both schedules have may be due later by the newer one: then the older one alone
+//! tells that it has run. So it is carried until a ledger shows that its holder knew of the edit.
+//!
 //! Not taken: to let the coordinator wait with an edit until a ledger covers all of the old
 //! schedule. An edit would then fail exactly when its author is mending something.
 
@@ -18,6 +22,7 @@ use super::edit::EditError;
 use super::placement::Broadcast;
 use super::spec::{Spec, Task};
 use super::validate::timetable;
+use crate::ids::Revision;
 use crate::ledger::Marks;
 use crate::limits;
 use crate::schedule::Schedule;
@@ -38,6 +43,8 @@ pub struct Prior {
     pub from: Wall,
     /// ...and up to this.
     pub until: Wall,
+    /// The revision that put these instants.
+    pub revision: Revision,
 }
 
 impl Prior {
@@ -54,6 +61,7 @@ impl Prior {
             paused: spec.paused,
             from: version.effective_from,
             until,
+            revision: version.instants_revision(),
         }
     }
 
@@ -72,6 +80,7 @@ impl Prior {
         Task {
             spec,
             effective_from: self.from,
+            instants_by: Some(self.revision),
             last_instant: self.last_instant,
             prior: Vec::new(),
             ..present.clone()
@@ -105,8 +114,26 @@ pub(super) fn carried(
 ) -> Result<Vec<Prior>, EditError> {
     let replaced = until.filter(|_| current.spec.one_shot_at().is_none());
     let replaced = replaced.map(|until| Prior::of(current, until));
-    let all = current.prior.iter().cloned().chain(replaced);
-    let mut priors: Vec<Prior> = all.filter(|prior| prior.is_left(current, marks)).collect();
+    let all: Vec<Prior> = current.prior.iter().cloned().chain(replaced).collect();
+    // That of the one that is written now nobody knows yet.
+    let present = Some(current.instants_revision()).filter(|_| until.is_none());
+    let next = all.iter().skip(1).map(|next| Some(next.revision)).chain([present]);
+    let known =
+        |edit: Option<Revision>| edit.is_some_and(|edit| edit <= marks.incarnation.revision);
+    let known: Vec<bool> = next.map(known).collect();
+    let mut priors: Vec<(Prior, bool)> = Vec::new();
+    for (prior, known) in all.into_iter().zip(known) {
+        let left = prior.is_left(current, marks);
+        if left || !known {
+            priors.push((prior, left));
+        }
+    }
+    while priors.len() > limits::PRIORS_MAX
+        && let Some(at) = priors.iter().position(|(_, left)| !left)
+    {
+        priors.remove(at);
+    }
+    let mut priors: Vec<Prior> = priors.into_iter().map(|(prior, _)| prior).collect();
     if priors.len() > limits::PRIORS_MAX {
         // What is outside the window would not be made up for any more.
         let window = current.spec.catch_up.window.max(limits::ON_TIME);

@@ -73,6 +73,9 @@ pub struct Task {
     pub updated_at: Wall,
     /// Instants up to here belong to the version before.
     pub effective_from: Wall,
+    /// The revision that put these instants; 0: an edit that is this version. None: they are there
+    /// from the beginning, or a release before this one has written the record.
+    pub instants_by: Option<Revision>,
     /// The last instant that `max_runs` allows, counted when this version was written.
     pub last_instant: Option<Instant>,
     /// Hash of the `Idempotency-Key` and the index in its batch that created the task.
@@ -88,7 +91,17 @@ impl Task {
     /// Whether this version is an edit that changed the instants, or a resume: one that leaves the
     /// instants alone keeps `effective_from` as it was.
     pub fn brings_instants(&self) -> bool {
-        self.effective_from > self.created_at && self.effective_from >= self.updated_at
+        match self.instants_by {
+            Some(by) => by == Revision(0),
+            None => self.effective_from > self.created_at && self.effective_from >= self.updated_at,
+        }
+    }
+
+    /// The revision that put these instants. Of a record that does not say so they count as there
+    /// from the beginning, if its last edit has left them alone.
+    pub fn instants_revision(&self) -> Revision {
+        let own = if self.brings_instants() { self.revision } else { self.incarnation.revision };
+        self.instants_by.filter(|by| *by != Revision(0)).unwrap_or(own)
     }
 }
 

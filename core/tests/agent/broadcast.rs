@@ -484,3 +484,30 @@ fn what_came_due_since_a_new_agent_registered_and_before_its_first_list_is_run()
     world.pass(2_000);
     assert_eq!(world.started("a/task"), [(1, 1), (2, 1), (3, 1), (4, 1)]);
 }
+
+/// Puts the start of each agent off, by up to this.
+fn splayed(seconds: u64) -> impl FnOnce(Spec) -> Spec {
+    let splay = Duration::from_secs(seconds);
+    move |spec| Spec { broadcast: Broadcast { splay, ..spec.broadcast.clone() }, ..spec }
+}
+
+#[test]
+fn what_ran_before_a_pause_and_an_edit_were_known_keeps_its_account() {
+    for phase in 0..40 {
+        let mut world = world(everywhere("a/task", 4));
+        world.pass(4_500);
+        world.deaf = true;
+        world.pause("a/task");
+        world.pass(2_000);
+        world.edit("a/task", splayed(3));
+        world.pass(1_600 + phase * 100);
+        world.deaf = false;
+        world.pass(10_000);
+        let ran = world.started("a/task").len();
+        let rows = world.history("a/task");
+        let paused = rows.iter().filter(|row| row.ends_with("skipped: paused"));
+        let first = format!("{}", 4 * (ran + 1));
+        assert!(paused.clone().next().is_some(), "{phase}: {rows:?}");
+        assert!(paused.clone().all(|row| row.starts_with(&first)), "{phase}: {rows:?}");
+    }
+}

@@ -7,6 +7,7 @@ mod bounds;
 mod broadcast;
 mod clock;
 mod drain;
+mod edited;
 mod handoff;
 mod late;
 mod once;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tocktower_core::agent::effect::{
-    Batch, BatchNumber, LoadRequest, PinsRecord, SettledEnd, StoreOp,
+    Batch, BatchNumber, Fences, LoadRequest, PinsRecord, SettledEnd, StoreOp,
 };
 use tocktower_core::agent::input::{DueLoaded, LoadAnswer, OwnRun};
 use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
-    Attempt, Fence, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
+    Attempt, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
 };
 use tocktower_core::ledger::Ledger;
 use tocktower_core::run::RunRecord;
@@ -135,12 +135,12 @@ impl Store {
     fn own(
         &self,
         range: RangeId,
-        fence: Fence,
+        under: Fences,
         runs: &[RunId],
         tasks: &[(TaskName, Instant)],
     ) -> Vec<OwnRun> {
         let open = self.open.iter().filter(|((at, run), attempt)| {
-            *at == range && (attempt.fence == fence || runs.contains(run))
+            *at == range && (attempt.fence == under.newest || runs.contains(run))
         });
         let open = open.map(|((_, run), attempt)| OwnRun {
             run: run.clone(),
@@ -151,7 +151,7 @@ impl Store {
         let asked = |row: &&RunRecord| {
             let RunKey::Instant(at) = row.id.run else { return runs.contains(&row.id) };
             let of = |(task, after): &&(TaskName, Instant)| *task == row.id.task && at > *after;
-            runs.contains(&row.id) || row.fence == fence && tasks.iter().any(|task| of(&task))
+            runs.contains(&row.id) || under.has(row.fence) && tasks.iter().any(|task| of(&task))
         };
         let ended = self.history.iter().filter(asked).map(|row| OwnRun {
             run: row.id.clone(),
@@ -253,8 +253,8 @@ impl Store {
                 let tasks = tasks.collect();
                 LoadAnswer::Scan { tasks, more: rows.next().is_some() }
             }
-            LoadRequest::Own { range, fence, runs, tasks } => {
-                LoadAnswer::Own(self.own(*range, *fence, runs, tasks))
+            LoadRequest::Own { range, under, runs, tasks } => {
+                LoadAnswer::Own(self.own(*range, *under, runs, tasks))
             }
             LoadRequest::Task { range, name } => {
                 let number = self.names.get(&(*range, name.clone())).copied();

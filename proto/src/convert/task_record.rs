@@ -45,6 +45,7 @@ pub fn encode_task(version: &NewVersion, epoch: Epoch) -> Vec<u8> {
     record.created_at_us = version.created_at.micros();
     record.updated_at_us = version.updated_at.micros();
     record.effective_from_us = version.effective_from.micros();
+    record.instants_by = version.instants_by.map(|by| by.0);
     record.last_instant_ms = version.last_instant.map(Instant::millis);
     record.request = request_bytes(version.request);
     record.prior = version.prior.iter().map(prior_record).collect();
@@ -71,6 +72,7 @@ pub fn encode_task_row(task: &Task) -> Vec<u8> {
             created_at_us: task.created_at.micros(),
             updated_at_us: task.updated_at.micros(),
             effective_from_us: task.effective_from.micros(),
+            instants_by: task.instants_by.map(|by| by.0),
             last_instant_ms: task.last_instant.map(Instant::millis),
             request: request_bytes(task.request),
             prior: task.prior.iter().map(prior_record).collect(),
@@ -162,6 +164,7 @@ fn prior_record(prior: &Prior) -> store::PriorRecord {
         paused: prior.paused,
         from_us: prior.from.micros(),
         until_us: prior.until.micros(),
+        revision: prior.revision.0,
     }
 }
 
@@ -178,6 +181,7 @@ fn prior_of(record: store::PriorRecord, hash_seed: u64) -> Result<Prior, DecodeE
         paused: record.paused,
         from: Wall::from_micros(record.from_us),
         until: Wall::from_micros(record.until_us),
+        revision: Revision(record.revision),
     })
 }
 
@@ -272,6 +276,7 @@ fn task(record: store::TaskRecord, stored: StoredTask) -> Result<Task, DecodeErr
         created_at: Wall::from_micros(record.created_at_us),
         updated_at: Wall::from_micros(record.updated_at_us),
         effective_from: Wall::from_micros(record.effective_from_us),
+        instants_by: record.instants_by.map(Revision),
         last_instant: record.last_instant_ms.map(Instant::from_millis),
         request: request_from_bytes(&record.request)?,
         prior: record.prior.into_iter().map(read_prior).collect::<Result<_, _>>()?,

@@ -6,7 +6,7 @@ use std::fmt;
 use tocktower_cluster::port::{Compare, Op, Request, Txn};
 use tocktower_core::agent::Rule;
 
-use super::{Report, Tasks, walk, walk_lagging};
+use super::{CLOSE_EDITS_FROM, Report, Tasks, walk, walk_lagging};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Break {
@@ -47,9 +47,12 @@ impl Break {
 
     /// Walks one seed of the kind that shows it.
     pub fn walk(self, seed: u64, tasks: Tasks) -> Report {
-        match self.lags() {
-            true => walk_lagging(seed, Some(self), false),
-            false => walk(seed, tasks, Some(self)),
+        match self {
+            _ if self.lags() => walk_lagging(seed, Some(self), false),
+            Break::Core(Rule::LateEdit) => {
+                walk(CLOSE_EDITS_FROM + seed, Tasks::Broadcast, Some(self))
+            }
+            _ => walk(seed, tasks, Some(self)),
         }
     }
 

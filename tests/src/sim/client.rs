@@ -8,7 +8,7 @@ use tocktower_cluster::port::Request;
 use tocktower_cluster::records::Trigger;
 use tocktower_cluster::tasks::{self, Create};
 use tocktower_cluster::triggers;
-use tocktower_core::ids::{AgentName, Incarnation, PoolName, Revision, TaskName};
+use tocktower_core::ids::{AgentName, PoolName, TaskName};
 use tocktower_core::ledger::Marks;
 use tocktower_core::schedule::{Cron, Dialect, Every, Fold, Gap, Schedule, Zone};
 use tocktower_core::task::{
@@ -19,14 +19,21 @@ use tocktower_core::time::Wall;
 
 use super::breaks::Break;
 use super::home::Home;
-use super::world::World;
+use super::world::{EPOCH_US, World};
 
 impl World {
+    pub fn wall(&self) -> Wall {
+        Wall::from_micros(EPOCH_US + i64::try_from(self.now).expect("a short walk"))
+    }
+
     pub(super) fn client_acts(&mut self) {
         if self.epochs.is_open() {
             return;
         }
         let living: Vec<Task> = self.truth.living();
+        if self.close_edits && self.rng.chance(400) {
+            return self.edit(&living);
+        }
         match self.rng.between(0, 10) {
             0..5 => self.create(),
             5 => self.edit(&living),
@@ -143,11 +150,20 @@ impl World {
 
     /// None, some within a beat of the ledger, and some longer than a takeover takes.
     fn jitter(&mut self) -> Duration {
-        let longest = *self.rng.pick(&[0, 0, 0, 0, 700, 3_000, 12_000]).expect("there are some");
-        Duration::from_millis(longest)
+        let some: &[u64] = match self.close_edits {
+            true => &[0, 0, 3_000, 12_000, 40_000],
+            false => &[0, 0, 0, 0, 700, 3_000, 12_000],
+        };
+        Duration::from_millis(*self.rng.pick(some).expect("there are some"))
     }
 
     pub(super) fn schedule(&mut self, now: Wall) -> Schedule {
+        if self.close_edits && self.rng.chance(250) {
+            // So rare that its agent has nothing of it in memory in between.
+            let every = Duration::from_secs(self.rng.between(15, 45));
+            let phase = Duration::from_millis(self.rng.between(0, 15_000));
+            return Schedule::Every(Every::new(every, phase).expect("at least a second"));
+        }
         match self.rng.between(0, 10) {
             0..5 => {
                 Schedule::At(now.plus(Duration::from_millis(self.rng.between(0, 15_000))).instant())
@@ -172,7 +188,12 @@ impl World {
             true => self.truth.pending_triggers(&current.spec.name),
             false => Vec::new(),
         };
-        if let Ok(txn) = tasks::replace(&self.keys, current, version, self.epochs.epoch(), &ulids) {
+        let mut version = version.clone();
+        if self.broken == Some(Break::NoPrior) {
+            version.prior.clear();
+        }
+        let epoch = self.epochs.epoch();
+        if let Ok(txn) = tasks::replace(&self.keys, current, &version, epoch, &ulids) {
             let _ = self.etcd.call(&Request::Txn(txn), self.now);
         }
     }
@@ -186,10 +207,37 @@ impl World {
             spec.placement = current.spec.placement.clone();
         }
         self.fit_edit(&current, &mut spec);
+        if self.close_edits && self.rng.chance(500) {
+            // The same instants, due at another time.
+            let (jitter, broadcast) = (spec.jitter, spec.broadcast);
+            spec = Spec { jitter, broadcast, ..current.spec.clone() };
+        }
         // Walks that are kept know no such edit.
         let was = current.spec.one_shot_at().is_some();
         if spec.one_shot_at().is_some() != was && !self.pins {
             return;
+        }
+        let marks = self.known_marks(&current);
+        if let Ok(Some(version)) = task::replace(&current, spec, self.wall(), marks) {
+            self.replace(&current, &version);
+            self.edit_again(&current.spec.name);
+        }
+    }
+
+    /// An edit may follow at once, of the schedule or of anything else.
+    fn edit_again(&mut self, name: &TaskName) {
+        if !self.close_edits || !self.rng.chance(400) {
+            return;
+        }
+        self.changed();
+        let Some(current) = self.truth.living().into_iter().find(|task| task.spec.name == *name)
+        else {
+            return;
+        };
+        let mut spec = current.spec.clone();
+        match self.rng.chance(500) {
+            true => spec.description.push('.'),
+            false => spec.jitter = self.jitter(),
         }
         let marks = self.known_marks(&current);
         if let Ok(Some(version)) = task::replace(&current, spec, self.wall(), marks) {
@@ -216,11 +264,6 @@ impl World {
 
     /// What a coordinator knows of the ledger of a task's range, which may not be the newest.
     fn known_marks(&mut self, task: &Task) -> Marks {
-        if self.broken == Some(Break::NoPrior) {
-            let incarnation =
-                Incarnation { epoch: self.epochs.epoch(), revision: Revision(i64::MAX) };
-            return Marks { through: self.wall().instant(), incarnation };
-        }
         let behind = *self.rng.pick(&[0, 0, 1, 5]).expect("there are some");
         // What only one host can run is known to it alone.
         let home = Home::of_task(task, &self.keys).filter(|home| home.local().is_none());

@@ -104,6 +104,9 @@ impl Class {
     }
 }
 
+/// Walks before this one know no edits in a row; those of them that found something are kept.
+pub const CLOSE_EDITS_FROM: u64 = 200_000_000;
+
 /// Where the tasks of a walk run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tasks {
@@ -125,6 +128,7 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     let class = Class::of(seed);
     let mut world = World::new(seed, HOSTS, broken);
     world.pins = tasks != Tasks::Pooled;
+    world.close_edits = seed >= CLOSE_EDITS_FROM;
     if tasks == Tasks::Broadcast {
         world.share_tasks();
     }

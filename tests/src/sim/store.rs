@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tocktower_cluster::cluster::Cluster;
 use tocktower_core::agent::effect::{
-    Batch, BatchNumber, LoadRequest, PinsRecord, SettledEnd, StoreOp,
+    Batch, BatchNumber, Fences, LoadRequest, PinsRecord, SettledEnd, StoreOp,
 };
 use tocktower_core::agent::input::{Committed, DueLoaded, Duplicate, LoadAnswer, OwnRun};
 use tocktower_core::agent::{Former, Kept, PinsBefore};
 use tocktower_core::ids::{
-    Attempt, Fence, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
+    Attempt, LedgerNumber, RangeId, Revision, RunId, RunKey, TaskName, TaskNumber,
 };
 use tocktower_core::ledger::Ledger;
 use tocktower_core::run::RunRecord;
@@ -105,12 +105,12 @@ impl Tables {
     fn own(
         &self,
         range: RangeId,
-        fence: Fence,
+        under: Fences,
         runs: &[RunId],
         tasks: &[(TaskName, Instant)],
     ) -> Vec<OwnRun> {
         let open = self.open.iter().filter(|((at, run), attempt)| {
-            *at == range && (attempt.fence == fence || runs.contains(run))
+            *at == range && (attempt.fence == under.newest || runs.contains(run))
         });
         let mut own: Vec<OwnRun> = open
             .map(|((_, run), attempt)| OwnRun {
@@ -125,7 +125,7 @@ impl Tables {
             let later = matches!(row.id.run, RunKey::Instant(at) if tasks
                 .iter()
                 .any(|(task, after)| *task == row.id.task && at > *after));
-            if listed || later && row.fence == fence {
+            if listed || later && under.has(row.fence) {
                 own.push(OwnRun {
                     run: row.id.clone(),
                     attempt: row.newest().map_or(Attempt::NONE, |newest| newest.attempt),
@@ -405,8 +405,8 @@ impl Store {
                     .collect();
                 LoadAnswer::Scan { tasks, more: rows.next().is_some() }
             }
-            LoadRequest::Own { range, fence, runs, tasks } => {
-                LoadAnswer::Own(tables.own(*range, *fence, runs, tasks))
+            LoadRequest::Own { range, under, runs, tasks } => {
+                LoadAnswer::Own(tables.own(*range, *under, runs, tasks))
             }
             LoadRequest::Task { range, name } => {
                 let number = tables.names.get(&(*range, name.clone()));

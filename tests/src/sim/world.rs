@@ -36,7 +36,7 @@ use super::store::Store;
 use super::truth::{Started, Truth};
 
 /// When the simulation's clock starts: a day with nothing special about it.
-const EPOCH_US: i64 = 1_795_478_400_000_000;
+pub(super) const EPOCH_US: i64 = 1_795_478_400_000_000;
 pub const TTL: Duration = Duration::from_secs(3);
 pub const SECOND: u64 = 1_000_000;
 
@@ -145,6 +145,8 @@ pub struct World {
     pub shares: bool,
     /// Hosts come back with other labels now and then.
     pub relabels: bool,
+    /// Tasks that are rarely due, and edits in a row, of when they are.
+    pub close_edits: bool,
     /// Hosts may be out of touch while they run.
     pub cut_off: bool,
     /// When every agent has been told of all that was changed before.
@@ -213,6 +215,7 @@ impl World {
             pins: false,
             shares: false,
             relabels: false,
+            close_edits: false,
             cut_off: false,
             pins_told_by: 0,
             pins_silent: 0,
@@ -263,10 +266,6 @@ impl World {
     pub fn run_clients(&mut self, until: u64) {
         self.clients_until = until;
         self.at(self.now + SECOND, Event::Client);
-    }
-
-    pub fn wall(&self) -> Wall {
-        Wall::from_micros(EPOCH_US + i64::try_from(self.now).expect("a short walk"))
     }
 
     pub fn run(&mut self, until: u64) {

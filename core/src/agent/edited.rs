@@ -1,0 +1,304 @@
+//! Edits that come late. Until an agent hears of an edit it goes on by the schedule before, also
+//! beyond the moment from which the edit counts. When the news is there, or somebody else takes the
+//! range over, three things are to be told apart:
+//!
+//! - What ran by the older schedule. By the newer one it may be due later; it is listed as over
+//!   until marks pass that. An agent asks its own store what ran; who has taken the range over goes
+//!   by the schedules that the record keeps, and by what the marks say was known.
+//! - What only the newer one has and was due by then is ended as `edited_late`: nobody knew of it
+//!   in time.
+//! - The rest is yet to be decided, by the newer one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::agent::desk::{Desk, Load};
+use crate::agent::effect::{Fences, LoadRequest};
+use crate::agent::input::OwnRun;
+use crate::agent::near::Timed;
+use crate::agent::news::UNREADABLE;
+use crate::agent::range::Range;
+use crate::agent::rules::Rule;
+use crate::agent::take::covered_to;
+use crate::ids::{Incarnation, Revision, RunKey, TaskName};
+use crate::ledger::Marks;
+use crate::limits;
+use crate::task::Task;
+use crate::time::{Instant, MILLISECOND};
+
+/// Instants of a late edit that are ended one by one.
+const EDITED_LATE_MAX: usize = 1_000;
+
+pub(super) const EDITED_LATE: &str = "edited_late";
+
+/// What has been decided of a task, as this process remembers it.
+pub(super) struct Decided {
+    pub at: Option<Instant>,
+    pub by: Option<Arc<Timed>>,
+}
+
+/// Tasks of which an edit came late, with the moment before their first undecided instant. Of what
+/// an older version ran after that the store is asked; until it has answered nothing is decided,
+/// and marks do not say that the edit is known.
+#[derive(Debug, Default)]
+pub(crate) struct Unsure {
+    wanted: BTreeMap<TaskName, (Instant, Arc<Task>)>,
+    asked: BTreeMap<TaskName, (Instant, Arc<Task>)>,
+    before: Option<Revision>,
+}
+
+impl Unsure {
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.asked.is_empty()
+    }
+
+    /// The newest revision of which all is known.
+    pub fn known_before(&self) -> Option<Revision> {
+        self.before
+    }
+
+    /// A list goes over all tasks again, and those that were edited since are found there.
+    pub fn begin_again(&mut self) {
+        *self = Unsure::default();
+    }
+
+    fn want(&mut self, task: &Arc<Task>, instant: Instant) {
+        let (name, at) = (task.spec.name.clone(), instant.minus(MILLISECOND));
+        let (after, newest) = self.wanted.entry(name).or_insert_with(|| (at, task.clone()));
+        (*after, *newest) = (at.min(*after), task.clone());
+        let before = Revision(task.instants_revision().0 - 1);
+        self.before = Some(self.before.map_or(before, |known| known.min(before)));
+    }
+}
+
+impl Range {
+    /// An instant that a version is yet to decide lies in the past: one before, by which it was due
+    /// sooner, may have run it if that went on meanwhile.
+    pub(super) fn ask_what_ran(&mut self, desk: &mut Desk, task: &Arc<Task>, instant: Instant) {
+        // What is pinned here may also have been another agent's business, or be back as a backup
+        // knows it.
+        let news = self.is_local()
+            || match self.window.scanned {
+                true => task.brings_instants(),
+                false => !desk.was_known(self.window.base, task.instants_revision()),
+            };
+        let late = news && instant <= desk.now.wall.instant();
+        // What a process before wrote down is asked for anyway, and of another holder's the record
+        // has to tell.
+        let others = self.window.taken_over && !self.window.scanned;
+        let asks = self.own.is_none() && !others && desk.holds(Rule::LateEdit);
+        if late && asks {
+            self.unsure.want(task, instant);
+            self.want_what_ran(desk);
+        }
+    }
+
+    pub(super) fn edited_again(&mut self, task: &Arc<Task>) {
+        for tasks in [&mut self.unsure.wanted, &mut self.unsure.asked] {
+            if let Some((_, newest)) = tasks.get_mut(&task.spec.name) {
+                *newest = task.clone();
+            }
+        }
+    }
+
+    pub(super) fn want_what_ran(&mut self, desk: &mut Desk) {
+        let Some(newest) = self.fence().filter(|_| self.window.scanned) else { return };
+        if self.unsure.wanted.is_empty() || !self.unsure.asked.is_empty() {
+            return;
+        }
+        self.unsure.asked = std::mem::take(&mut self.unsure.wanted);
+        let asked = self.unsure.asked.iter();
+        let tasks = asked.map(|(name, (after, _))| (name.clone(), *after)).collect();
+        let (range, holding) = (self.id, self.holding);
+        // What is pinned here has run here, whichever process that was.
+        let under = Fences { newest, earlier: self.is_local() };
+        let request = LoadRequest::Own { range, under, runs: Vec::new(), tasks };
+        desk.load(Load::Ran { range, holding }, request);
+    }
+
+    pub(super) fn what_ran(&mut self, desk: &mut Desk, rows: &[OwnRun]) {
+        let asked = std::mem::take(&mut self.unsure.asked);
+        for row in rows {
+            let of = asked.get(&row.run.task).map(|(_, task)| task.clone());
+            let task = of.filter(|task| row.run.is_of(task.incarnation));
+            if let (Some(task), RunKey::Instant(first)) = (task, row.run.run) {
+                self.ran_before(desk, &task, (first, row.until.unwrap_or(first)));
+            }
+        }
+        if self.unsure.wanted.is_empty() {
+            self.unsure.before = None;
+        }
+        self.want_what_ran(desk);
+        self.writer.dirty = true;
+    }
+
+    /// These instants have come to something here: those that the present versions have as well
+    /// are over.
+    fn ran_before(&mut self, desk: &mut Desk, task: &Arc<Task>, (first, last): (Instant, Instant)) {
+        if task.spec.one_shot_at().is_some_and(|at| first <= at && at <= last) {
+            return self.end_one_shot_that_ran(desk, task);
+        }
+        let versions = task.prior.iter().map(|p| (p.until.instant(), Arc::new(p.version(task))));
+        let present = (Instant::MAX, task.clone());
+        for (until, version) in versions.chain([present]) {
+            let timed = Timed::new(version);
+            let from = timed.task.effective_from.instant().max(first.minus(MILLISECOND));
+            for instant in self.not_covered(&timed, from, until.min(last)) {
+                self.list_over(desk, task, instant, timed.due(instant));
+            }
+        }
+    }
+
+    /// A one-shot that was a recurring task before has run as an instant of that. It has a key now,
+    /// which is settled.
+    fn end_one_shot_that_ran(&mut self, desk: &mut Desk, task: &Arc<Task>) {
+        let Some(at) = task.spec.one_shot_at() else { return };
+        let due = Timed::new(task.clone()).due(at);
+        self.keep_ended(desk, task, at, due);
+        self.attach(desk, task);
+    }
+
+    /// Instants of a new version that lie before what was decided, or before what a ledger covers,
+    /// must not start; those that the old schedule had as well have come to something already, and
+    /// a version that leaves the instants alone has no others. Gives the first instant that is
+    /// left to the new version, with its due: what was decided is told by instants, what a ledger
+    /// covers by dues.
+    pub(super) fn end_late_instants(
+        &mut self,
+        desk: &mut Desk,
+        timed: &Timed,
+        decided: &Decided,
+        silent: Option<Instant>,
+    ) -> Option<(Instant, Instant)> {
+        let effective = timed.task.effective_from.instant();
+        let marks = self.writer.marks;
+        let covered = (timed.task.incarnation <= marks.incarnation).then_some(marks.through);
+        let after = effective.max(decided.at.unwrap_or(Instant::MIN));
+        let first = timed.first_due_after(covered.unwrap_or(Instant::MIN), after);
+        let until = covered_to(decided.at.max(covered).unwrap_or(effective), first);
+        if let Some(silent) = silent {
+            // The marks went on meanwhile.
+            let first = effective.max(silent).max(decided.at.unwrap_or(Instant::MIN));
+            let first = first.plus(MILLISECOND);
+            self.skip_instants(desk, timed, (first, until), UNREADABLE);
+        } else if timed.task.brings_instants() {
+            self.skip_late(desk, timed, decided, until);
+            for instant in self.not_covered(timed, effective, until) {
+                self.list_over(desk, &timed.task, instant, timed.due(instant));
+            }
+        }
+        first
+    }
+
+    /// Names what the version before did not have; beyond `EDITED_LATE_MAX` all as one, which gives
+    /// way to every other account.
+    fn skip_late(&mut self, desk: &mut Desk, timed: &Timed, decided: &Decided, until: Instant) {
+        let had = |instant: Instant| {
+            let by = decided.at.filter(|at| instant <= *at).and(decided.by.as_ref());
+            by.is_some_and(|old| old.has(instant))
+        };
+        let effective = timed.task.effective_from.instant();
+        let mut late = timed.timetable.instants_after(effective).take_while(|at| *at <= until);
+        let singly: Vec<Instant> = late.by_ref().take(EDITED_LATE_MAX).collect();
+        let rest = late.next();
+        for instant in singly.into_iter().filter(|instant| !had(*instant)) {
+            self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+        }
+        if let Some(rest) = rest {
+            self.skip_instants(desk, timed, (rest, until), EDITED_LATE);
+        }
+    }
+
+    /// Of a version's instants after `from` and up to `until` those that may be due after what the
+    /// ledger covers.
+    fn not_covered(&self, timed: &Timed, from: Instant, until: Instant) -> Vec<Instant> {
+        // A due lies before the next instant.
+        let last = timed.timetable.last_between(from, self.writer.marks.through.min(until));
+        let from = last.map_or(from, |last| last.minus(MILLISECOND));
+        let instants = timed.timetable.instants_after(from).take_while(|at| *at <= until);
+        instants.take(EDITED_LATE_MAX).collect()
+    }
+
+    /// Versions that `base`, what was decided before the window began, did not know: whoever held
+    /// the range went on by an older one.
+    pub(super) fn meet_late_edits(&mut self, desk: &mut Desk, present: &Arc<Task>, base: Marks) {
+        let known = base.incarnation.revision;
+        if present.incarnation > base.incarnation || present.instants_revision() <= known {
+            return;
+        }
+        let priors = present.prior.iter();
+        let priors = priors.map(|p| (p.revision, p.until.instant(), Arc::new(p.version(present))));
+        let own = (present.instants_revision(), Instant::MAX, present.clone());
+        let mut before: Vec<Timed> = Vec::new();
+        for (by, until, version) in priors.chain([own]) {
+            let timed = Timed::new(version);
+            if by > known {
+                self.meet_late_edit(desk, (&timed, until), &before, base);
+            }
+            before.push(timed);
+        }
+    }
+
+    /// `before`: the versions of which one was gone on with.
+    fn meet_late_edit(
+        &mut self,
+        desk: &mut Desk,
+        (timed, until): (&Timed, Instant),
+        before: &[Timed],
+        base: Marks,
+    ) {
+        // A full record has forgotten some.
+        let forgotten = before.len() >= limits::PRIORS_MAX;
+        let taken_over = self.window.taken_over;
+        let ran = |at: Instant| {
+            taken_over && (forgotten || before.iter().any(|before| before.decided(at, base)))
+        };
+        if let Some(at) = timed.task.spec.one_shot_at() {
+            if ran(at) && at <= base.through {
+                self.skip_instants(desk, timed, (at, at), EDITED_LATE);
+                self.end_one_shot_that_ran(desk, &timed.task);
+            }
+            return;
+        }
+        let (from, until) = (timed.task.effective_from.instant(), until.min(base.through));
+        if until <= from {
+            return;
+        }
+        for instant in self.not_covered(timed, from, until) {
+            let due = timed.due(instant);
+            if ran(instant) {
+                if due > base.through {
+                    // Its account is with who ran it, if anybody did.
+                    self.skip_instants(desk, timed, (instant, instant), EDITED_LATE);
+                }
+                self.list_over(desk, &timed.task, instant, due);
+            }
+        }
+        let decided = self.window.decided_names.of_life(&timed.task).unwrap_or(Instant::MIN);
+        let undecided = timed.first_due_after(base.through, from.max(decided));
+        let through = covered_to(until, undecided);
+        if from < through {
+            let first = from.plus(MILLISECOND);
+            self.skip_instants(desk, timed, (first, through), EDITED_LATE);
+            // Those of them that a series would have made up for have ended with this.
+            self.cut_series(&timed.task, first);
+        }
+    }
+}
+
+impl Desk {
+    /// Whether a revision had been heard of where these marks come from. Those of another epoch
+    /// have come again since.
+    pub(super) fn was_known(&self, marks: Marks, revision: Revision) -> bool {
+        let Incarnation { epoch, revision: known } = marks.incarnation;
+        epoch == self.config.epoch && revision <= known
+    }
+}
+
+impl Timed {
+    /// Whether it has this instant, and marks tell that it was decided.
+    fn decided(&self, instant: Instant, marks: Marks) -> bool {
+        let recurring = self.task.spec.one_shot_at().is_none();
+        recurring && self.has(instant) && self.due(instant) <= marks.through
+    }
+}
