@@ -75,7 +75,12 @@ async fn a_drill_on_a_named_fleet_leaves_it_as_it_was() {
     .await;
     let pid = rustix::process::Pid::from_child(&process);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
-    assert_eq!(process.wait().expect("a child can be waited for").code(), Some(1));
+    let ended = until("the drill ends", PATIENCE, async || {
+        let status = process.try_wait().expect("a child can be waited for");
+        status.ok_or("it runs")
+    })
+    .await;
+    assert_eq!(ended.code(), Some(1));
     is_free(&fleet).await;
     has_no_load(&fleet).await;
     // What an operator has asked for is not the drill's to end.

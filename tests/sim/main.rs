@@ -35,7 +35,7 @@ const HUSHED_SEEDS: u64 = 20;
 const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 15] = [
+const BROADCAST_FOUND: [u64; 16] = [
     40_004_347,
     70_000_279,
     70_000_642,
@@ -50,6 +50,7 @@ const BROADCAST_FOUND: [u64; 15] = [
     232_001_354,
     232_001_384,
     232_001_414,
+    252_001_426,
     212_001_014,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.

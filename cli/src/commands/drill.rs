@@ -32,7 +32,8 @@ pub fn run(command: DrillCommand, context: &mut Context<'_>) -> anyhow::Result<O
         DrillCommand::Run(args) => {
             let find = |name: &String| {
                 plan::find(name).ok_or_else(|| {
-                    Usage(format!("there is no drill {name:?}: see `tock drill list`"))
+                    let all = if name == "all" { ", or run `tock drill all`" } else { "" };
+                    Usage(format!("there is no drill {name:?}: see `tock drill list`{all}"))
                 })
             };
             let drills = args.drills.iter().map(find).collect::<Result<Vec<_>, _>>()?;

@@ -44,12 +44,13 @@ pub(super) struct Decided {
 pub(crate) struct Unsure {
     wanted: BTreeMap<TaskName, (Instant, Arc<Task>)>,
     asked: BTreeMap<TaskName, (Instant, Arc<Task>)>,
+    in_flight: bool,
     before: Option<Revision>,
 }
 
 impl Unsure {
     pub fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && self.asked.is_empty()
+        self.wanted.is_empty() && !self.in_flight
     }
 
     /// The newest revision of which all is known.
@@ -60,6 +61,20 @@ impl Unsure {
     /// A list goes over all tasks again, and those that were edited since are found there.
     pub fn begin_again(&mut self) {
         *self = Unsure::default();
+    }
+
+    /// The task is gone.
+    pub fn forget(&mut self, name: &TaskName) {
+        self.wanted.remove(name);
+        self.asked.remove(name);
+        self.settle();
+    }
+
+    /// Where nothing is left to be known, all is.
+    fn settle(&mut self) {
+        if self.is_empty() {
+            self.before = None;
+        }
     }
 
     fn want(&mut self, task: &Arc<Task>, instant: Instant) {
@@ -77,17 +92,16 @@ impl Range {
     pub(super) fn ask_what_ran(&mut self, desk: &mut Desk, task: &Arc<Task>, instant: Instant) {
         // What is pinned here may also have been another agent's business, or be back as a backup
         // knows it.
+        let by = task.instants_revision();
         let news = self.is_local()
             || match self.window.scanned {
                 true => task.brings_instants(),
-                false => !desk.was_known(self.window.base, task.instants_revision()),
+                false => by != task.incarnation.revision && !desk.was_known(self.window.base, by),
             };
-        let late = news && instant <= desk.now.wall.instant();
-        // What a process before wrote down is asked for anyway, and of another holder's the record
-        // has to tell.
-        let others = self.window.taken_over && !self.window.scanned;
-        let asks = self.own.is_none() && !others && desk.holds(Rule::LateEdit);
-        if late && asks {
+        // By a clock that was set back nothing is past.
+        let now = desk.now.wall.instant();
+        let past = instant <= now || self.writer.marks.through > now;
+        if news && past && desk.holds(Rule::LateEdit) {
             self.unsure.want(task, instant);
             self.want_what_ran(desk);
         }
@@ -103,9 +117,10 @@ impl Range {
 
     pub(super) fn want_what_ran(&mut self, desk: &mut Desk) {
         let Some(newest) = self.fence().filter(|_| self.window.scanned) else { return };
-        if self.unsure.wanted.is_empty() || !self.unsure.asked.is_empty() {
+        if self.unsure.wanted.is_empty() || self.unsure.in_flight {
             return;
         }
+        self.unsure.in_flight = true;
         self.unsure.asked = std::mem::take(&mut self.unsure.wanted);
         let asked = self.unsure.asked.iter();
         let tasks = asked.map(|(name, (after, _))| (name.clone(), *after)).collect();
@@ -117,34 +132,47 @@ impl Range {
     }
 
     pub(super) fn what_ran(&mut self, desk: &mut Desk, rows: &[OwnRun]) {
-        let asked = std::mem::take(&mut self.unsure.asked);
-        for row in rows {
-            let of = asked.get(&row.run.task).map(|(_, task)| task.clone());
-            let task = of.filter(|task| row.run.is_of(task.incarnation));
-            if let (Some(task), RunKey::Instant(first)) = (task, row.run.run) {
-                self.ran_before(desk, &task, (first, row.until.unwrap_or(first)));
+        self.unsure.in_flight = false;
+        for (name, (_, task)) in std::mem::take(&mut self.unsure.asked) {
+            let of = |row: &&OwnRun| row.run.task == name && row.run.is_of(task.incarnation);
+            let rows: Vec<&OwnRun> = rows.iter().filter(of).collect();
+            if !rows.is_empty() {
+                self.ran_before(desk, &task, &rows);
             }
         }
-        if self.unsure.wanted.is_empty() {
-            self.unsure.before = None;
-        }
+        self.unsure.settle();
         self.want_what_ran(desk);
         self.writer.dirty = true;
     }
 
-    /// These instants have come to something here: those that the present versions have as well
-    /// are over.
-    fn ran_before(&mut self, desk: &mut Desk, task: &Arc<Task>, (first, last): (Instant, Instant)) {
-        if task.spec.one_shot_at().is_some_and(|at| first <= at && at <= last) {
-            return self.end_one_shot_that_ran(desk, task);
-        }
-        let versions = task.prior.iter().map(|p| (p.until.instant(), Arc::new(p.version(task))));
-        let present = (Instant::MAX, task.clone());
-        for (until, version) in versions.chain([present]) {
-            let timed = Timed::new(version);
-            let from = timed.task.effective_from.instant().max(first.minus(MILLISECOND));
-            for instant in self.not_covered(&timed, from, until.min(last)) {
-                self.list_over(desk, task, instant, timed.due(instant));
+    /// What these rows tell of has come to something here: those instants that the present versions
+    /// have as well are over.
+    fn ran_before(&mut self, desk: &mut Desk, task: &Arc<Task>, rows: &[&OwnRun]) {
+        let version = |version: Task, until: Instant| (Timed::new(Arc::new(version)), until);
+        let priors = task.prior.iter().map(|p| version(p.version(task), p.until.instant()));
+        let versions: Vec<_> = priors.chain([version((**task).clone(), Instant::MAX)]).collect();
+        for row in rows {
+            let RunKey::Instant(first) = row.run.run else { continue };
+            let last = row.until.unwrap_or(first);
+            // A row of many is of the instants of one version, and ends anywhere after the last.
+            let makers = versions.iter().filter(|(made, _)| made.has(first));
+            let makers: Vec<&Timed> = makers.map(|(made, _)| made).collect();
+            let told = |at: Instant| {
+                at == first || makers.is_empty() || makers.iter().any(|made| made.has(at))
+            };
+            if let Some(at) = task.spec.one_shot_at()
+                && (first..=last).contains(&at)
+                && told(at)
+            {
+                self.end_one_shot_that_ran(desk, task);
+            }
+            for (timed, until) in &versions {
+                let recurring = timed.task.spec.one_shot_at().is_none();
+                let from = timed.task.effective_from.instant().max(first.minus(MILLISECOND));
+                let instants = self.not_covered(timed, from, last.min(*until));
+                for instant in instants.into_iter().filter(|at| recurring && told(*at)) {
+                    self.list_over(desk, task, instant, timed.due(instant));
+                }
             }
         }
     }
@@ -249,9 +277,9 @@ impl Range {
     ) {
         // A full record has forgotten some.
         let forgotten = before.len() >= limits::PRIORS_MAX;
-        let taken_over = self.window.taken_over;
+        let told = self.is_local();
         let ran = |at: Instant| {
-            taken_over && (forgotten || before.iter().any(|before| before.decided(at, base)))
+            !told && (forgotten || before.iter().any(|before| before.decided(at, base)))
         };
         if let Some(at) = timed.task.spec.one_shot_at() {
             if ran(at) && at <= base.through {

@@ -347,6 +347,7 @@ impl Range {
                 self.readable_again(name);
                 desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
                 self.note_fresh(name.clone(), revision);
+                self.unsure.forget(name);
                 self.forget_duplicates(desk, name);
                 desk.near.remove_named(self.id, name);
                 let ids: Vec<_> = self.runs_of(name).map(|(id, _)| id.clone()).collect();

@@ -96,7 +96,8 @@ impl Range {
                 Stage::Asking => self.permits.asks(due, &id),
                 _ => {}
             }
-        } else if self.room() > 0 {
+        } else {
+            // Also where the ledger is full: nothing else knows that it is over.
             self.keep_ended(desk, task, instant, due);
         }
     }

@@ -205,8 +205,6 @@ pub(crate) struct Window {
     pub base: Marks,
     /// Beyond that: the newest instant of each task that this process has decided.
     pub decided_names: DecidedNames,
-    /// Somebody else held the range before, and this store does not know what ran.
-    pub taken_over: bool,
     /// Every task of the store has its due entry.
     pub scanned: bool,
     pub scanning: bool,
@@ -329,7 +327,6 @@ impl Range {
             window: Window {
                 base: Marks::NONE,
                 decided_names: DecidedNames::default(),
-                taken_over: false,
                 scanned: false,
                 scanning: false,
                 loaded_to: Instant::MIN,
@@ -476,11 +473,9 @@ impl Range {
         decided_names.keep(std::mem::take(&mut self.window.decided_names), base);
         desk.far.retain(|entry| entry.range != self.id);
         self.unsure.begin_again();
-        let taken_over = self.window.taken_over && !self.window.scanned;
         self.window = Window {
             base,
             decided_names,
-            taken_over,
             scanned: false,
             scanning: false,
             loaded_to: Instant::MIN,

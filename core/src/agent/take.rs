@@ -101,7 +101,6 @@ impl Range {
             _ => None,
         };
         self.restart_window(desk, base);
-        self.window.taken_over = own.is_none();
         self.window.decided_names.clear();
         desk.store(StoreOp::ClearDue { range: self.id });
         self.hold = Hold::Held { fence };
@@ -424,9 +423,9 @@ impl Range {
                 desk.near.remove(before);
             }
         }
-        // The scan may be past it, or the one who had the range before had not heard of it either.
+        // The scan may be past it, or who had the range before this window had not heard of it.
         let meets = match self.window.scanned {
-            true => self.window.taken_over && effective < base.through,
+            true => !self.is_local() && effective < base.through,
             false => self.copy.listed,
         };
         if meets && silent.is_none() {

@@ -8,7 +8,7 @@ use tocktower_core::agent::effect::LoadRequest;
 use tocktower_core::ids::{Fence, Incarnation, LedgerNumber, RangeId};
 use tocktower_core::ledger::{Ledger, Marks};
 use tocktower_core::schedule::Schedule;
-use tocktower_core::task::Spec;
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec};
 use tocktower_core::time::Instant;
 
 use crate::words::{at_most_once, every, every_after, pinned, writes_ledger};
@@ -340,7 +340,7 @@ fn a_one_shot_that_ran_two_schedules_ago_is_not_run_again() {
 
 /// The agent takes over a range whose holder had decided all up to 60.5 s, and knew of the edits
 /// before this one.
-fn taken_over(edits: &[(u64, Edit)], known: usize) -> World {
+fn taken_over(edits: &[(u64, Edit)], known: usize, killed_after_ms: Option<u64>) -> World {
     let mut world = World::new(1, 10);
     world.create(at_most_once(every("a/task", 60)));
     world.pass(50_000);
@@ -360,6 +360,10 @@ fn taken_over(edits: &[(u64, Edit)], known: usize) -> World {
     let ledger = Ledger { fence, number, marks, open: Vec::new() };
     world.shared.end_lease();
     world.shared.put_ledger(RangeId(0), ledger);
+    if let Some(ms) = killed_after_ms {
+        world.pass(ms);
+        world.restart();
+    }
     world.pass(130_000);
     world
 }
@@ -374,16 +378,19 @@ fn who_takes_a_range_over_knows_what_ran_by_schedules_that_its_holder_had() {
         ("of three", &[(57, every_seven), (58, at_half), (59, at_full_late)], 1),
     ];
     for (name, edits, known) in stories {
-        let world = taken_over(edits, known);
-        let starts: Vec<i64> = world.started("a/task").iter().map(|(at, _)| *at).collect();
-        assert!(!starts.contains(&60), "{name}: {starts:?}");
-        assert!(starts.contains(&120), "{name}: it goes on: {starts:?}");
-        // Who ran it has the account: this one gives way to it.
-        let rows = world.history("a/task");
-        assert!(rows.contains(&"60 skipped: edited_late".to_owned()), "{name}: {rows:?}");
+        // Its process may be killed before a ledger says what it has found.
+        for killed in [None, Some(5), Some(50), Some(200), Some(500), Some(1_000), Some(2_000)] {
+            let world = taken_over(edits, known, killed);
+            let starts: Vec<i64> = world.started("a/task").iter().map(|(at, _)| *at).collect();
+            assert!(!starts.contains(&60), "{name}, {killed:?}: {starts:?}");
+            assert!(starts.contains(&120), "{name}, {killed:?}: it goes on: {starts:?}");
+            // Who ran it has the account: this one gives way to it.
+            let rows = world.history("a/task");
+            assert!(rows.contains(&"60 skipped: edited_late".to_owned()), "{name}: {rows:?}");
+        }
     }
     // The holder knew of the edit, and had nothing to run by it yet.
-    let world = taken_over(&[(59, late_by_up_to_58)], 1);
+    let world = taken_over(&[(59, late_by_up_to_58)], 1, None);
     assert_eq!(world.started("a/task")[0], (60, 1));
 }
 
@@ -441,4 +448,80 @@ fn a_ledger_on_its_way_does_not_let_go_of_what_an_edit_puts_off() {
         world.pass(120_000);
         nothing_again(&world, 60, &format!("heard after {edited_ms} ms"));
     }
+}
+
+#[test]
+fn an_edit_that_comes_while_the_store_is_asked_for_what_was_done_before_repeats_nothing() {
+    for restarts in 1..=2 {
+        let mut world = World::new(1, 10);
+        world.create(pinned(at_most_once(every("a/task", 60))));
+        world.pass(55_000);
+        world.deaf = true;
+        world.pass(2_000);
+        world.edit("a/task", late_by_up_to_58);
+        world.pass(9_000);
+        for _ in 1..restarts {
+            world.restart();
+            world.pass(2_000);
+        }
+        world.restart();
+        world.hold_loads = |request| matches!(request, LoadRequest::Own { .. });
+        world.pass(100);
+        world.deaf = false;
+        world.pass(100);
+        world.hold_loads = |_| false;
+        world.release_loads();
+        world.pass(170_000);
+        nothing_again(&world, 60, &format!("{restarts} restarts"));
+    }
+}
+
+#[test]
+fn what_a_process_before_the_last_one_ran_is_known_when_that_heard_of_the_edit_and_was_killed() {
+    for killed_ms in [5, 100, 700, 1_500] {
+        let mut world = World::new(1, 10);
+        world.create(pinned(at_most_once(every("a/task", 60))));
+        world.pass(55_000);
+        world.deaf = true;
+        world.pass(2_000);
+        world.edit("a/task", late_by_up_to_58);
+        world.pass(9_000);
+        world.restart();
+        world.pass(2_000);
+        world.deaf = false;
+        world.pass(killed_ms);
+        world.restart();
+        world.pass(170_000);
+        nothing_again(&world, 60, &format!("killed after {killed_ms} ms"));
+    }
+}
+
+#[test]
+fn a_row_of_many_instants_is_of_none_but_those_of_its_schedule() {
+    let mut world = World::new(1, 10);
+    let names: Vec<String> = (0..10).map(|number| format!("a/task{number}")).collect();
+    for name in &names {
+        let spec = pinned(every(name, 600));
+        let catch_up = CatchUp { policy: CatchUpPolicy::None, ..spec.catch_up };
+        world.create(Spec { catch_up, ..spec });
+    }
+    world.pass(550_000);
+    world.deaf = true;
+    world.stop(2_400_000);
+    world.pass(1_450_000);
+    for name in &names {
+        let schedules = every_after(name, 600, 300_000).schedules;
+        let jitter = Duration::from_secs(590);
+        world.edit(name, |spec| Spec { schedules, jitter, ..spec });
+    }
+    // It wakes, and hears of the edit long after it has decided what it missed.
+    world.pass(970_000);
+    world.deaf = false;
+    world.pass(700_000);
+    let mut started = 0;
+    for name in &names {
+        world.each_ended(&world.task(name), 2_700, 2_701);
+        started += usize::from(world.started(name).contains(&(2_700, 1)));
+    }
+    assert!(started > 2, "{started} were due after that");
 }

@@ -150,7 +150,8 @@ impl Store {
         });
         let asked = |row: &&RunRecord| {
             let RunKey::Instant(at) = row.id.run else { return runs.contains(&row.id) };
-            let of = |(task, after): &&(TaskName, Instant)| *task == row.id.task && at > *after;
+            let last = row.span.map_or(at, |span| span.until);
+            let of = |(task, after): &&(TaskName, Instant)| *task == row.id.task && last > *after;
             runs.contains(&row.id) || under.has(row.fence) && tasks.iter().any(|task| of(&task))
         };
         let ended = self.history.iter().filter(asked).map(|row| OwnRun {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tocktower_core::ids::{AgentName, Fence, RangeId, RunId, RunKey, TaskName};
+use tocktower_core::ids::{AgentName, Fence, RangeId, Revision, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::jitter;
@@ -25,6 +25,8 @@ pub struct Expected {
     pub due: Wall,
     /// When its version was put: a ledger before that can have covered nothing of it.
     pub put_at: u64,
+    /// The revision that put its instants: marks that do not know of that cover none of them.
+    pub put_by: Revision,
     /// Close to the end of its task: nobody may have decided it.
     pub uncertain: bool,
 }
@@ -71,7 +73,7 @@ impl World {
         for ((name, incarnation), life) in &self.truth.lives {
             for index in 0..life.versions.len() {
                 let (put_at, task) = &life.versions[index];
-                let put_at = *put_at;
+                let (put_at, put_by) = (*put_at, task.instants_revision());
                 for agent in self.sharers(task) {
                     let by = agent.as_ref().or(task.spec.placement.agent());
                     let slack = self.slack_of_local(calm) + self.ahead(by);
@@ -83,7 +85,7 @@ impl World {
                             !share || self.uncertain(life, index, (instant, due), by, calm);
                         let run = RunId::scheduled(name.clone(), *incarnation, instant);
                         let run = RunId { agent: agent.clone(), ..run };
-                        expected.push(Expected { run, due, put_at, uncertain });
+                        expected.push(Expected { run, due, put_at, put_by, uncertain });
                     }
                 }
             }
@@ -421,6 +423,7 @@ impl World {
                 let covering = ledgers
                     .iter()
                     .filter(|(at, _)| *at >= e.put_at)
+                    .filter(|(_, ledger)| ledger.marks.incarnation.revision >= e.put_by)
                     .find(|(_, ledger)| ledger.marks.cover(e.due.instant(), e.run.incarnation));
                 let Some((at, ledger)) = covering.filter(|_| !one_shot) else { continue };
                 if !self.came_to(&e.run, *at) && !listed(ledger, &e.run) {

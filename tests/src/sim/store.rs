@@ -122,9 +122,10 @@ impl Tables {
             .collect();
         for row in &self.history {
             let listed = runs.contains(&row.id);
+            let last = |at| row.span.map_or(at, |span| span.until);
             let later = matches!(row.id.run, RunKey::Instant(at) if tasks
                 .iter()
-                .any(|(task, after)| *task == row.id.task && at > *after));
+                .any(|(task, after)| *task == row.id.task && last(at) > *after));
             if listed || later && under.has(row.fence) {
                 own.push(OwnRun {
                     run: row.id.clone(),
