@@ -21,6 +21,9 @@ use crate::store::query::{RunPage, StateSet, TaskRuns};
 use crate::store::recent::{Account, Recent};
 use crate::store::{Store, keys, options, values};
 
+/// So few tasks are looked for one by one.
+const SOUGHT_TASKS: usize = 64;
+
 /// What is to be read: rows that it is known of, and what has to be looked for.
 #[derive(Default)]
 struct Asked<'a> {
@@ -51,7 +54,11 @@ impl Store {
         let firsts = tasks.iter().map(first_of);
         let oldest = firsts.chain(kept.iter().map(|run| RunPlace::of(run).ms)).min();
         let Some(oldest) = oldest else { return Ok(LoadAnswer::Own(own)) };
-        let asked = self.with_recent(oldest, |recent| Ok(self.asked(recent, kept, tasks)))?;
+        // What is known by task has to be read first, and the writer waits for that.
+        let asked = match kept.is_empty() && tasks.len() <= SOUGHT_TASKS {
+            true => Asked { tasks_sought: tasks.iter().collect(), ..Asked::default() },
+            false => self.with_recent(oldest, |recent| Ok(self.asked(recent, kept, tasks)))?,
+        };
         let mut last = None;
         for (row, (_, run)) in self.accounts(&asked.runs)?.iter().zip(&asked.runs) {
             let row = row.as_ref().filter(|row| row.id == **run && last != Some(run));

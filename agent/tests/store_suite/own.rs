@@ -45,6 +45,9 @@ fn own(store: &Store, runs: Vec<RunId>, tasks: &[(&str, i64)]) -> Vec<OwnRun> {
 fn own_under(store: &Store, earlier: bool, runs: Vec<RunId>, tasks: &[(&str, i64)]) -> Vec<OwnRun> {
     let tasks = tasks.iter().map(|(name, after)| (named(name), at(*after))).collect();
     let under = Fences { newest: fence(5), earlier };
+    // With a run beside them tasks are not looked for one by one.
+    let nobodys = run_id("nobody", NOW + HOUR);
+    let runs = if runs.is_empty() { vec![nobodys] } else { runs };
     let request = LoadRequest::Own { range: RANGE, under, runs, tasks };
     match store.load(&request).unwrap().answer {
         LoadAnswer::Own(own) => own,
@@ -105,8 +108,18 @@ fn accounts_under_fences_before_are_told_where_they_are_asked_for() {
             let own = own_under(&store, earlier, vec![], &[("a", NOW + 50)]);
             own.into_iter().map(|own| own.run).collect()
         };
-        assert_eq!(told(false), BTreeSet::from([run_id("a", NOW + 300)]));
-        assert_eq!(told(true), BTreeSet::from([200, 300].map(|ms| run_id("a", NOW + ms))));
+        // Few tasks alone are looked for one by one.
+        let looked_for = |earlier| -> BTreeSet<RunId> {
+            let under = Fences { newest: fence(5), earlier };
+            let tasks = vec![(named("a"), at(NOW + 50))];
+            let request = LoadRequest::Own { range: RANGE, under, runs: vec![], tasks };
+            let LoadAnswer::Own(own) = store.load(&request).unwrap().answer else { panic!() };
+            own.into_iter().map(|own| own.run).collect()
+        };
+        for told in [&told as &dyn Fn(bool) -> BTreeSet<RunId>, &looked_for] {
+            assert_eq!(told(false), BTreeSet::from([run_id("a", NOW + 300)]));
+            assert_eq!(told(true), BTreeSet::from([200, 300].map(|ms| run_id("a", NOW + ms))));
+        }
     }
 }
 

@@ -77,11 +77,11 @@ impl Unsure {
         }
     }
 
-    fn want(&mut self, task: &Arc<Task>, instant: Instant) {
+    fn want(&mut self, task: &Arc<Task>, instant: Instant, by: Revision) {
         let (name, at) = (task.spec.name.clone(), instant.minus(MILLISECOND));
         let (after, newest) = self.wanted.entry(name).or_insert_with(|| (at, task.clone()));
         (*after, *newest) = (at.min(*after), task.clone());
-        let before = Revision(task.instants_revision().0 - 1);
+        let before = Revision(by.0 - 1);
         self.before = Some(self.before.map_or(before, |known| known.min(before)));
     }
 }
@@ -89,10 +89,20 @@ impl Unsure {
 impl Range {
     /// An instant that a version is yet to decide lies in the past: one before, by which it was due
     /// sooner, may have run it if that went on meanwhile.
-    pub(super) fn ask_what_ran(&mut self, desk: &mut Desk, task: &Arc<Task>, instant: Instant) {
+    /// `by`: the revision of that version.
+    pub(super) fn ask_what_ran(
+        &mut self,
+        desk: &mut Desk,
+        task: &Arc<Task>,
+        instant: Instant,
+        by: Revision,
+    ) {
+        // Under this fence nothing has run yet, in no process.
+        if !self.is_local() && self.own.is_none() && self.writer.answered.is_none() {
+            return;
+        }
         // What is pinned here may also have been another agent's business, or be back as a backup
         // knows it.
-        let by = task.instants_revision();
         let news = self.is_local()
             || match self.window.scanned {
                 true => task.brings_instants(),
@@ -102,7 +112,7 @@ impl Range {
         let now = desk.now.wall.instant();
         let past = instant <= now || self.writer.marks.through > now;
         if news && past && desk.holds(Rule::LateEdit) {
-            self.unsure.want(task, instant);
+            self.unsure.want(task, instant, by);
             self.want_what_ran(desk);
         }
     }
@@ -155,7 +165,8 @@ impl Range {
             let RunKey::Instant(first) = row.run.run else { continue };
             let last = row.until.unwrap_or(first);
             // A row of many is of the instants of one version, and ends anywhere after the last.
-            let makers = versions.iter().filter(|(made, _)| made.has(first));
+            let made = |made: &Timed| made.has(first) && made.task.effective_from.instant() < first;
+            let makers = versions.iter().filter(|(timed, _)| made(timed));
             let makers: Vec<&Timed> = makers.map(|(made, _)| made).collect();
             let told = |at: Instant| {
                 at == first || makers.is_empty() || makers.iter().any(|made| made.has(at))

@@ -49,7 +49,7 @@ impl Range {
             };
             self.unsure_of(desk, present, instant);
             if self.is_local() || !desk.was_known(marks, prior.revision) {
-                self.ask_what_ran(desk, present, instant);
+                self.ask_what_ran(desk, present, instant, prior.revision);
             }
             self.cut_series(&timed.task, instant);
             if desk.far.len() >= limits::FAR_ENTRIES_MAX {

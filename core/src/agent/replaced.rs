@@ -66,7 +66,11 @@ impl Range {
     /// A run at an instant before the newest edit is held against the version that counted then.
     fn end_of_before(&mut self, desk: &mut Desk, task: &Arc<Task>, id: &RunId, first: Instant) {
         let Some(run) = self.open.get(id) else { return };
-        match version_before(id, task) {
+        let version = version_before(id, task);
+        let timed = version.clone().map(Timed::new).filter(|timed| timed.has(first));
+        // By that one, too, it may be due later than it was begun by.
+        let later = timed.as_ref().map(|timed| timed.due(first)).filter(|due| *due > run.due);
+        match version {
             // The record does not say when the pause began. What has started was before it.
             Some(version) if version.spec.paused => {
                 let waits = !run.has_started();
@@ -75,7 +79,7 @@ impl Range {
                     self.pause_run(desk, task, id);
                 }
             }
-            Some(version) if Timed::new(version.clone()).has(first) => {}
+            Some(_) if timed.is_some() => {}
             Some(_) => self.replaced(desk, id),
             // The record keeps each schedule that leaves an instant undecided, as long as they are
             // not too many: what no ledger covers is of none of them.
@@ -85,6 +89,9 @@ impl Range {
                 self.replaced(desk, id);
             }
             None => {}
+        }
+        if let Some(due) = later {
+            self.list_over(desk, task, first, due);
         }
     }
 

@@ -348,7 +348,7 @@ impl Range {
         let undecided = self.first_undecided(&timed);
         if let Some((instant, due)) = undecided {
             self.unsure_of(desk, &timed.task, instant);
-            self.ask_what_ran(desk, &timed.task, instant);
+            self.ask_what_ran(desk, &timed.task, instant, timed.task.instants_revision());
             self.cut_series(&timed.task, instant);
             self.queue_instant(desk, number, &timed, instant, due);
         }
@@ -455,7 +455,7 @@ impl Range {
             self.end_late_instants(desk, &timed, &decided, silent)
         };
         if let Some((instant, due)) = first {
-            self.ask_what_ran(desk, &timed.task, instant);
+            self.ask_what_ran(desk, &timed.task, instant, timed.task.instants_revision());
             self.queue_instant(desk, number, &timed, instant, due);
         }
         // What was decided stays decided, however many versions follow.

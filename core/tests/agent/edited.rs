@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tocktower_core::agent::effect::LoadRequest;
-use tocktower_core::ids::{Fence, Incarnation, LedgerNumber, RangeId};
-use tocktower_core::ledger::{Ledger, Marks};
+use tocktower_core::ids::{Fence, Incarnation, LedgerNumber, RangeId, RunId};
+use tocktower_core::ledger::{EntryState, Ledger, Marks};
 use tocktower_core::schedule::Schedule;
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec};
 use tocktower_core::time::Instant;
 
-use crate::words::{at_most_once, every, every_after, pinned, writes_ledger};
+use crate::words::{at_most_once, every, every_after, named, pinned, writes_ledger};
 use crate::world::{Fate, World};
 
 /// How the news come in the end.
@@ -524,4 +524,37 @@ fn a_row_of_many_instants_is_of_none_but_those_of_its_schedule() {
         started += usize::from(world.started(name).contains(&(2_700, 1)));
     }
     assert!(started > 2, "{started} were due after that");
+}
+
+#[test]
+fn what_a_ledger_lists_stays_listed_until_marks_pass_its_due_by_each_schedule_since() {
+    let world = |edits: &[(u64, Edit)]| {
+        let mut world = World::new(1, 10);
+        world.create(at_most_once(every("a/task", 60)));
+        world.pass(50_000);
+        let first = world.task("a/task");
+        world.stop(100);
+        for (second, edit) in edits {
+            let clock = world.at_second(*second).wall();
+            world.edit_at("a/task", clock, edit);
+        }
+        let run = RunId::scheduled(named("a/task"), first.incarnation, world.at_second(60));
+        world.shared.end_lease();
+        let through = world.at_second(60).minus(Duration::from_millis(100));
+        world.former_ledger(through, run, EntryState::Permitted);
+        world.pass(130_000);
+        world
+    };
+    let stories: [&[(u64, Edit)]; 3] = [
+        &[(59, late_by_up_to_58)],
+        &[(59, late_by_up_to_58), (65, every_seven)],
+        &[(59, late_by_up_to_58), (65, every_seven), (70, at_half)],
+    ];
+    for edits in stories {
+        let world = world(edits);
+        let starts = world.started("a/task");
+        assert!(!starts.iter().any(|(at, _)| *at == 60), "{}: {starts:?}", edits.len());
+        let rows = world.history("a/task");
+        assert!(rows.iter().any(|row| row.starts_with("60 lost")), "{rows:?}");
+    }
 }
