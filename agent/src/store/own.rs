@@ -54,8 +54,10 @@ impl Store {
         let firsts = tasks.iter().map(first_of);
         let oldest = firsts.chain(kept.iter().map(|run| RunPlace::of(run).ms)).min();
         let Some(oldest) = oldest else { return Ok(LoadAnswer::Own(own)) };
-        // What is known by task has to be read first, and the writer waits for that.
-        let asked = match kept.is_empty() && tasks.len() <= SOUGHT_TASKS {
+        // What is known by task has to be read first, and the writer waits for that. Not at an
+        // adoption, which asks for all ranges one after the other.
+        let few = under.earlier && kept.is_empty() && tasks.len() <= SOUGHT_TASKS;
+        let asked = match few {
             true => Asked { tasks_sought: tasks.iter().collect(), ..Asked::default() },
             false => self.with_recent(oldest, |recent| Ok(self.asked(recent, kept, tasks)))?,
         };
