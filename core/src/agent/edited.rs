@@ -88,8 +88,7 @@ impl Unsure {
 
 impl Range {
     /// An instant that a version is yet to decide lies in the past: one before, by which it was due
-    /// sooner, may have run it if that went on meanwhile.
-    /// `by`: the revision of that version.
+    /// sooner, may have run it if that went on meanwhile. `by`: the revision of the version.
     pub(super) fn ask_what_ran(
         &mut self,
         desk: &mut Desk,
@@ -117,6 +116,7 @@ impl Range {
         }
     }
 
+    /// Another version came before the answer did.
     pub(super) fn edited_again(&mut self, task: &Arc<Task>) {
         for tasks in [&mut self.unsure.wanted, &mut self.unsure.asked] {
             if let Some((_, newest)) = tasks.get_mut(&task.spec.name) {
@@ -143,12 +143,15 @@ impl Range {
 
     pub(super) fn what_ran(&mut self, desk: &mut Desk, rows: &[OwnRun]) {
         self.unsure.in_flight = false;
-        for (name, (_, task)) in std::mem::take(&mut self.unsure.asked) {
-            let of = |row: &&OwnRun| row.run.task == name && row.run.is_of(task.incarnation);
-            let rows: Vec<&OwnRun> = rows.iter().filter(of).collect();
-            if !rows.is_empty() {
-                self.ran_before(desk, &task, &rows);
-            }
+        let asked = std::mem::take(&mut self.unsure.asked);
+        let mut told: BTreeMap<&TaskName, Vec<&OwnRun>> = BTreeMap::new();
+        for row in rows {
+            told.entry(&row.run.task).or_default().push(row);
+        }
+        for (name, mut rows) in told {
+            let Some((_, task)) = asked.get(name) else { continue };
+            rows.retain(|row| row.run.is_of(task.incarnation));
+            self.ran_before(desk, task, &rows);
         }
         self.unsure.settle();
         self.want_what_ran(desk);

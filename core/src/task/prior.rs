@@ -80,7 +80,8 @@ impl Prior {
         Task {
             spec,
             effective_from: self.from,
-            instants_by: Some(self.revision),
+            // Of a record that does not say so it is none of the present version's own, either.
+            instants_by: Some(self.revision).filter(|by| *by != Revision(0)),
             last_instant: self.last_instant,
             prior: Vec::new(),
             ..present.clone()
