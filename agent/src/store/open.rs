@@ -109,6 +109,10 @@ impl Store {
         if let Some(reason) = damage_noted(dir) {
             set_aside = Some(move_aside(dir, config.clock, reason)?);
         }
+        if let Err(source) = sync_log(dir) {
+            failures.note();
+            return Err(OpenError::Directory { dir: dir.to_owned(), source });
+        }
         let engine = match Engine::open(dir, &config, failures.life()) {
             Err(OpenError::Engine { source, .. }) if is_damage(&source) => {
                 let reason = source.to_string();
@@ -145,6 +149,23 @@ impl Store {
         let (store, process) = (Arc::new(store), u64::from(process));
         Ok(Opened { store, process, former, pins, cluster, set_aside })
     }
+}
+
+/// What the process before wrote and did not sync is on disk from now on. Its log stays where it is
+/// (`options`), and RocksDB syncs nothing but what it adds itself: a power cut would take a part of
+/// the old one, and with it all that comes after.
+fn sync_log(dir: &Path) -> io::Result<()> {
+    let database = dir.join(DATABASE);
+    if !database.exists() {
+        return Ok(());
+    }
+    for file in fs::read_dir(database)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            File::open(path)?.sync_data()?;
+        }
+    }
+    Ok(())
 }
 
 /// RocksDB with this process counted and the last one's leavings gone.

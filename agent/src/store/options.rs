@@ -47,7 +47,10 @@ const BLOB_BYTES_MIN: u64 = 512;
 const REWRITE_AFTER_S: u64 = 24 * 3600;
 
 pub fn database(buffers: &WriteBufferManager) -> Options {
-    let mut options = Options::default();
+    // What the log brings stays in memory: to make files of it first takes as long as reading it.
+    let mut options = Options::default()
+        .get_options_from_string("avoid_flush_during_recovery=true")
+        .expect("an option of RocksDB");
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);

@@ -30,6 +30,52 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// The rows of a run from its start to its end.
+fn ran(n: u64, task: u64, ms: i64) -> [StoreOp; 3] {
+    let mut run_of = run(&format!("task-{task}"), ms, RunState::Succeeded);
+    let late = i64::try_from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54).unwrap();
+    run_of.lateness_micros = Some(late);
+    run_of.attempts.push(AttemptRecord {
+        attempt: attempt(1),
+        agent: run_of.agent.clone(),
+        session: Session { epoch: Epoch(1), revision: Revision(77) },
+        started_at: Some(Wall::from_micros(ms * 1_000 + late)),
+        finished_at: Some(Wall::from_micros(ms * 1_000 + late * 3)),
+        end: Some(AttemptEnd::Succeeded),
+        code: Some(ResultCode::Exit(0)),
+    });
+    let id = run_of.id.clone();
+    [
+        StoreOp::OpenRun { range: RANGE, run: id.clone(), attempt: attempt(1) },
+        history(run_of),
+        StoreOp::CloseRun { range: RANGE, run: id },
+    ]
+}
+
+/// What a process that was killed leaves to the next one: at 5,000 runs a second, after so long.
+#[test]
+#[ignore = "a measurement"]
+fn opening_after_a_kill() {
+    for seconds in [0, 1, 3, 5, 8, 12, 17, 23, 30, 40] {
+        let mut disk = Disk::new();
+        for n in 0..5_000 {
+            disk.store().write(&batch(1, false, [recurring(&format!("task-{n}"), n)])).unwrap();
+        }
+        for n in (0..5_000 * seconds).step_by(50) {
+            let ms = |n: u64| i64::try_from(1_700_000_000_000 + n / 5).unwrap();
+            let ops = (n..n + 50).flat_map(|n| ran(n, n % 5_000, ms(n)));
+            disk.store().write(&batch(1, false, ops.chain([watermark(ms(n))]))).unwrap();
+        }
+        disk.store().sync().unwrap();
+        let log = disk.log_bytes() / 1_024;
+        disk.close();
+        let (began, cpu_before) = (Clock::now(), cpu());
+        disk.open().unwrap();
+        let (took, cpu) = (began.elapsed(), cpu() - cpu_before);
+        println!("{seconds:>3} s: {log:>6} KiB of log, opened in {took:?}, {cpu:?} of CPU");
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn runs_per_second() {
@@ -47,24 +93,8 @@ fn runs_per_second() {
         let mut ops = Vec::with_capacity(4_000);
         for n in first..first + 1_000 {
             let ms = i64::try_from(1_700_000_000_000 + n / 100).unwrap();
-            let name = format!("task-{}", n % tasks);
-            let mut run_of = run(&name, ms, RunState::Succeeded);
-            let late = i64::try_from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54).unwrap();
-            run_of.lateness_micros = Some(late);
-            run_of.attempts.push(AttemptRecord {
-                attempt: attempt(1),
-                agent: run_of.agent.clone(),
-                session: Session { epoch: Epoch(1), revision: Revision(77) },
-                started_at: Some(Wall::from_micros(ms * 1_000 + late)),
-                finished_at: Some(Wall::from_micros(ms * 1_000 + late * 3)),
-                end: Some(AttemptEnd::Succeeded),
-                code: Some(ResultCode::Exit(0)),
-            });
-            let id = run_of.id.clone();
             ops.push(due(ms + 1_000, n % tasks));
-            ops.push(StoreOp::OpenRun { range: RANGE, run: id.clone(), attempt: attempt(1) });
-            ops.push(history(run_of));
-            ops.push(StoreOp::CloseRun { range: RANGE, run: id });
+            ops.extend(ran(n, n % tasks, ms));
         }
         let through = i64::try_from(1_700_000_000_000 + first / 100).unwrap();
         ops.push(watermark(through));

@@ -163,3 +163,56 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     assert!(matches!(error, OpenError::Newer { found: 9, known: 1, .. }), "{error:?}");
     assert!(disk.dir.path().join("db").exists());
 }
+
+/// The newest file of the log, which is torn by a power cut.
+fn newest_log(disk: &Disk) -> PathBuf {
+    disk.logs().into_iter().max().unwrap()
+}
+
+/// RocksDB reads a log up to where it is torn. What a later process wrote must not end there too.
+#[test]
+fn what_is_written_after_a_power_cut_outlives_the_torn_log_before_it() {
+    let mut disk = Disk::new();
+    let ran = |n: i64| history(run("a", n * 1_000, RunState::Succeeded));
+    let kept = |disk: &Disk, n: i64| {
+        let rows = disk.store().run(&run_id("a", n * 1_000)).unwrap();
+        rows.len() == 1
+    };
+    for cut in 0..5 {
+        let (first, last) = (cut * 10, cut * 10 + 9);
+        for n in first..=last {
+            disk.apply([ran(n)]);
+        }
+        // Nothing has become a file, as after a process that was killed.
+        disk.close();
+        let torn = newest_log(&disk);
+        let length = fs::metadata(&torn).unwrap().len();
+        fs::File::options().write(true).open(&torn).unwrap().set_len(length - 7).unwrap();
+        disk.open().unwrap();
+        assert!(!kept(&disk, last), "cut {cut} takes what it has torn");
+        for n in (0..last).filter(|n| n % 10 < 9) {
+            assert!(kept(&disk, n), "after cut {cut}: {n}");
+        }
+    }
+    // And once more without a cut, also where files are made of it.
+    disk.open().unwrap();
+    disk.store().compact().unwrap();
+    disk.open().unwrap();
+    assert!((0..49).filter(|n| n % 10 < 9).all(|n| kept(&disk, n)));
+}
+
+/// A start reads the log before anything else: it may not grow as long as one goes on.
+#[test]
+fn the_log_that_a_start_has_to_read_is_short_however_much_was_written() {
+    let disk = Disk::new();
+    let mut longest = 0;
+    for n in 0..200 {
+        let rows = (0..500).map(|m| history(run("a", n * 500 + m, RunState::Succeeded)));
+        // A family of little rows would keep the log for long.
+        disk.store().write(&batch(1, false, rows.chain([watermark(n)]))).unwrap();
+        longest = longest.max(disk.log_bytes());
+    }
+    let mib = 1_024 * 1_024;
+    assert!(longest > 4 * mib, "{longest} bytes are no more than one file");
+    assert!(longest < 12 * mib, "{longest} bytes");
+}

@@ -1,5 +1,6 @@
 //! A store in a folder of its own, and short words for the operations of a batch.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -60,6 +61,17 @@ impl Disk {
 
     pub fn close(&mut self) {
         self.opened = None;
+    }
+
+    /// The files of the log of what no other file holds yet.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.dir.path().join("db")).unwrap().flatten();
+        let logs = files.map(|file| file.path());
+        logs.filter(|path| path.extension().is_some_and(|ext| ext == "log")).collect()
+    }
+
+    pub fn log_bytes(&self) -> u64 {
+        self.logs().iter().map(|path| path.metadata().map_or(0, |of| of.len())).sum()
     }
 
     pub fn opened(&self) -> &Opened {
