@@ -35,7 +35,7 @@ use crate::ids::{Fence, LedgerNumber, RangeId, RunId, RunKey, TaskName};
 use crate::ledger::{Entry, EntryState, Ledger};
 use crate::ring::Capacity;
 use crate::run::life::{Event, Stage};
-use crate::task::Task;
+use crate::task::{Overlap, Task};
 use crate::time::{Instant, MILLISECOND, Mono};
 
 /// What is to be asked of the store about a range.
@@ -323,11 +323,12 @@ impl Range {
         self.scan_over(desk);
     }
 
-    /// Whether a run may have been begun though the store has nothing of it. What a process before
-    /// the last one permitted was only passed on by that: it may have lost what there was of it.
+    /// Whether a run may have been begun though the store has nothing of it. What somebody
+    /// permitted under an earlier fence was only passed on by the ledger: another host may have
+    /// begun it, or a process here that lost what there was of it.
     fn is_unsure(&self, own: &Own, id: &RunId) -> bool {
         let passed_on = |run: &OpenRun| run.attempt.fence < own.fence;
-        own.unsure || self.is_local() && self.open.get(id).is_some_and(passed_on)
+        own.unsure || self.open.get(id).is_some_and(passed_on)
     }
 
     /// An attempt that has run here all the while goes on as this holder's.
@@ -390,7 +391,7 @@ impl Range {
         let Some(run) = self.open.get_mut(id) else { return };
         let (stage, known) = (run.stage, run.attempt);
         run.attempt = known.max(row.attempt);
-        let retry = self.wait_after(id, end);
+        let retry = self.own_wait(id, end);
         if retry.is_some() && matches!(stage, Stage::Waiting { .. }) && known == row.attempt {
             // The ledger says when.
             return;
@@ -404,6 +405,17 @@ impl Range {
         if self.step(id, Event::End { batch }) {
             self.after_end(desk, id, batch);
         }
+    }
+
+    /// How long a run waits that has failed here since, if it is tried again. By an edit of its
+    /// retries several may be, of a task that runs one at a time: the others stay as they ended.
+    fn own_wait(&self, id: &RunId, end: SettledEnd) -> Option<Duration> {
+        let task = self.open.get(id)?.task.as_ref()?;
+        let doubtful = |run: &OpenRun| run.stage == Stage::Doubtful;
+        let mut others = self.runs_of(&id.task).filter(|(other, _)| *other != id);
+        let taken = task.spec.overlap != Overlap::Allow
+            && others.any(|(_, other)| other.active() && !doubtful(other));
+        self.wait_after(id, end).filter(|_| !taken)
     }
 
     fn own_retry(&mut self, desk: &mut Desk, id: &RunId, wait: Duration) {
@@ -510,7 +522,7 @@ impl Range {
         };
         self.open.insert(id.clone(), run);
         // Left executing when the claim was lost, it failed, and nobody tried it again.
-        match row.end.and_then(|end| self.wait_after(&id, end)) {
+        match row.end.and_then(|end| self.own_wait(&id, end)) {
             Some(wait) => self.own_retry(desk, &id, wait),
             None if row.end.is_some() && keyed => desk.done.push_back((batch, self.id, id)),
             None => {}

@@ -373,6 +373,9 @@ impl Range {
             let waits = other.stage == Stage::Behind && !(first && other.unstarted_catch_up());
             behind += usize::from(waits);
         }
+        // Where all others wait as well, none of them ends and says that its turn has come: they
+        // may wait for their task to be resumed.
+        self.turns |= active == 0;
         match overlap::decide(task.spec.overlap, active + behind.min(1), behind) {
             Verdict::Start => self.queue_run(desk, id, run),
             // Somebody asked for this run: it waits rather than come to nothing.

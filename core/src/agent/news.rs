@@ -57,6 +57,7 @@ impl Agent {
             }
             RangeNews::SettleGone { key } => {
                 range.copy.settles.remove(&key);
+                range.said.remove(&key);
             }
         }
     }

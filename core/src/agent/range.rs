@@ -278,6 +278,8 @@ pub(crate) struct Range {
     /// Names that changed while a read of the store was under way.
     pub fresh: BTreeMap<TaskName, Revision>,
     pub left: BTreeMap<SettleKey, LeftRun>,
+    /// When it was said how they ended, of those that the newest ledger asks for.
+    pub said: BTreeMap<SettleKey, Mono>,
     /// Runs taken back that go on here; whether their task is still there the scan will tell.
     pub taken_back: BTreeSet<RunId>,
     /// The present versions of tasks with open runs, until every task was seen.
@@ -335,6 +337,7 @@ impl Range {
             },
             fresh: BTreeMap::new(),
             left: BTreeMap::new(),
+            said: BTreeMap::new(),
             taken_back: BTreeSet::new(),
             attached: BTreeMap::new(),
             left_at: Revision(0),

@@ -22,6 +22,9 @@ use crate::run::{RunState, retry};
 const CALLS_MAX: usize = 8;
 /// What the shared state did not answer is asked again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// What has been said and the watch does not show is said again after this: it may be slow, and
+/// writing faster would make it slower.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// The store is synced at least this often while ended one-shots wait for it.
 const SYNC_EVERY: Duration = Duration::from_millis(20);
 
@@ -34,13 +37,18 @@ impl Agent {
             range.ask_abandoned(&mut self.desk);
             range.take_own(&mut self.desk, session);
             if !asked && puts.len() < limits::DELETES_MAX {
-                range.owed_settles(&self.desk, session, &mut puts);
+                range.owed_settles(&mut self.desk, session, &mut puts);
             }
         }
         puts.truncate(limits::DELETES_MAX);
         if !puts.is_empty() && self.desk.settle_after > self.desk.now.mono {
             self.desk.wake_by(self.desk.settle_after);
         } else if !puts.is_empty() {
+            for put in &puts {
+                if let Some(range) = self.ranges.get_mut(&put.range) {
+                    range.said.insert(put.key.clone(), self.desk.now.mono);
+                }
+            }
             let request = ShareRequest::Settle { session, settles: puts };
             self.desk.share(Call::Settle, request);
         }
@@ -72,6 +80,7 @@ impl Agent {
     pub(super) fn settles_put(&mut self, answer: &ShareAnswer) {
         if !matches!(answer, ShareAnswer::Done) {
             self.desk.settle_after = self.desk.now.mono.plus(ASK_AGAIN);
+            self.ranges.values_mut().for_each(|range| range.said.clear());
         }
     }
 
@@ -142,8 +151,9 @@ impl Range {
 
     /// What the range's ledger lists as held by this session while it does not run here, and what
     /// has not been said yet. Also forgets what no ledger asks for any more.
-    fn owed_settles(&mut self, desk: &Desk, session: Session, puts: &mut Vec<SettlePut>) {
+    fn owed_settles(&mut self, desk: &mut Desk, session: Session, puts: &mut Vec<SettlePut>) {
         if self.fence().is_some() || !self.copy.listed || !desk.holds(Rule::Settle) {
+            self.said.clear();
             return;
         }
         let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
@@ -161,10 +171,15 @@ impl Range {
                 Some(LeftRun::Ended { end, .. }) => *end,
                 None => SettledEnd::Gone,
             };
-            if !self.copy.settles.contains_key(&key) {
-                puts.push(SettlePut { range: self.id, key, end });
+            if self.copy.settles.contains_key(&key) {
+                continue;
+            }
+            match self.said.get(&key).map(|said| said.plus(SAY_AGAIN)) {
+                Some(again) if again > desk.now.mono => desk.wake_by(again),
+                _ => puts.push(SettlePut { range: self.id, key, end }),
             }
         }
+        self.said.retain(|key, _| listed.contains(key));
         self.left.retain(|key, left| matches!(left, LeftRun::Running(_)) || listed.contains(key));
         if self.left_before == LeftBefore::Some && listed.is_empty() {
             self.left_before = LeftBefore::Nothing;

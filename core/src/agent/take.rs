@@ -459,7 +459,9 @@ impl Range {
             self.queue_instant(desk, number, &timed, instant, due);
         }
         // What was decided stays decided, however many versions follow.
-        if let Some(at) = known.filter(|at| *at > self.writer.marks.through) {
+        let marks = self.writer.marks;
+        let covered = |at: Instant| marks.cover(at, timed.task.incarnation);
+        if let Some(at) = known.filter(|at| !covered(*at)) {
             let touched = desk.now.mono;
             desk.near.remember(number, &timed, self.id, at, touched);
         }

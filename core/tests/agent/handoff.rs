@@ -273,6 +273,28 @@ fn how_a_one_shot_ended_is_said_though_its_key_was_gone_before_the_final_ledger_
     assert!(!said.is_empty() && said.iter().all(|end| *end == SettledEnd::Succeeded), "{said:?}");
 }
 
+/// A watch that is slow under load is not to be made slower.
+#[test]
+fn how_a_run_ended_is_said_once_a_second_while_the_watch_does_not_show_it() {
+    let mut world = to_go();
+    world.runs_long("a/tick");
+    world.pass(600);
+    world.pass(3_000);
+    assert!(handed_off(&world) && !world.running.is_empty());
+    world.silent.insert(RANGE);
+    world.end("a/tick", AttemptEnd::Succeeded);
+    let said = |world: &World| {
+        let settles =
+            |(_, request): &&(u64, ShareRequest)| matches!(request, ShareRequest::Settle { .. });
+        world.requests.iter().filter(settles).count()
+    };
+    world.pass(500);
+    let first = said(&world);
+    assert!((1..=3).contains(&first), "said {first} times in half a second");
+    world.pass(2_000);
+    assert!((first + 1..=first * 4).contains(&said(&world)), "{} times", said(&world));
+}
+
 #[test]
 fn a_run_of_a_session_that_the_watch_has_not_come_to_is_left_alone() {
     let mut world = World::new(1, 10);

@@ -243,6 +243,14 @@ fn of_two_triggers_of_one_request_that_both_wait_one_runs_also_in_a_range_that_i
     assert_eq!(world.starts_of("a/task").len(), 1, "{:?}", world.history("a/task"));
 }
 
+/// By a coordinator whose clock is behind: to it the one-shot is still to come.
+fn pause_late(world: &mut World, name: &str) {
+    let paused = Spec { paused: true, ..world.task(name).spec.clone() };
+    let current = world.task(name);
+    let version = tocktower_core::task::create(paused, world.at_second(1).wall(), None);
+    world.write(&current, version.expect("it was to come then"));
+}
+
 #[test]
 fn what_was_asked_of_a_one_shot_runs_when_that_is_paused_while_it_waits_for_a_retry() {
     let mut world = World::new(1, 10);
@@ -252,12 +260,27 @@ fn what_was_asked_of_a_one_shot_runs_when_that_is_paused_while_it_waits_for_a_re
     world.trigger("a/once", 9);
     world.pass(1_000);
     assert_eq!(world.started("a/once"), [(2, 1)]);
-    let paused = Spec { paused: true, ..world.task("a/once").spec.clone() };
-    let current = world.task("a/once");
-    let version = tocktower_core::task::create(paused, world.at_second(1).wall(), None);
-    world.write(&current, version.expect("it was to come then"));
+    pause_late(&mut world, "a/once");
     world.pass(1_000);
     assert_eq!(world.started("a/once"), [(2, 1), (9, 1)]);
+}
+
+#[test]
+fn what_is_asked_of_a_one_shot_does_not_wait_for_its_resume() {
+    for overlap in [Overlap::Skip, Overlap::Queue, Overlap::CancelRunning] {
+        let mut world = full();
+        world.create(Spec { overlap, ..world.once("a/once", 3) });
+        world.pass(4_000);
+        // It is due and has found no place.
+        pause_late(&mut world, "a/once");
+        world.pass(100);
+        world.end("a/hog", AttemptEnd::Succeeded);
+        world.pass(5_000);
+        assert_eq!(world.started("a/once"), [], "{overlap:?}");
+        world.trigger("a/once", 9);
+        world.pass(1_000);
+        assert_eq!(world.started("a/once").len(), 1, "{overlap:?}");
+    }
 }
 
 #[test]

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use tocktower_core::agent::effect::LoadRequest;
+use tocktower_core::ids::RunId;
 use tocktower_core::ledger::{Entry, EntryState};
-use tocktower_core::run::AttemptEnd;
+use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 
-use crate::words::{at_most_once, every, failed, retried, writes_ledger};
+use crate::words::{at_most_once, every, failed, named, retried, writes_ledger};
 use crate::world::{Fate, World};
 
 #[test]
@@ -97,6 +98,32 @@ fn what_was_begun_under_an_earlier_claim_still_is_no_matter_how_often_the_range_
     }
 }
 
+/// Its ledger says what the one before had permission for; the store here knows nothing of that.
+#[test]
+fn what_another_had_permission_for_is_lost_though_the_range_comes_back_at_once() {
+    for killed in [false, true] {
+        let mut world = World::new(1, 10);
+        world.create(at_most_once(every("a/task", 60)));
+        let incarnation = world.task("a/task").incarnation;
+        let begun = RunId::scheduled(named("a/task"), incarnation, world.at_second(0));
+        world.former_ledger(world.at_second(0), begun, EntryState::Permitted);
+        // The claim goes, or the process, before all tasks were seen.
+        world.hold_loads = |request| matches!(request, LoadRequest::Scan { .. });
+        world.pass(500);
+        assert_eq!(world.listed("a/task").len(), 1, "passed on");
+        world.hold_loads = |_| false;
+        if killed {
+            world.restart();
+        } else {
+            world.shared.end_lease();
+        }
+        world.pass(5_000);
+        assert_eq!(world.started("a/task"), [], "killed: {killed}");
+        let rows = world.history("a/task");
+        assert!(rows.len() == 1 && rows[0].starts_with("0 lost"), "{rows:?}");
+    }
+}
+
 #[test]
 fn what_was_about_to_begin_begins_when_the_range_is_back() {
     let mut world = World::new(1, 10);
@@ -132,6 +159,34 @@ fn what_failed_while_the_range_was_lost_is_tried_again() {
             let starts = world.started("a/task");
             assert_eq!(starts[..2], [(30, 1), (30, 2)], "listed {listed}, once {once}");
         }
+    }
+}
+
+#[test]
+fn of_what_had_failed_for_good_an_edit_of_retries_brings_one_back_at_a_time() {
+    for killed in [false, true] {
+        let mut world = World::new(1, 10);
+        world.create(Spec { overlap: Overlap::Skip, ..every("a/task", 1) });
+        world.pass(1_500);
+        // No ledger says what became of them, so that their ends are looked up again.
+        world.fate(|request| if writes_ledger(request) { Fate::Lost } else { Fate::Served });
+        world.conduct("a/task", 1, &[failed(), failed()]);
+        world.pass(2_000);
+        assert_eq!(world.ended("a/task", RunState::Failed), 2);
+        world.edit("a/task", |spec| retried(spec, 3, 1));
+        world.runs_long("a/task");
+        if killed {
+            world.restart();
+        } else {
+            world.shared.end_lease();
+        }
+        world.fate(|_| Fate::Served);
+        for _ in 0..60 {
+            world.pass(100);
+            assert!(world.running.len() <= 1, "killed: {killed}, {:?}", world.running);
+        }
+        let again = world.started("a/task").iter().filter(|(_, number)| *number == 2).count();
+        assert_eq!(again, 1, "killed: {killed}, {:?}", world.started("a/task"));
     }
 }
 

@@ -230,7 +230,8 @@ impl World {
     }
 
     /// A power cut took what tells of it, and when its host came back its task was no business of
-    /// it any more: nobody can say that it ran.
+    /// it any more: nobody can say that it ran. Nor where the edit that made it its business was so
+    /// young that the cut took that as well.
     pub(super) fn is_forgotten(&self, start: &Started, life: &Life) -> bool {
         let member = &self.hosts[start.host].member;
         let shared = matches!(self.truth.home_of(&start.run, &self.keys), Home::Shares(_));
@@ -238,18 +239,17 @@ impl World {
         let told = ends.chain([start.at]).filter(|at| *at >= start.at);
         // Where it was synced nothing of it is taken.
         let taken = |stop: &&u64| told.clone().any(|at| at <= **stop && **stop < at + SYNCED);
-        let mut boots = member
-            .power_cuts
-            .iter()
-            .filter(taken)
-            .filter_map(|stop| member.boots.iter().find(|boot| **boot > *stop));
+        let mut cuts = member.power_cuts.iter().filter(taken).filter_map(|stop| {
+            member.boots.iter().find(|boot| **boot > *stop).map(|boot| (*stop, *boot))
+        });
         shared
-            && boots.any(|boot| {
+            && cuts.any(|(stop, boot)| {
+                let from = start.at.min(stop.saturating_sub(SYNCED));
                 let selects = |labels: &Labels| {
-                    within(&life.versions, start.at, boot + TOLD)
+                    within(&life.versions, from, boot + TOLD)
                         .all(|task| task.spec.broadcast.selects(labels))
                 };
-                !member.labels_within(*boot, *boot).all(selects)
+                !member.labels_within(boot, boot).all(selects)
             })
     }
 

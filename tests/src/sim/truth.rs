@@ -22,6 +22,9 @@ use super::followers::Announced;
 use super::home::{Home, host_of};
 use super::world::{SECOND, TTL};
 
+/// How an attempt ended is said once a second at most, until its holder has seen it.
+const SAID_MAX: usize = 60;
+
 /// One life of a task: its versions in the order of their writing, and its end.
 #[derive(Debug, Default)]
 pub struct Life {
@@ -55,8 +58,9 @@ pub struct Started {
     pub due: Wall,
     /// Its host's clock was further ahead than a good one is: it may have been early, unknowingly.
     pub fast: bool,
-    /// Its host lost its disk and had its clock set back: it may not know what it did (ADR 0017).
-    pub forgot: bool,
+    /// When its host lost its disk, if its clock was set back as well: it may not know what it did
+    /// until then (ADR 0017).
+    pub forgot: Option<u64>,
 }
 
 /// Instants that were reported as one.
@@ -88,6 +92,8 @@ pub struct Truth {
     pub trace: Option<Vec<String>>,
     /// When agents compacted etcd.
     pub compactions: Vec<u64>,
+    /// How often each settle key was put.
+    said: BTreeMap<Vec<u8>, usize>,
     /// When etcd came to each revision.
     revisions: Vec<(Revision, u64)>,
     claims: BTreeMap<RangeId, Vec<(u64, Option<Fence>)>>,
@@ -172,6 +178,15 @@ impl Truth {
                 (Key::Trigger(_, name, ulid), Event::Delete { .. }) => {
                     if let Some(trigger) = self.triggers.get_mut(&(name, ulid)) {
                         trigger.1 = Some(now);
+                    }
+                }
+                (Key::Settle(..), Event::Put(_)) => {
+                    let said = self.said.entry(event.key().to_vec()).or_default();
+                    *said += 1;
+                    if *said == SAID_MAX {
+                        let key = String::from_utf8_lossy(event.key()).into_owned();
+                        let text = format!("{key} was put {SAID_MAX} times");
+                        self.violation(Checker::Liveness, now, text);
                     }
                 }
                 (Key::Claim(_, range), event) => {
@@ -389,16 +404,22 @@ impl Truth {
                 format!("{run} started without permission"),
             );
         }
+        let start_of = |earlier: &Attempt| {
+            self.starts.iter().find(|start| start.run == *run && start.attempt == *earlier)
+        };
         // It was due after the raise only, and started before that by a clock that was far ahead.
         let early = |earlier: &Attempt| {
             let older = earlier.fence.epoch < attempt.fence.epoch;
-            let same = |start: &&Started| start.run == *run && start.attempt == *earlier;
             let Some((raised_at, raised)) = self.raised.filter(|_| older) else { return false };
-            let first = self.starts.iter().find(same);
+            let first = start_of(earlier);
             started.due > raised && first.is_some_and(|start| start.fast && start.at <= raised_at)
         };
-        let before = before.filter(|(earlier, ..)| !early(earlier));
-        if let Some((earlier, false, _)) = before.filter(|_| !started.forgot) {
+        let forgotten = |earlier: &Attempt| {
+            let lost_at = started.forgot.unwrap_or(0);
+            start_of(earlier).is_some_and(|start| start.at <= lost_at)
+        };
+        let before = before.filter(|(earlier, ..)| !early(earlier) && !forgotten(earlier));
+        if let Some((earlier, false, _)) = before {
             let text = format!("{run} started again by {attempt:?}, and may have run: {earlier:?}");
             self.violation(Checker::Multiplicity, started.at, text);
         }
@@ -442,6 +463,12 @@ impl Truth {
         }
     }
 
+    /// Whether an edit has changed how often its task is tried.
+    fn retries_differ(&self, run: &RunId) -> bool {
+        let versions = self.life_of(run).map_or(&[][..], |life| &life.versions);
+        versions.windows(2).any(|two| two[0].1.spec.retry != two[1].1.spec.retry)
+    }
+
     /// `kept`: it is written down, or will be; what is told while the disk fails may come to
     /// another end.
     pub fn reported(&mut self, record: &RunRecord, kept: bool, now: u64) {
@@ -466,10 +493,16 @@ impl Truth {
         }
         self.ends.entry(record.id.clone()).or_default().push((record.state, now));
         let before = self.told.insert((record.id.clone(), record.fence), record.state);
-        // What has failed may be tried again, where its retries are edited before it is settled.
+        // What has failed may be tried again, where its retries are edited before it is settled, or
+        // wait for that and be cancelled.
         let failed = matches!(before, Some(RunState::Failed | RunState::TimedOut));
-        let again = failed && record.newest().is_some_and(|newest| newest.attempt.number > 1);
-        if let Some(before) = before.filter(|before| *before != record.state && !again) {
+        let tried = record.newest().is_some_and(|newest| newest.attempt.number > 1);
+        let cancelled = record.state == RunState::Cancelled && self.retries_differ(&record.id);
+        let again = failed && (tried || cancelled);
+        // An account that gives way to every other is of somebody who does not know: its host lost
+        // what tells of the run, or never ran it.
+        let known = record.fence != Fence::default();
+        if let Some(before) = before.filter(|before| *before != record.state && !again && known) {
             let text = format!("{} ended as {before:?}, then as {:?}", record.id, record.state);
             self.violation(Checker::Durability, now, text);
         }

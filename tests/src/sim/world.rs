@@ -39,6 +39,8 @@ use super::truth::{Started, Truth};
 pub(super) const EPOCH_US: i64 = 1_795_478_400_000_000;
 pub const TTL: Duration = Duration::from_secs(3);
 pub const SECOND: u64 = 1_000_000;
+/// A clock that is off by no more than this counts as good, in microseconds.
+pub const GOOD_CLOCK: i64 = 500_000;
 
 #[derive(Debug)]
 enum Event {
@@ -104,14 +106,14 @@ pub struct Host {
     pub crashed: bool,
     pub disk_lost_at: Option<u64>,
     /// Its clock was set back.
-    clock_back: bool,
+    pub clock_back: bool,
     /// How far ahead its clock was, at most.
     pub ahead_us: u64,
     /// How far behind, at most.
     pub behind_us: u64,
     pub followers: Followers,
     pub member: Member,
-    skew_us: i64,
+    pub skew_us: i64,
     inbox: Vec<DriverInput>,
     pub paused_until: u64,
     /// It stops for so long when it next starts something.
@@ -348,7 +350,7 @@ impl World {
         self.at(self.now + 2 * SECOND, Event::Measure);
         self.ask_settled();
         (0..self.hosts.len()).for_each(|host| self.compare(host));
-        let off = |host: &Host| host.skew_us.abs() > 500_000;
+        let off = |host: &Host| host.skew_us.abs() > GOOD_CLOCK;
         let alive = self.hosts.iter().filter(|host| host.driver.is_some());
         let (all, all_off) = (alive.clone().count(), alive.filter(|host| off(host)).count());
         for number in 0..self.hosts.len() {
@@ -658,8 +660,8 @@ impl World {
             at: self.now,
             asked,
             due: start.due,
-            fast: self.hosts[host].skew_us > 500_000,
-            forgot: self.hosts[host].disk_lost_at.is_some() && self.hosts[host].clock_back,
+            fast: self.hosts[host].skew_us > GOOD_CLOCK,
+            forgot: self.hosts[host].disk_lost_at.filter(|_| self.hosts[host].clock_back),
         };
         self.truth.started(started, &self.keys);
         self.finish(host, life, start.ticket, took, false);
@@ -917,16 +919,6 @@ impl World {
         }
     }
 
-    fn clock_jumps(&mut self, host: usize, by_us: i64) {
-        let at = &mut self.hosts[host];
-        at.disturbed = true;
-        at.skew_us += by_us;
-        at.clock_back |= by_us < 0;
-        at.ahead_us = at.ahead_us.max(u64::try_from(at.skew_us).unwrap_or(0));
-        at.behind_us = at.behind_us.max(u64::try_from(-at.skew_us).unwrap_or(0));
-        self.clock_far |= at.skew_us.unsigned_abs() > 10 * SECOND;
-    }
-
     fn fault(&mut self, fault: Fault) {
         self.truth.note(self.now, || format!("fault {fault:?}"));
         self.count(&fault);
@@ -957,7 +949,7 @@ impl World {
                 self.hosts[host].deaf_until = self.now + for_us;
             }
             Fault::ClockJump { host, by_us } => self.clock_jumps(host, by_us),
-            Fault::ClockSet { host } => self.hosts[host].skew_us = 1_000,
+            Fault::ClockSet { host } => self.set_clock(host),
             Fault::DiskLow { host, for_us } => {
                 self.at(self.now + for_us, Event::Fault(Fault::DiskFree { host }));
                 self.disk(host, false);
