@@ -28,8 +28,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rocksdb::{
-    Cache, DB, Direction, ErrorKind, IteratorMode, LruCacheOptions, WriteBufferManager,
-    WriteOptions,
+    Cache, DB, Direction, ErrorKind, FlushOptions, IteratorMode, LruCacheOptions,
+    WriteBufferManager, WriteOptions,
 };
 use tocktower_core::agent::{Former, PinsBefore};
 use tocktower_core::ids::RangeId;
@@ -206,6 +206,9 @@ impl Engine {
         let known = known::before(&db).map_err(engine)?;
         forget_due(&db).map_err(engine)?;
         if former.is_none() {
+            // Where a sync has failed, what the log says may be in memory alone, and nobody says so
+            // any more. Nothing is built on it.
+            flush(&db).map_err(engine)?;
             // What lies here alone is open whatever became of the session.
             let family = db.cf_handle(options::RUN).expect("it was just opened");
             let (from, _) = keys::range_all(RangeId(0));
@@ -217,6 +220,14 @@ impl Engine {
         let cluster = known;
         Ok(Engine { db, cutoffs, cache, buffers, process, life, former, pins, cluster, spans_to })
     }
+}
+
+/// Makes files of all that the log has brought, and waits until they are on disk.
+fn flush(db: &DB) -> Result<(), rocksdb::Error> {
+    let families = options::FAMILIES.map(|name| db.cf_handle(name).expect("it was just opened"));
+    let mut wait = FlushOptions::default();
+    wait.set_wait(true);
+    db.flush_cfs_opt(&families.each_ref()[..], &wait)
 }
 
 /// One tombstone for all that was due, however much it is. Files that hold nothing else go at once;

@@ -47,7 +47,8 @@ const BLOB_BYTES_MIN: u64 = 512;
 const REWRITE_AFTER_S: u64 = 24 * 3600;
 
 pub fn database(buffers: &WriteBufferManager) -> Options {
-    // What the log brings stays in memory: to make files of it first takes as long as reading it.
+    // What the log brings stays in memory, where that may be gone on with (`open`): to make files
+    // of it first takes as long as reading it.
     let mut options = Options::default()
         .get_options_from_string("avoid_flush_during_recovery=true")
         .expect("an option of RocksDB");

@@ -66,11 +66,12 @@ fn opening_after_a_kill() {
             let ops = (n..n + 50).flat_map(|n| ran(n, n % 5_000, ms(n)));
             disk.store().write(&batch(1, false, ops.chain([watermark(ms(n))]))).unwrap();
         }
+        disk.store().write(&batch(1, false, [session()])).unwrap();
         disk.store().sync().unwrap();
         let log = disk.log_bytes() / 1_024;
         disk.close();
         let (began, cpu_before) = (Clock::now(), cpu());
-        disk.open().unwrap();
+        assert!(disk.open().unwrap().former.is_some());
         let (took, cpu) = (began.elapsed(), cpu() - cpu_before);
         println!("{seconds:>3} s: {log:>6} KiB of log, opened in {took:?}, {cpu:?} of CPU");
     }

@@ -169,7 +169,8 @@ fn newest_log(disk: &Disk) -> PathBuf {
     disk.logs().into_iter().max().unwrap()
 }
 
-/// RocksDB reads a log up to where it is torn. What a later process wrote must not end there too.
+/// RocksDB reads a log up to where it is torn. What a later process wrote must not end there too,
+/// whether that began on another boot, or a power cut goes unnoticed.
 #[test]
 fn what_is_written_after_a_power_cut_outlives_the_torn_log_before_it() {
     let mut disk = Disk::new();
@@ -178,17 +179,23 @@ fn what_is_written_after_a_power_cut_outlives_the_torn_log_before_it() {
         let rows = disk.store().run(&run_id("a", n * 1_000)).unwrap();
         rows.len() == 1
     };
-    for cut in 0..5 {
+    for cut in 0..6 {
         let (first, last) = (cut * 10, cut * 10 + 9);
         for n in first..=last {
-            disk.apply([ran(n)]);
+            disk.apply([ran(n), session()]);
+            if n == first + 4 {
+                // One that is killed leaves two logs.
+                disk.open().unwrap();
+            }
         }
-        // Nothing has become a file, as after a process that was killed.
         disk.close();
         let torn = newest_log(&disk);
         let length = fs::metadata(&torn).unwrap().len();
         fs::File::options().write(true).open(&torn).unwrap().set_len(length - 7).unwrap();
-        disk.open().unwrap();
+        match cut % 2 {
+            0 => drop(disk.open().unwrap()),
+            _ => disk.open_after_boot(),
+        }
         assert!(!kept(&disk, last), "cut {cut} takes what it has torn");
         for n in (0..last).filter(|n| n % 10 < 9) {
             assert!(kept(&disk, n), "after cut {cut}: {n}");
@@ -198,7 +205,26 @@ fn what_is_written_after_a_power_cut_outlives_the_torn_log_before_it() {
     disk.open().unwrap();
     disk.store().compact().unwrap();
     disk.open().unwrap();
-    assert!((0..49).filter(|n| n % 10 < 9).all(|n| kept(&disk, n)));
+    assert!((0..59).filter(|n| n % 10 < 9).all(|n| kept(&disk, n)));
+}
+
+/// After a sync that failed it may be in memory alone, and no later sync says so.
+#[test]
+fn on_a_log_that_is_not_gone_on_with_nothing_is_built() {
+    for other_boot in [false, true] {
+        let mut disk = Disk::new();
+        disk.apply([recurring("a", 1), session()]);
+        disk.close();
+        let before = disk.logs();
+        if other_boot {
+            disk.open_after_boot();
+        } else {
+            disk.open().unwrap();
+        }
+        let kept = before.iter().filter(|log| log.exists()).count();
+        assert_eq!(kept, if other_boot { 0 } else { before.len() });
+        assert_eq!(disk.task("a").unwrap().0, 1);
+    }
 }
 
 /// A start reads the log before anything else: it may not grow as long as one goes on.

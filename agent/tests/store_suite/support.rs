@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
 use tocktower_agent::store::{Loaded, OpenError, Opened, Store, StoreConfig};
+use tocktower_core::agent::Kept;
 use tocktower_core::agent::effect::{Batch, BatchNumber, LoadRequest, StoreOp};
 use tocktower_core::agent::input::{Committed, DueLoaded, LoadAnswer};
 use tocktower_core::ids::{
-    AgentName, Attempt, Epoch, Fence, Incarnation, PoolName, RangeId, Revision, RunId, RunKey,
-    TaskName, TaskNumber,
+    AgentName, Attempt, Epoch, Fence, Incarnation, LeaseId, PoolName, RangeId, Revision, RunId,
+    RunKey, Session, TaskName, TaskNumber,
 };
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::Schedule;
@@ -268,4 +269,10 @@ fn spec(name: &TaskName, schedules: Vec<Schedule>, action: Action) -> Spec {
         priority: 0,
         paused: false,
     }
+}
+
+/// So that a process that comes after on the same boot may go on.
+pub fn session() -> StoreOp {
+    let session = Session { epoch: Epoch(1), revision: Revision(7) };
+    StoreOp::Session(Some(Kept { lease: LeaseId(3), session, clock: None }))
 }

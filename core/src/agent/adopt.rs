@@ -310,6 +310,8 @@ impl Range {
             self.open.keys().filter(|id| !known.contains(*id)).cloned().collect();
         for id in unknown {
             match self.is_unsure(&own, &id) {
+                // Its end is with who ran it.
+                true if own.gone.contains(&id) && !self.is_local() => {}
                 true => self.may_have_started(desk, &id),
                 false if !desk.holds(Rule::UnknownToOwn) => drop(self.open.remove(&id)),
                 false => self.own_not_started(&id),
@@ -391,11 +393,12 @@ impl Range {
         let Some(run) = self.open.get_mut(id) else { return };
         let (stage, known) = (run.stage, run.attempt);
         run.attempt = known.max(row.attempt);
-        let retry = self.own_wait(id, end);
-        if retry.is_some() && matches!(stage, Stage::Waiting { .. }) && known == row.attempt {
+        let listed = matches!(stage, Stage::Waiting { .. }) && known == row.attempt;
+        if listed && self.wait_after(id, end).is_some() {
             // The ledger says when.
             return;
         }
+        let retry = self.own_wait(id, end);
         self.leave_stage(desk, id, stage);
         if let Some(wait) = retry {
             self.own_retry(desk, id, wait);
@@ -529,9 +532,11 @@ impl Range {
         }
     }
 
-    /// A run that was permitted, and the store has nothing of it.
+    /// A run that was permitted, and the store has nothing of it. Where its task is gone it may
+    /// have been settled by who ran it, as at a takeover.
     fn may_have_started(&mut self, desk: &mut Desk, id: &RunId) {
-        if self.open.get(id).is_some_and(|run| run.stage == Stage::Doubtful) {
+        let told = |run: &OpenRun| run.task.is_some() || self.is_local();
+        if self.open.get(id).is_some_and(|run| run.stage == Stage::Doubtful && told(run)) {
             self.lose_run(desk, id);
         }
     }

@@ -174,6 +174,8 @@ pub(crate) struct Desk {
     pub undecided: Option<RangeId>,
     /// Settle keys were not put: not again before this.
     pub settle_after: Mono,
+    /// Keys of what is done were not deleted: not again before this.
+    pub delete_after: Mono,
     effects: Vec<Effect>,
     ops: Vec<StoreOp>,
     next_batch: u64,
@@ -229,6 +231,7 @@ impl Desk {
             decisions_left: 0,
             undecided: None,
             settle_after: Mono::default(),
+            delete_after: Mono::default(),
             effects: Vec::new(),
             ops: Vec::new(),
             next_batch: 1,

@@ -254,11 +254,8 @@ impl Range {
     /// Of a version's instants after `from` and up to `until` those that may be due after what the
     /// ledger covers.
     fn not_covered(&self, timed: &Timed, from: Instant, until: Instant) -> Vec<Instant> {
-        let marks = self.writer.marks;
-        // A due lies before the next instant. By a clock that was ahead marks may be past the first
-        // instants of a task that is younger, and cover none of them.
-        let last = timed.timetable.last_between(from, marks.through.min(until));
-        let last = last.filter(|_| timed.task.incarnation <= marks.incarnation);
+        // A due lies before the next instant.
+        let last = timed.timetable.last_between(from, self.writer.marks.through.min(until));
         let from = last.map_or(from, |last| last.minus(MILLISECOND));
         let instants = timed.timetable.instants_after(from).take_while(|at| *at <= until);
         instants.take(EDITED_LATE_MAX).collect()

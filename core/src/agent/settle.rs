@@ -20,7 +20,7 @@ use crate::run::{RunState, retry};
 
 /// Deletes that are under way at the same time.
 const CALLS_MAX: usize = 8;
-/// What the shared state did not answer is asked again after this.
+/// What the shared state did not do is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// What has been said and the watch does not show is said again after this: it may be slow, and
 /// writing faster would make it slower.
@@ -89,6 +89,10 @@ impl Agent {
         if self.desk.done.is_empty() || self.desk.session.session().is_none() {
             return;
         }
+        if self.desk.delete_after > self.desk.now.mono {
+            self.desk.wake_by(self.desk.delete_after);
+            return;
+        }
         let mut calls =
             self.desk.calls.values().filter(|call| matches!(call, Call::Delete(_))).count();
         while calls < CALLS_MAX {
@@ -127,6 +131,7 @@ impl Agent {
         if matches!(answer, ShareAnswer::Deleted(_)) {
             return;
         }
+        self.desk.delete_after = self.desk.now.mono.plus(ASK_AGAIN);
         for delete in deletes {
             let Some(range) = self.ranges.get(&delete.range) else { continue };
             if let Some(id) = range.run_by_key(&delete.key) {

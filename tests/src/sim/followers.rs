@@ -124,8 +124,8 @@ impl World {
                     |entry: &Entry| entry.run == record.id && entry.state != EntryState::Ended;
                 !newest.is_some_and(|(_, ledger)| ledger.open.iter().any(open))
             });
-            let end = self.wall().instant();
-            // An edit may put off the due of one that has ended: it is settled when that is covered.
+            let end = self.wall().instant().minus(std::time::Duration::from_secs(15));
+            // An edit may put the due of one that has ended off: then that has to be covered first.
             let old = closed.filter(|record| record.due.instant() < end).filter(|record| {
                 let ends = self.truth.ends.get(&record.id);
                 ends.is_some_and(|ends| ends.iter().all(|(_, at)| at + 15_000_000 < self.now))

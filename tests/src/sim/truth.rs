@@ -415,8 +415,8 @@ impl Truth {
             started.due > raised && first.is_some_and(|start| start.fast && start.at <= raised_at)
         };
         let forgotten = |earlier: &Attempt| {
-            let lost_at = started.forgot.unwrap_or(0);
-            start_of(earlier).is_some_and(|start| start.at <= lost_at)
+            let lost_at = started.forgot.filter(|_| home.local().is_some()).unwrap_or(0);
+            start_of(earlier).is_some_and(|it| it.host == started.host && it.at <= lost_at)
         };
         let before = before.filter(|(earlier, ..)| !early(earlier) && !forgotten(earlier));
         if let Some((earlier, false, _)) = before {
