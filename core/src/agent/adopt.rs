@@ -410,13 +410,14 @@ impl Range {
         }
     }
 
-    /// How long a run waits that has failed here since, if it is tried again. By an edit of its
-    /// retries several may be, of a task that runs one at a time: the others stay as they ended.
+    /// How long a run waits that has failed here since, if it is tried again: not while its task is
+    /// paused. By an edit of its retries several may be, of a task that runs one at a time: the
+    /// others stay as they ended.
     fn own_wait(&self, id: &RunId, end: SettledEnd) -> Option<Duration> {
-        let task = self.open.get(id)?.task.as_ref()?;
+        let run = self.open.get(id).filter(|run| !run.is_paused(id))?;
         let doubtful = |run: &OpenRun| run.stage == Stage::Doubtful;
         let mut others = self.runs_of(&id.task).filter(|(other, _)| *other != id);
-        let taken = task.spec.overlap != Overlap::Allow
+        let taken = run.task.as_ref()?.spec.overlap != Overlap::Allow
             && others.any(|(_, other)| other.active() && !doubtful(other));
         self.wait_after(id, end).filter(|_| !taken)
     }

@@ -191,6 +191,28 @@ fn of_what_had_failed_for_good_an_edit_of_retries_brings_one_back_at_a_time() {
 }
 
 #[test]
+fn what_had_failed_for_good_while_its_task_was_paused_stays_so() {
+    for killed in [false, true] {
+        let mut world = World::new(1, 10);
+        world.create(retried(every("a/task", 60), 3, 1));
+        world.runs_long("a/task");
+        world.pass(60_500);
+        world.pause("a/task");
+        world.pass(100);
+        world.end("a/task", failed());
+        world.pass(20);
+        if killed {
+            world.restart();
+        } else {
+            world.shared.end_lease();
+        }
+        world.pass(6_000);
+        assert_eq!(world.history("a/task"), ["60 failed: exit code 1"], "killed: {killed}");
+        assert_eq!(world.started("a/task"), [(60, 1)], "killed: {killed}");
+    }
+}
+
+#[test]
 fn nothing_of_a_series_is_lost_with_the_claim() {
     for (ends, adopted) in [(false, false), (true, false), (true, true)] {
         let mut world = World::new(1, 10);
