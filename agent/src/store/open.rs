@@ -204,7 +204,6 @@ impl Engine {
         let former = former(&db, &life).map_err(engine)?;
         let pins = pins::before(&db, &life).map_err(engine)?;
         let known = known::before(&db).map_err(engine)?;
-        forget_due(&db).map_err(engine)?;
         if former.is_none() {
             // Where a sync has failed, what the log says may be in memory alone, and nobody says so
             // any more. Nothing is built on it.
@@ -215,6 +214,7 @@ impl Engine {
             let (local, _) = keys::range_all(RangeId::LOCAL[0]);
             db.delete_range_cf(family, from, local).map_err(engine)?;
         }
+        forget_due(&db).map_err(engine)?;
         let process = begin(&db, dir, &cutoffs, config.clock)?;
         let spans_to = spans_to(&db, config.clock).map_err(engine)?;
         let cluster = known;

@@ -310,7 +310,7 @@ impl Range {
             self.open.keys().filter(|id| !known.contains(*id)).cloned().collect();
         for id in unknown {
             match self.is_unsure(&own, &id) {
-                // Its end is with who ran it.
+                // As where its key goes at a takeover.
                 true if own.gone.contains(&id) && !self.is_local() => {}
                 true => self.may_have_started(desk, &id),
                 false if !desk.holds(Rule::UnknownToOwn) => drop(self.open.remove(&id)),
@@ -412,7 +412,7 @@ impl Range {
 
     /// How long a run waits that has failed here since, if it is tried again: not while its task is
     /// paused. By an edit of its retries several may be, of a task that runs one at a time: the
-    /// others stay as they ended.
+    /// others stay as they ended. What goes on here is known by then: its rows come first.
     fn own_wait(&self, id: &RunId, end: SettledEnd) -> Option<Duration> {
         let run = self.open.get(id).filter(|run| !run.is_paused(id))?;
         let doubtful = |run: &OpenRun| run.stage == Stage::Doubtful;

@@ -373,15 +373,15 @@ impl Range {
             let waits = other.stage == Stage::Behind && !(first && other.unstarted_catch_up());
             behind += usize::from(waits);
         }
-        // Where all others wait as well, none of them ends and says that its turn has come: they
-        // may wait for their task to be resumed.
-        self.turns |= active == 0;
+        // Where all others wait as well, none of them ends and says that a turn has come: they may
+        // wait for their task to be resumed.
         match overlap::decide(task.spec.overlap, active + behind.min(1), behind) {
             Verdict::Start => self.queue_run(desk, id, run),
             // Somebody asked for this run: it waits rather than come to nothing.
             Verdict::Skip(_) if manual && active + behind < limits::BEHIND_MAX => {
                 run.stage = Stage::Behind;
                 self.open.insert(id, run);
+                self.turns |= active == 0;
             }
             Verdict::Skip(reason) if !manual && task.spec.one_shot_at().is_none() => {
                 self.skip_for_overlap(desk, &task, &run, reason);
@@ -394,6 +394,7 @@ impl Range {
                 run.stage = Stage::Behind;
                 run.waited_by_policy = true;
                 self.open.insert(id, run);
+                self.turns |= active == 0;
             }
             Verdict::CancelThenStart => {
                 run.stage = Stage::Behind;
