@@ -267,7 +267,7 @@ fn what_was_asked_of_a_one_shot_runs_when_that_is_paused_while_it_waits_for_a_re
 
 #[test]
 fn what_is_asked_of_a_one_shot_does_not_wait_for_its_resume() {
-    for overlap in [Overlap::Skip, Overlap::Queue, Overlap::CancelRunning] {
+    for overlap in [Overlap::Skip, Overlap::Queue] {
         let mut world = full();
         world.create(Spec { overlap, ..world.once("a/once", 3) });
         world.pass(4_000);

@@ -323,3 +323,20 @@ fn an_answer_that_comes_after_the_range_was_lost_changes_nothing() {
     let again = world.each_ended(&world.task("a/tick"), 1, 6);
     assert!(again.len() <= 3, "{again:?}");
 }
+
+/// A shared state that has too much to do is not asked fifty times a second.
+#[test]
+fn the_key_of_a_run_that_is_done_is_deleted_in_the_end_and_asked_for_now_and_then() {
+    let mut world = World::new(1, 10);
+    world.create(world.once("a/once", 2));
+    world.pass(1_000);
+    let deletes = |request: &ShareRequest| matches!(request, ShareRequest::Delete(_));
+    next(&mut world, usize::MAX, deletes, Fate::Refused { retryable: true });
+    world.pass(3_000);
+    let tried = world.requests.iter().filter(|(_, request)| deletes(request)).count();
+    assert!((5..=15).contains(&tried), "asked {tried} times in two seconds");
+    world.fate(|_| Fate::Served);
+    world.pass(500);
+    assert!(world.shared.of(RANGE).tasks.is_empty(), "the key is gone");
+    assert_eq!(world.started("a/once"), [(2, 1)]);
+}
