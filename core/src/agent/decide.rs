@@ -236,7 +236,7 @@ impl Range {
             true => self.decide_paused(desk, &task, &timed, entry.number, first, until),
             false => self.decide_recurring(desk, &task, &timed, first, until),
         };
-        self.queue_next(desk, entry.number, &timed, next, until);
+        self.queue_next(desk, entry.number, &timed, (instant, next), until);
     }
 
     fn decide_one_shot(&mut self, desk: &mut Desk, task: &Arc<Task>, at: Instant, due: Instant) {
@@ -316,10 +316,11 @@ impl Range {
         desk: &mut Desk,
         number: TaskNumber,
         timed: &Arc<Timed>,
-        next: Option<Instant>,
+        (decided, next): (Instant, Option<Instant>),
         until: Option<Instant>,
     ) {
-        let now = desk.now.wall.instant();
+        // What had waited to be decided as the clock was set back is decided all the same.
+        let now = desk.now.wall.instant().max(decided);
         let next = next.filter(|next| until.is_none_or(|until| *next <= until));
         let Some(near) = desk.near.get_mut(number) else { return };
         let Some(next) = next else {

@@ -1,6 +1,7 @@
 //! An agent whose wall clock is set: what it had put off by the clock as it was.
 
 use tocktower_core::ids::RangeId;
+use tocktower_core::task::{Overlap, Spec};
 
 use crate::words::{every, failed, retried};
 use crate::world::World;
@@ -93,4 +94,31 @@ fn what_is_due_soon_is_in_memory_alone_until_a_clock_that_is_set_puts_it_out_of_
     let last = *seconds.last().expect("it has started");
     assert!(last >= 219, "{last}");
     assert_eq!(seconds, (1..=last).collect::<Vec<u32>>());
+}
+
+#[test]
+fn what_waited_as_the_clock_was_set_back_is_decided_for_an_edit_as_well() {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::Allow, ..every("a/task", 1) });
+    world.pass(26_500);
+    // Its 27th second comes while nothing is decided.
+    world.clock_measured("c1", 900);
+    world.pass(600);
+    world.ahead_ms = -26_000;
+    world.pass(10);
+    for _ in 0..2 {
+        world.clock_measured("c1", 26_000);
+    }
+    world.pass(3_000);
+    let then = world.at_second(30).wall();
+    world.edit_at("a/task", then, |spec| Spec { schedules: every("a/task", 2).schedules, ..spec });
+    world.pass(1_000);
+    world.ahead_ms = 0;
+    world.pass(10);
+    world.measure_clock();
+    world.pass(5_000);
+    let history = world.history("a/task");
+    let ended =
+        |second: u64| history.iter().filter(|row| row.starts_with(&format!("{second} "))).count();
+    assert_eq!([1, 26, 27, 28, 30, 32, 34].map(ended), [1; 7], "{history:?}");
 }
