@@ -90,9 +90,8 @@ pub struct Account {
     pub due: usize,
     pub on_time: usize,
     pub late: usize,
-    /// Lateness of each instant that started, sorted.
-    pub lateness: Vec<Duration>,
-    pub worst: Option<(Duration, Instant)>,
+    /// Every instant that started, the latest last.
+    pub lateness: Vec<Late>,
     /// Later than the promise, what no promise covers left aside.
     pub too_late: Vec<Instant>,
     /// Started before their due.
@@ -115,6 +114,14 @@ pub struct Account {
     pub history_gone: Vec<Instant>,
     /// Starts of instants that are not.
     pub phantoms: Vec<Instant>,
+}
+
+/// How late an instant started, and by whom, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Late {
+    pub late: Duration,
+    pub instant: Instant,
+    pub agent: Option<String>,
 }
 
 /// All that is known of one instant.
@@ -153,8 +160,10 @@ pub fn account(
 
 impl Account {
     fn settle(&mut self, instant: &Instant, duty: Duty, known: &Known, trouble: &Trouble) {
-        let called = known.calls.iter().map(|call| call.at).min();
-        let started = if duty.witnessed { called } else { known.told.and_then(|t| t.started) };
+        let started = match duty.witnessed {
+            true => known.first_call(),
+            false => known.told.and_then(Told::start),
+        };
         self.at_most_once += usize::from(duty.delivery == Delivery::AtMostOnce);
         let may = duty.delivery == Delivery::AtMostOnce && trouble.near(instant.at);
         if may && known.told.is_some_and(|told| told.end == End::Lost) {
@@ -164,11 +173,11 @@ impl Account {
             self.repeats(instant, duty, known, trouble);
             return;
         }
-        let Some(started) = started else {
+        let Some((started, agent)) = started else {
             self.lost.push(instant.clone());
             return;
         };
-        self.start(instant, started, trouble);
+        self.start(instant, started, agent, trouble);
         self.repeats(instant, duty, known, trouble);
         let gone = trouble.history_gone;
         match known.told.map(|told| told.end) {
@@ -181,18 +190,22 @@ impl Account {
         }
     }
 
-    fn start(&mut self, instant: &Instant, started: Moment, trouble: &Trouble) {
+    fn start(
+        &mut self,
+        instant: &Instant,
+        started: Moment,
+        agent: Option<&str>,
+        trouble: &Trouble,
+    ) {
         if started < instant.at {
             self.early.push(instant.clone());
         }
         let late = started.saturating_sub(instant.at);
-        self.lateness.push(late);
+        let (instant_of, agent) = (instant.clone(), agent.map(str::to_owned));
+        self.lateness.push(Late { late, instant: instant_of, agent });
         match late <= limits::ON_TIME {
             true => self.on_time += 1,
             false => self.late += 1,
-        }
-        if self.worst.as_ref().is_none_or(|(worst, _)| late > *worst) {
-            self.worst = Some((late, instant.clone()));
         }
         if started > trouble.promised_from(instant.at) + limits::LATEST {
             self.too_late.push(instant.clone());
@@ -223,7 +236,20 @@ impl Account {
     }
 }
 
+impl Told {
+    /// When it started first, and by whom if only one did.
+    fn start(&self) -> Option<(Moment, Option<&str>)> {
+        let alone = self.agents.first().filter(|_| self.agents.len() == 1);
+        self.started.map(|started| (started, alone.map(String::as_str)))
+    }
+}
+
 impl Known<'_> {
+    fn first_call(&self) -> Option<(Moment, Option<&str>)> {
+        let first = self.calls.iter().min_by_key(|call| call.at);
+        first.map(|call| (call.at, call.agent.as_deref()))
+    }
+
     /// Who started it and when, as the witness saw and as the history tells. Nobody by name made
     /// an attempt that is counted and whose maker took its record along.
     fn starts(&self, instant: &Instant) -> impl Iterator<Item = (Option<&str>, Moment)> {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::account::Account;
+use crate::account::{Account, Late};
 use crate::clock::{Moment, text};
 use crate::judge::{Deed, broken, takeover, writes_again};
+use crate::limits::EXAMPLES;
 use crate::observer::Seen;
 
 /// One drill. Times in milliseconds.
@@ -60,8 +61,19 @@ pub struct Lateness {
     pub p50: f64,
     pub p99: f64,
     pub worst: f64,
-    /// Which instant that was.
-    pub worst_of: Option<String>,
+    /// The latest instants, the worst first.
+    pub latest: Vec<Latest>,
+}
+
+/// An instant that was later than most.
+#[derive(Debug, Clone, Serialize)]
+pub struct Latest {
+    pub task: String,
+    /// When it was due, from the beginning of the load on: steps are told so, too.
+    pub due_at_ms: u64,
+    pub late_ms: f64,
+    /// Who started it, as far as is known.
+    pub agent: Option<String>,
 }
 
 /// A step as it was done.
@@ -92,7 +104,7 @@ pub fn report(account: &Account, facts: &Facts) -> Report {
         let what = late.act.word();
         broken.push(format!("the load was over before `{what}` was: the drill proves too little"));
     }
-    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let ms = whole_ms;
     let step = |deed: &Deed| Done {
         at_ms: ms(deed.from.saturating_sub(facts.from)),
         took_ms: ms(deed.until.saturating_sub(deed.from)),
@@ -110,7 +122,7 @@ pub fn report(account: &Account, facts: &Facts) -> Report {
         due: account.due,
         on_time: account.on_time,
         late: account.late,
-        lateness_ms: lateness(account),
+        lateness_ms: lateness(account, facts.from),
         lost: account.lost.len(),
         given_up: account.given_up.len(),
         repeated: account.repeated.len(),
@@ -127,18 +139,27 @@ pub fn report(account: &Account, facts: &Facts) -> Report {
     }
 }
 
-fn lateness(account: &Account) -> Lateness {
+fn lateness(account: &Account, from: Moment) -> Lateness {
     let sorted = &account.lateness;
-    let ms = |span: Duration| (span.as_secs_f64() * 1_000_000.0).round() / 1_000.0;
+    let ms = |late: &Late| (late.late.as_secs_f64() * 1_000_000.0).round() / 1_000.0;
     let at = |share: usize| {
         let index = (sorted.len() * share / 100).min(sorted.len().saturating_sub(1));
-        sorted.get(index).copied().map_or(0.0, ms)
+        sorted.get(index).map_or(0.0, ms)
     };
-    let worst = account.worst.as_ref();
+    let latest = sorted.iter().rev().take(EXAMPLES).map(|late| Latest {
+        task: late.instant.task.clone(),
+        due_at_ms: whole_ms(late.instant.at.saturating_sub(from)),
+        late_ms: ms(late),
+        agent: late.agent.clone(),
+    });
     Lateness {
         p50: at(50),
         p99: at(99),
-        worst: worst.map_or(0.0, |(late, _)| ms(*late)),
-        worst_of: worst.map(|(_, instant)| format!("{} at {}", instant.task, text(instant.at))),
+        worst: sorted.last().map_or(0.0, ms),
+        latest: latest.collect(),
     }
+}
+
+fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

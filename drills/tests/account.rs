@@ -89,7 +89,9 @@ fn what_ran_once_and_on_time_breaks_nothing() {
     let story = Story::new().good("x").good("y");
     let account = story.account();
     assert_eq!((account.due, account.on_time, account.late), (2, 2, 0));
-    assert_eq!(account.worst.as_ref().map(|(late, _)| *late), Some(ms(2)));
+    let latest = account.lateness.last().expect("two have started");
+    assert_eq!((latest.late, latest.instant.task.as_str()), (ms(2), "y"));
+    assert_eq!(latest.agent.as_deref(), Some("a"));
     assert_eq!(story.broken(), [""; 0]);
 }
 
