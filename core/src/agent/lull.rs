@@ -1,5 +1,5 @@
 //! The moment at which a range is handed on: what comes due while it moves is late by the rest of
-//! the move, so it moves while nothing is due.
+//! the move, so it moves while nothing is due, and nothing that was due is about to start.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const LULL: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The next look comes so long after what is due next, which has begun by then...
 const BEGUN: Duration = Duration::from_millis(5);
-/// ...or after this one, while what is due has not been decided.
+/// ...or after this one, while what is due has not been decided, or has not started.
 const BUSY: Duration = Duration::from_millis(20);
 
 /// How long a range has waited for its lull, and when it looks for one again.
@@ -53,14 +53,17 @@ impl Range {
         false
     }
 
-    /// When something is to be started next, as far as that is known. What has been decided and
-    /// waits for a place waits for one with the next holder, too.
+    /// When something is to be started next, as far as that is known. Where every place is taken,
+    /// what has been decided waits for one with the next holder, too; and what is made up for is
+    /// late already.
     fn next_start(&self, desk: &Desk) -> Option<Instant> {
-        let now = desk.now.wall;
+        let (now, places) = (desk.now.wall, desk.running < desk.config.running_max);
         let waiting = self.open.values().filter_map(|run| match run.stage {
-            Stage::Waiting { at } => Some(at).filter(|at| *at > now).map(Wall::instant),
+            Stage::Waiting { at } => Some(at).filter(|at| *at > now),
+            Stage::Opening { .. } => Some(now),
+            Stage::Asking | Stage::Queued => Some(now).filter(|_| places && !run.catch_up),
             _ => None,
         });
-        desk.near.next_due(self.id).into_iter().chain(waiting).min()
+        desk.near.next_due(self.id).into_iter().chain(waiting.map(Wall::instant)).min()
     }
 }
