@@ -141,7 +141,10 @@ impl Executors {
             open: watch::Sender::new(0),
             closed: AtomicBool::new(false),
         };
-        Executors { shared: Arc::new(shared) }
+        let shared = Arc::new(shared);
+        let preparing = Arc::clone(&shared);
+        tokio::spawn(async move { preparing.http.prepare().await });
+        Executors { shared }
     }
 
     /// Starts one attempt.

@@ -8,7 +8,8 @@
 //! hour. Proxies from the environment are not used: the agent's check of where a name leads
 //! (`guard.rs`) would then be the proxy's to make.
 //!
-//! The client is made at the first request, since it reads the host's certificates from disk.
+//! The client is made while the agent begins, as it reads the host's certificates from disk, and no
+//! request is to be late for that. Where that failed, each request tries again, and says why.
 
 mod guard;
 mod headers;
@@ -54,6 +55,21 @@ impl HttpClient {
         HttpClient { guard: Guard { deny_link_local }, client: OnceCell::new() }
     }
 
+    /// Makes the client, if there is none yet.
+    pub(super) async fn prepare(&self) {
+        // Whoever needs it tries again, and tells.
+        let _ = self.client().await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_prepared(&self) -> bool {
+        self.client.initialized()
+    }
+
+    async fn client(&self) -> Result<&Client, RequestError> {
+        self.client.get_or_try_init(|| make_client(self.guard)).await
+    }
+
     /// Makes one request and waits for its end.
     pub(super) async fn run(
         &self,
@@ -69,7 +85,7 @@ impl HttpClient {
         let client = tokio::select! {
             biased;
             Ok(()) = &mut *stopped => return never_began(AttemptEnd::Cancelled),
-            client = self.client.get_or_try_init(|| make_client(self.guard)) => client,
+            client = self.client() => client,
         };
         let client = match client {
             Ok(client) => client,

@@ -64,6 +64,17 @@ fn request(url: &str) -> Http {
 }
 
 #[tokio::test]
+async fn the_client_is_there_before_the_first_request_asks_for_it() {
+    let bench = Bench::new();
+    let prepared = async {
+        while !bench.executors.shared.http.is_prepared() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, prepared).await.expect("it is made in time");
+}
+
+#[tokio::test]
 async fn a_target_learns_which_run_calls() {
     let (url, mut requests) = serve(answer("200 OK", "", "done")).await;
     let mut bench = Bench::new();
