@@ -122,6 +122,8 @@ pub struct Late {
     pub late: Duration,
     pub instant: Instant,
     pub agent: Option<String>,
+    /// As the history has it.
+    pub told: Option<Duration>,
 }
 
 /// All that is known of one instant.
@@ -177,7 +179,12 @@ impl Account {
             self.lost.push(instant.clone());
             return;
         };
-        self.start(instant, started, agent, trouble);
+        let told = known.told.and_then(|told| told.started);
+        let told = told.map(|started| started.saturating_sub(instant.at));
+        let late = started.saturating_sub(instant.at);
+        let (of, agent) = (instant.clone(), agent.map(str::to_owned));
+        self.lateness.push(Late { late, instant: of, agent, told });
+        self.start(instant, started, trouble);
         self.repeats(instant, duty, known, trouble);
         let gone = trouble.history_gone;
         match known.told.map(|told| told.end) {
@@ -190,19 +197,11 @@ impl Account {
         }
     }
 
-    fn start(
-        &mut self,
-        instant: &Instant,
-        started: Moment,
-        agent: Option<&str>,
-        trouble: &Trouble,
-    ) {
+    fn start(&mut self, instant: &Instant, started: Moment, trouble: &Trouble) {
         if started < instant.at {
             self.early.push(instant.clone());
         }
         let late = started.saturating_sub(instant.at);
-        let (instant_of, agent) = (instant.clone(), agent.map(str::to_owned));
-        self.lateness.push(Late { late, instant: instant_of, agent });
         match late <= limits::ON_TIME {
             true => self.on_time += 1,
             false => self.late += 1,

@@ -72,6 +72,8 @@ pub struct Latest {
     /// When it was due, from the beginning of the load on: steps are told so, too.
     pub due_at_ms: u64,
     pub late_ms: f64,
+    /// The same as the history has it: what lies between was lost on the way to the target.
+    pub told_late_ms: Option<f64>,
     /// Who started it, as far as is known.
     pub agent: Option<String>,
 }
@@ -141,7 +143,8 @@ pub fn report(account: &Account, facts: &Facts) -> Report {
 
 fn lateness(account: &Account, from: Moment) -> Lateness {
     let sorted = &account.lateness;
-    let ms = |late: &Late| (late.late.as_secs_f64() * 1_000_000.0).round() / 1_000.0;
+    let rounded = |span: Duration| (span.as_secs_f64() * 1_000_000.0).round() / 1_000.0;
+    let ms = |late: &Late| rounded(late.late);
     let at = |share: usize| {
         let index = (sorted.len() * share / 100).min(sorted.len().saturating_sub(1));
         sorted.get(index).map_or(0.0, ms)
@@ -150,6 +153,7 @@ fn lateness(account: &Account, from: Moment) -> Lateness {
         task: late.instant.task.clone(),
         due_at_ms: whole_ms(late.instant.at.saturating_sub(from)),
         late_ms: ms(late),
+        told_late_ms: late.told.map(rounded),
         agent: late.agent.clone(),
     });
     Lateness {
