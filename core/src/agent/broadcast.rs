@@ -46,6 +46,10 @@ impl Range {
 
     /// An edit has left this agent out: what has not started never starts, what runs goes on.
     pub(super) fn leave_out(&mut self, desk: &mut Desk, name: &TaskName) {
+        // Where the clock was set back it may come again, should an edit select this agent anew.
+        for (version, at) in desk.near.decided_of(self.id, name) {
+            self.window.decided_names.note(version, at);
+        }
         desk.near.remove_named(self.id, name);
         let ids: Vec<_> = self.runs_of(name).map(|(id, _)| id.clone()).collect();
         for id in ids {

@@ -269,6 +269,18 @@ impl NearTasks {
         (present.and_then(|near| near.queued.take()).map(|(_, instant)| instant), old)
     }
 
+    /// Up to where the versions of a task are decided, as far as they are near.
+    pub fn decided_of(
+        &self,
+        range: RangeId,
+        name: &TaskName,
+    ) -> impl Iterator<Item = (&Task, Instant)> {
+        let old = self.superseded.get(&(range, name.clone())).into_iter().flatten().copied();
+        let all = self.named(range, name).into_iter().chain(old);
+        let all = all.filter_map(|number| self.tasks.get(&number));
+        all.filter_map(|near| Some((&*near.timed.task, near.decided?)))
+    }
+
     /// Forgets a task with all its versions: it was deleted.
     pub fn remove_named(&mut self, range: RangeId, name: &TaskName) {
         let old = self.superseded.remove(&(range, name.clone())).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tocktower_core::agent::effect::{ExitReason, LoadRequest};
 use tocktower_core::agent::input::Input;
 use tocktower_core::ids::{AgentName, PoolName, RangeId, RunId};
-use tocktower_core::run::RunState;
+use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::schedule::{Every, Schedule};
 use tocktower_core::task::{Broadcast, CatchUp, CatchUpPolicy, Overlap, Placement, Spec};
 use tocktower_core::time::Instant;
@@ -472,6 +472,36 @@ fn what_ran_before_the_clock_was_set_back_and_the_agent_restarted_does_not_run_a
         let ran: BTreeSet<i64> = started.iter().map(|(second, _)| *second).collect();
         assert!(ran.len() >= 3 && ran.len() == started.len(), "{started:?}");
     }
+}
+
+#[test]
+fn what_ended_as_it_was_left_out_does_not_run_when_it_is_selected_anew_and_the_clock_put_right() {
+    let mut world = world(Spec { overlap: Overlap::Queue, ..everywhere("a/task", 5) });
+    // This has the ledger written at other moments than when the task is due.
+    world.create(broadcast(every_after("a/tick", 1, 300), WEB));
+    world.runs_long("a/task");
+    // The second waits for the first.
+    world.pass(10_005);
+    world.ahead_ms -= 900;
+    for (period, label) in [(7, ("role", "db")), (8, WEB)] {
+        world.pass(200);
+        let then = world.now().wall.plus(Duration::from_millis(900));
+        world.edit_at("a/task", then, |spec| Spec {
+            schedules: every("a/task", period).schedules,
+            broadcast: Broadcast { labels: labels(label), ..spec.broadcast.clone() },
+            ..spec
+        });
+    }
+    world.pass(200);
+    world.ahead_ms += 900;
+    world.conduct("a/task", 1, &[]);
+    world.pass(1_000);
+    world.end("a/task", AttemptEnd::Succeeded);
+    world.pass(15_000);
+    let rows = world.history("a/task");
+    let second = rows.iter().filter(|row| row.starts_with("10 ")).count();
+    assert_eq!(second, 1, "{rows:?}");
+    assert!(!world.seconds("a/task").contains(&10), "{:?}", world.seconds("a/task"));
 }
 
 #[test]
