@@ -37,7 +37,7 @@ const HUSHED_SEEDS: u64 = 20;
 const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 19] = [
+const BROADCAST_FOUND: [u64; 20] = [
     40_004_347,
     70_000_279,
     70_000_642,
@@ -57,6 +57,7 @@ const BROADCAST_FOUND: [u64; 19] = [
     282_000_224,
     282_005_654,
     302_001_647,
+    332_000_009,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;

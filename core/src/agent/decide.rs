@@ -14,6 +14,7 @@ use crate::agent::input::DueLoaded;
 use crate::agent::near::Timed;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::range::Range;
+use crate::agent::rules::Rule;
 use crate::agent::runs::OUTSIDE_WINDOW;
 use crate::agent::take::run_id;
 use crate::due::wheel::NearEntry;
@@ -370,7 +371,7 @@ impl Range {
         }
         let (mut active, mut behind) = (0, 0);
         for (_, other) in self.runs_of(&id.task) {
-            active += usize::from(other.active());
+            active += usize::from(other.active() && desk.holds(Rule::Overlap));
             let waits = other.stage == Stage::Behind && !(first && other.unstarted_catch_up());
             behind += usize::from(waits);
         }

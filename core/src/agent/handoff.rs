@@ -58,6 +58,8 @@ impl Agent {
                 if let Some(since) = range.elsewhere_since {
                     self.desk.wake_by(since.plus(patience));
                 }
+                // What it had waited for a lull says nothing of when it may go again.
+                range.lull = Lull::default();
                 continue;
             }
             let ready = range.writer.answered.is_some()

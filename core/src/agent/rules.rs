@@ -39,6 +39,8 @@ pub enum Rule {
     OwnRecords,
     /// What own records do not know, and the ledger lists, was not started and still has to be.
     UnknownToOwn,
+    /// What has not ended counts for the overlap policy of its task.
+    Overlap,
     /// The present clock says what is due, not the furthest that it ever showed.
     Clock,
     /// W4, which the driver around this crate keeps: a watch that was not read for long is not
@@ -51,7 +53,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 21] = [
+    pub const ALL: [Rule; 22] = [
         Rule::Licence,
         Rule::FirstLedger,
         Rule::Permission,
@@ -69,6 +71,7 @@ impl Rule {
         Rule::Settle,
         Rule::OwnRecords,
         Rule::UnknownToOwn,
+        Rule::Overlap,
         Rule::Clock,
         Rule::Unread,
         Rule::LateEdit,

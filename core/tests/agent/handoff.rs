@@ -136,6 +136,22 @@ fn one_in_which_something_is_always_due_goes_two_seconds_later() {
 }
 
 #[test]
+fn a_wait_for_a_lull_that_a_change_of_the_members_broke_off_begins_anew() {
+    let mut world = World::new(1, 100);
+    for number in 0..20 {
+        world.create(every_after(&format!("a/t{number}"), 1, number * 50));
+    }
+    world.pass(3_500);
+    go(&mut world, "b");
+    world.pass(1_900);
+    go(&mut world, "b");
+    world.pass(1_700);
+    assert!(!handed_off(&world), "it looks for a lull since half a second");
+    world.pass(3_000);
+    assert!(handed_off(&world));
+}
+
+#[test]
 fn one_that_fails_for_a_second_is_followed_by_an_ordinary_one_and_the_range_goes_on() {
     let fates = [Fate::Lost, Fate::Refused { retryable: true }, Fate::Refused { retryable: false }];
     for fate in fates {
