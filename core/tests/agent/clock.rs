@@ -1,7 +1,9 @@
 //! An agent whose wall clock is set: what it had put off by the clock as it was.
 
+use std::time::Duration;
+
 use tocktower_core::ids::RangeId;
-use tocktower_core::task::{Overlap, Spec};
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 
 use crate::words::{every, failed, retried};
 use crate::world::World;
@@ -121,4 +123,60 @@ fn what_waited_as_the_clock_was_set_back_is_decided_for_an_edit_as_well() {
     let ended =
         |second: u64| history.iter().filter(|row| row.starts_with(&format!("{second} "))).count();
     assert_eq!([1, 26, 27, 28, 30, 32, 34].map(ended), [1; 7], "{history:?}");
+}
+
+/// A task of every 5 s, twelve seconds long.
+fn of_policy(policy: CatchUpPolicy) -> World {
+    let mut world = World::new(1, 100);
+    let catch_up = CatchUp { policy, window: Duration::from_secs(3_600) };
+    world.create(Spec { overlap: Overlap::Allow, catch_up, ..every("a/task", 5) });
+    world.pass(12_000);
+    world
+}
+
+/// Which seconds from 15 on have run, each once.
+fn ran(world: &World) -> Vec<i64> {
+    let mut ran: Vec<i64> = world.started("a/task").iter().map(|(second, _)| *second).collect();
+    ran.sort_unstable();
+    assert!(ran.is_sorted_by(|one, other| one < other), "{ran:?}");
+    ran.retain(|second| *second >= 15);
+    ran
+}
+
+#[test]
+fn what_a_clock_is_set_over_is_an_outage_and_setting_it_back_repeats_nothing() {
+    use CatchUpPolicy::{All, Latest, None};
+    for policy in [None, Latest, All] {
+        let mut world = of_policy(policy);
+        world.ahead_ms = 60_000;
+        // Its clock is believed after two seconds, at 74; what is due since 64 is on time.
+        world.pass(3_500);
+        let all: Vec<i64> = (15..=75).step_by(5).collect();
+        let on_time = if policy == All { all } else { vec![65, 70, 75] };
+        assert_eq!(ran(&world), on_time, "{policy:?}");
+        world.each_ended_once(&world.task("a/task"), 5, 75);
+        // The minute comes again.
+        world.ahead_ms = 0;
+        world.pass(59_000);
+        assert_eq!(ran(&world), on_time, "{policy:?}");
+        world.pass(10_000);
+        world.each_ended_once(&world.task("a/task"), 5, 80);
+    }
+}
+
+#[test]
+fn what_a_host_slept_through_is_an_outage() {
+    use CatchUpPolicy::{All, Latest, None};
+    for policy in [None, Latest, All] {
+        let mut world = of_policy(policy);
+        // Suspended: the boot clock goes on, the lease ends, and nothing runs.
+        world.stop(61_000);
+        world.shared.end_lease();
+        world.pass(66_000);
+        let ran = ran(&world);
+        let made_up = ran.iter().filter(|second| **second < 60).count();
+        assert_eq!(made_up, if policy == All { 9 } else { 0 }, "{policy:?}: {ran:?}");
+        assert!(ran.ends_with(&[70, 75]), "{policy:?}: {ran:?}");
+        world.each_ended_once(&world.task("a/task"), 5, 75);
+    }
 }
