@@ -82,6 +82,22 @@ pub fn writes_again(deeds: &[Deed], seen: &Seen) -> Option<Duration> {
     deeds.iter().filter_map(|deed| seen.writes_again(deed.from)).max()
 }
 
+/// How many instants were later than a planned move allows, where ranges moved in order and in no
+/// other way.
+pub fn late_in_moves(deeds: &[Deed], account: &Account) -> Option<usize> {
+    use Act::{Drain, Settle, Start, Terminate, Uncordon};
+    let planned = |deed: &Deed| matches!(deed.act, Drain | Uncordon | Terminate | Start | Settle);
+    let moves =
+        |deed: &Deed| matches!((deed.act, deed.target), (Drain | Terminate, Target::Agent(_)));
+    let (first, last) = (deeds.iter().find(|deed| moves(deed))?, deeds.last()?);
+    if !deeds.iter().all(planned) {
+        return None;
+    }
+    let span = first.from..=last.until + limits::AFTERMATH;
+    let late = account.lateness.iter().rev().take_while(|late| late.late > limits::PLANNED_LATEST);
+    Some(late.filter(|late| span.contains(&late.instant.at)).count())
+}
+
 /// Every promise that broke, with examples.
 pub fn broken(account: &Account) -> Vec<Broken> {
     let mut broken = Vec::new();

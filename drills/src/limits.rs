@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The promise: no run starts later than this after its due, whatever the single fault.
 pub const LATEST: Duration = Duration::from_secs(10);
+/// What a planned move may make something late by.
+pub const PLANNED_LATEST: Duration = Duration::from_millis(50);
 /// Runs that start later than this after their due are told as late. In calm they start within
 /// milliseconds; a machine that carries a whole fleet takes its time now and then.
 pub const ON_TIME: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::account::{Account, Late};
 use crate::clock::{Moment, text};
-use crate::judge::{Deed, broken, takeover, writes_again};
+use crate::judge::{Deed, broken, late_in_moves, takeover, writes_again};
 use crate::limits::EXAMPLES;
 use crate::observer::Seen;
 
@@ -30,6 +30,9 @@ pub struct Report {
     /// Started later than that.
     pub late: usize,
     pub lateness_ms: Lateness,
+    /// Started later than 50 ms after their due while ranges moved in order; only where nothing
+    /// else was done to the fleet.
+    pub late_in_moves: Option<usize>,
     /// Never started, although they had to be.
     pub lost: usize,
     /// At-most-once runs that were lost with their host, as they may be.
@@ -125,6 +128,7 @@ pub fn report(account: &Account, facts: &Facts) -> Report {
         on_time: account.on_time,
         late: account.late,
         lateness_ms: lateness(account, facts.from),
+        late_in_moves: late_in_moves(facts.deeds, account),
         lost: account.lost.len(),
         given_up: account.given_up.len(),
         repeated: account.repeated.len(),

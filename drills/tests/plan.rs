@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tocktower_drills::account::HolderTrouble;
-use tocktower_drills::judge::{Deed, takeover, trouble};
+use tocktower_drills::account::{Account, HolderTrouble, Instant, Late};
+use tocktower_drills::judge::{Deed, late_in_moves, takeover, trouble};
 use tocktower_drills::limits::{AFTERMATH, LATEST};
 use tocktower_drills::load::Load;
 use tocktower_drills::observer::{Seen, Sight};
@@ -170,4 +170,28 @@ fn the_load_has_as_many_instants_as_were_asked_for() {
     for task in &planned.tasks {
         assert!(task.is_one_shot() || task.proto().end_at.is_some(), "{}", task.name());
     }
+}
+
+/// An account of one instant that started so late, due at this second.
+fn late(second: u64, ms: u64) -> Account {
+    let instant = Instant { task: "t".to_owned(), at: Duration::from_secs(second) };
+    let late = Late { late: Duration::from_millis(ms), instant, agent: None, told: None };
+    Account { lateness: vec![late], ..Account::default() }
+}
+
+#[test]
+fn lateness_is_of_a_move_only_while_ranges_move_in_order_and_nothing_else_is_done() {
+    let agent = Target::Agent(0);
+    let mut deeds = vec![
+        deed(Act::Terminate, agent, "a", 10, 12),
+        deed(Act::Start, agent, "a", 12, 13),
+        deed(Act::Settle, Target::Fleet, "", 13, 14),
+    ];
+    assert_eq!(late_in_moves(&deeds, &late(11, 51)), Some(1));
+    assert_eq!(late_in_moves(&deeds, &late(11, 50)), Some(0));
+    assert_eq!(late_in_moves(&deeds, &late(9, 51)), Some(0), "before the first");
+    assert_eq!(late_in_moves(&deeds, &late(20, 51)), Some(0), "long after the last");
+    deeds.push(deed(Act::Kill, agent, "a", 15, 15));
+    assert_eq!(late_in_moves(&deeds, &late(11, 51)), None);
+    assert_eq!(late_in_moves(&[], &late(11, 51)), None);
 }

@@ -141,6 +141,10 @@ fn show(reports: &[Report], context: &mut Context<'_>) -> anyhow::Result<()> {
             for broken in &report.broken {
                 printer.line(&format!("{}: {broken}", report.drill))?;
             }
+            if let Some(late) = report.late_in_moves.filter(|late| *late > 0) {
+                let what = "started later than 50 ms while ranges moved in order";
+                printer.line(&format!("{}: {late} instants {what}", report.drill))?;
+            }
         }
         Ok(())
     })
