@@ -271,7 +271,8 @@ impl Range {
             return true;
         }
         let owes = !self.writer.marks.cover(self.writer.owed.through, self.writer.owed.incarnation);
-        if !self.writer.dirty && !owes && permits != PermitsDue::Soon {
+        let dirty = self.writer.dirty || owes || permits == PermitsDue::Soon;
+        if !dirty && !self.put_off_is_due(desk) {
             return false;
         }
         // A large one is written less often (L8).
@@ -280,6 +281,22 @@ impl Range {
         let at = self.writer.ledger_sent.plus(calm);
         desk.wake_by(at);
         at <= desk.now.mono
+    }
+
+    /// What is over and was put off by an edit is settled when the marks pass its new due, and
+    /// nothing else may happen here until then.
+    fn put_off_is_due(&self, desk: &mut Desk) -> bool {
+        // The newest ledger lists nothing.
+        if self.writer.bytes == 0 {
+            return false;
+        }
+        let over = self.open.values().filter(|run| run.ended() && run.listed && run.key.is_none());
+        let Some(first) = over.map(|run| run.due.wall()).min() else { return false };
+        let left = first.since(desk.now.wall);
+        if !left.is_zero() {
+            desk.wake_by(desk.now.mono.plus(left));
+        }
+        left.is_zero()
     }
 
     /// The ledger is on disk, which is all the answer that it gets.

@@ -486,3 +486,19 @@ fn what_was_missed_in_an_outage_is_due_by_then_and_soon_settled() {
     world.pass(2_000);
     assert_eq!(world.agent.settled(&missed), Settled::Here);
 }
+
+#[test]
+fn what_ran_before_an_edit_put_it_off_is_settled_when_its_new_due_has_passed() {
+    let mut world = world(pinned(Spec { max_runs: Some(1), ..every("a/task", 5) }));
+    world.pass(4_800);
+    world.deaf = true;
+    world.edit("a/task", |spec| Spec { jitter: Duration::from_secs(40), ..spec });
+    world.pass(1_000);
+    world.deaf = false;
+    world.pass(1_000);
+    let ran = world.store.history.iter().find(|row| row.state == RunState::Succeeded).cloned();
+    let ran = ran.expect("by the schedule before");
+    assert_eq!(world.agent.settled(&ran), Settled::NotYet);
+    world.pass(42_000);
+    assert_eq!(world.agent.settled(&ran), Settled::Here);
+}

@@ -197,7 +197,15 @@ impl World {
             place(other) == place(run)
         };
         let mut running = self.hosts.iter().flat_map(|host| host.running.values());
-        running.any(|(other, _)| own(other)) && self.waits_behind(&run.task)
+        let before = |other: &RunId| other.run < run.run && self.is_made_up_for(other);
+        running.any(|(other, _)| own(other) && (before(other) || self.waits_behind(&run.task)))
+    }
+
+    /// Whether it was started too late to be on time, as one of a series: the rest of that waits
+    /// for it, whatever the overlap policy says.
+    fn is_made_up_for(&self, run: &RunId) -> bool {
+        let mut starts = self.truth.starts.iter().filter(|start| start.run == *run);
+        starts.any(|start| start.asked.since(start.due) > tocktower_core::limits::ON_TIME)
     }
 
     pub fn goes_on(&self, run: &RunId) -> bool {
