@@ -82,15 +82,17 @@ pub fn writes_again(deeds: &[Deed], seen: &Seen) -> Option<Duration> {
     deeds.iter().filter_map(|deed| seen.writes_again(deed.from)).max()
 }
 
-/// How many instants were later than a planned move allows, where ranges moved in order and in no
-/// other way.
-pub fn late_in_moves(deeds: &[Deed], account: &Account) -> Option<usize> {
+/// How many instants were later than a planned move allows, from the first move on; only where
+/// ranges moved in order alone: nothing else was done, and no agent lost its lease.
+pub fn late_in_moves(deeds: &[Deed], account: &Account, trouble: &Trouble) -> Option<usize> {
     use Act::{Drain, Settle, Start, Terminate, Uncordon};
+    let agents = |deed: &Deed| matches!(deed.target, Target::Agent(_) | Target::Fleet);
     let planned = |deed: &Deed| matches!(deed.act, Drain | Uncordon | Terminate | Start | Settle);
+    let planned = |deed: &Deed| planned(deed) && agents(deed);
     let moves =
         |deed: &Deed| matches!((deed.act, deed.target), (Drain | Terminate, Target::Agent(_)));
     let (first, last) = (deeds.iter().find(|deed| moves(deed))?, deeds.last()?);
-    if !deeds.iter().all(planned) {
+    if !deeds.iter().all(planned) || !trouble.holders.is_empty() {
         return None;
     }
     let span = first.from..=last.until + limits::AFTERMATH;

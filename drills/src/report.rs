@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::account::{Account, Late};
 use crate::clock::{Moment, text};
-use crate::judge::{Deed, broken, late_in_moves, takeover, writes_again};
+use crate::judge::{Deed, broken, late_in_moves, takeover, trouble, writes_again};
 use crate::limits::EXAMPLES;
 use crate::observer::Seen;
 
@@ -30,8 +30,8 @@ pub struct Report {
     /// Started later than that.
     pub late: usize,
     pub lateness_ms: Lateness,
-    /// Started later than 50 ms after their due while ranges moved in order; only where nothing
-    /// else was done to the fleet.
+    /// Started later than 50 ms after their due, from the first planned move until 5 s after the
+    /// last step; only where nothing else happened to the fleet's agents.
     pub late_in_moves: Option<usize>,
     /// Never started, although they had to be.
     pub lost: usize,
@@ -75,7 +75,8 @@ pub struct Latest {
     /// When it was due, from the beginning of the load on: steps are told so, too.
     pub due_at_ms: u64,
     pub late_ms: f64,
-    /// The same as the history has it: what lies between was lost on the way to the target.
+    /// The same as the history has it: of a run that was started once, what lies between was lost
+    /// on the way to the target.
     pub told_late_ms: Option<f64>,
     /// Who started it, as far as is known.
     pub agent: Option<String>,
@@ -128,7 +129,11 @@ pub fn report(account: &Account, facts: &Facts) -> Report {
         on_time: account.on_time,
         late: account.late,
         lateness_ms: lateness(account, facts.from),
-        late_in_moves: late_in_moves(facts.deeds, account),
+        late_in_moves: late_in_moves(
+            facts.deeds,
+            account,
+            &trouble(facts.deeds, facts.seen, facts.until),
+        ),
         lost: account.lost.len(),
         given_up: account.given_up.len(),
         repeated: account.repeated.len(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tocktower_drills::account::{Account, HolderTrouble, Instant, Late};
+use tocktower_drills::account::{Account, HolderTrouble, Instant, Late, Trouble};
 use tocktower_drills::judge::{Deed, late_in_moves, takeover, trouble};
 use tocktower_drills::limits::{AFTERMATH, LATEST};
 use tocktower_drills::load::Load;
@@ -187,11 +187,16 @@ fn lateness_is_of_a_move_only_while_ranges_move_in_order_and_nothing_else_is_don
         deed(Act::Start, agent, "a", 12, 13),
         deed(Act::Settle, Target::Fleet, "", 13, 14),
     ];
-    assert_eq!(late_in_moves(&deeds, &late(11, 51)), Some(1));
-    assert_eq!(late_in_moves(&deeds, &late(11, 50)), Some(0));
-    assert_eq!(late_in_moves(&deeds, &late(9, 51)), Some(0), "before the first");
-    assert_eq!(late_in_moves(&deeds, &late(20, 51)), Some(0), "long after the last");
+    let calm = Trouble::default();
+    assert_eq!(late_in_moves(&deeds, &late(11, 51), &calm), Some(1));
+    assert_eq!(late_in_moves(&deeds, &late(11, 50), &calm), Some(0));
+    assert_eq!(late_in_moves(&deeds, &late(9, 51), &calm), Some(0), "before the first");
+    assert_eq!(late_in_moves(&deeds, &late(20, 51), &calm), Some(0), "long after the last");
+    let (from, until) = (Duration::from_secs(1), Duration::from_secs(2));
+    let lease_lost = HolderTrouble { agent: "b".to_owned(), from, until };
+    let trouble = Trouble { holders: vec![lease_lost], ..Trouble::default() };
+    assert_eq!(late_in_moves(&deeds, &late(11, 51), &trouble), None);
     deeds.push(deed(Act::Kill, agent, "a", 15, 15));
-    assert_eq!(late_in_moves(&deeds, &late(11, 51)), None);
-    assert_eq!(late_in_moves(&[], &late(11, 51)), None);
+    assert_eq!(late_in_moves(&deeds, &late(11, 51), &calm), None);
+    assert_eq!(late_in_moves(&[], &late(11, 51), &calm), None);
 }

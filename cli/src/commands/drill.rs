@@ -142,7 +142,7 @@ fn show(reports: &[Report], context: &mut Context<'_>) -> anyhow::Result<()> {
                 printer.line(&format!("{}: {broken}", report.drill))?;
             }
             if let Some(late) = report.late_in_moves.filter(|late| *late > 0) {
-                let what = "started later than 50 ms while ranges moved in order";
+                let what = "started later than 50 ms from the first planned move on";
                 printer.line(&format!("{}: {late} instants {what}", report.drill))?;
             }
         }

@@ -47,8 +47,12 @@ impl Range {
     /// An edit has left this agent out: what has not started never starts, what runs goes on.
     pub(super) fn leave_out(&mut self, desk: &mut Desk, name: &TaskName) {
         // Where the clock was set back it may come again, should an edit select this agent anew.
+        let marks = self.writer.marks;
+        self.window.decided_names.forget_covered(marks);
         for (version, at) in desk.near.decided_of(self.id, name) {
-            self.window.decided_names.note(version, at);
+            if !marks.cover(at, version.incarnation) {
+                self.window.decided_names.note(version, at);
+            }
         }
         desk.near.remove_named(self.id, name);
         let ids: Vec<_> = self.runs_of(name).map(|(id, _)| id.clone()).collect();

@@ -39,7 +39,11 @@ impl Agent {
             return;
         }
         let now = self.desk.now.wall.instant();
-        for far in self.desk.wheel.restart(now) {
+        let mut out_of_reach = self.desk.wheel.restart(now);
+        for range in self.ranges.values_mut() {
+            out_of_reach.extend(range.unpark(&mut self.desk, now));
+        }
+        for far in out_of_reach {
             match self.desk.near.get_mut(far.number) {
                 // Of a superseded version the store knows nothing.
                 Some(near) if near.until.is_some() => {
@@ -137,6 +141,29 @@ impl Range {
             self.decide(desk);
             self.take_turns(desk);
         }
+    }
+
+    /// What waits to be decided and is not due any more, as the clock was set back, comes due again
+    /// in its time. Hands back what the wheel does not reach.
+    fn unpark(&mut self, desk: &mut Desk, now: Instant) -> Vec<NearEntry> {
+        let first = NearEntry {
+            due: now.plus(MILLISECOND),
+            number: TaskNumber(0),
+            range: self.id,
+            hold: 0,
+        };
+        let mut out_of_reach = Vec::new();
+        for entry in self.parked.split_off(&first) {
+            let near = desk.near.get(entry.number);
+            if near.is_some_and(|near| near.timed.task.spec.at_most_once()) {
+                self.permits.foresee(entry);
+            }
+            match desk.wheel.reaches(entry.due) {
+                true => desk.wheel.put(entry),
+                false => out_of_reach.push(entry),
+            }
+        }
+        out_of_reach
     }
 
     /// The clock was set back: entries that were decided by the clock as it was must not come out

@@ -45,9 +45,6 @@ impl Agent {
             self.ranges.values().filter(|r| matches!(r.hold, Hold::Leaving { .. })).count();
         let mut places = AT_ONCE.saturating_sub(under_way);
         for range in self.ranges.values_mut().filter(|range| !range.is_local()) {
-            if places == 0 {
-                break;
-            }
             let Hold::Held { fence } = range.hold else { continue };
             let elsewhere = goes_elsewhere(&self.desk, me, range.id);
             range.elsewhere_since = elsewhere.then(|| range.elsewhere_since.unwrap_or(now));
@@ -69,7 +66,8 @@ impl Agent {
                 && (self.desk.clock.verified() || self.desk.clock.off_since().is_some());
             if !elsewhere && !leaving {
                 range.lull = Lull::default();
-            } else if ready && (alone || hurried || range.is_in_lull(&mut self.desk)) {
+            } else if ready && places > 0 && (alone || hurried || range.is_in_lull(&mut self.desk))
+            {
                 range.hold = Hold::Leaving { fence, since: now };
                 range.lull = Lull::default();
                 places -= 1;

@@ -16,7 +16,7 @@ use crate::agent::range::{Hold, Phase, Prepared, Range, Written};
 use crate::agent::rules::Rule;
 use crate::claim;
 use crate::hash::hash_parts;
-use crate::ids::{Fence, RangeId, Revision};
+use crate::ids::{Fence, Incarnation, RangeId, Revision};
 use crate::ledger::{Entry, EntryState, Ledger, Marks};
 use crate::limits;
 use crate::run::life::Stage;
@@ -338,6 +338,7 @@ impl Range {
         }
         self.take_permissions_back(desk, &open);
         self.writer.bytes = open.iter().map(entry_bytes).sum();
+        self.writer.put_off = self.first_put_off(&open, marks);
         self.writer.marks = marks;
         self.writer.dirty = false;
         self.writer.urgent = false;
@@ -358,8 +359,20 @@ impl Range {
         self.writer.phase = Phase::Syncing { batch: desk.batch(), prepared };
     }
 
+    /// The first entry that is over and waits for nothing but marks that cover it.
+    fn first_put_off(&self, open: &[Entry], marks: Marks) -> Option<(Instant, Incarnation)> {
+        let waits = |entry: &&Entry| {
+            let run = self.open.get(&entry.run);
+            let own_key = run.is_none_or(|run| run.key.is_some() || run.task.is_none());
+            let covered = marks.cover(entry.due, entry.run.incarnation);
+            entry.state == EntryState::Ended && !own_key && !covered
+        };
+        let waiting = open.iter().filter(waits);
+        waiting.map(|entry| (entry.due, entry.run.incarnation)).min()
+    }
+
     /// How far the marks may go now (L5). They never go back.
-    fn marks(&self, desk: &Desk) -> Marks {
+    pub(super) fn marks(&self, desk: &Desk) -> Marks {
         let before = self.writer.marks;
         let ready = self.window.scanned && self.copy.listed && self.writer.answered.is_some();
         // An agent whose clock is wrong has decided nothing since; its last ledger may say what it

@@ -53,15 +53,13 @@ impl Range {
         false
     }
 
-    /// When something is to be started next, as far as that is known. Where every place is taken,
-    /// what has been decided waits for one with the next holder, too; and what is made up for is
-    /// late already.
+    /// When something is to be started next, as far as that is known. What has been decided and
+    /// waits for a place waits for one with the next holder, too.
     fn next_start(&self, desk: &Desk) -> Option<Instant> {
-        let (now, places) = (desk.now.wall, desk.running < desk.config.running_max);
+        let now = desk.now.wall;
         let waiting = self.open.values().filter_map(|run| match run.stage {
             Stage::Waiting { at } => Some(at).filter(|at| *at > now),
-            Stage::Opening { .. } => Some(now),
-            Stage::Asking | Stage::Queued => Some(now).filter(|_| places && !run.catch_up),
+            Stage::Opening { .. } | Stage::Asking => Some(now),
             _ => None,
         });
         desk.near.next_due(self.id).into_iter().chain(waiting.map(Wall::instant)).min()

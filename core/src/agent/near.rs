@@ -127,6 +127,12 @@ impl DecidedNames {
         }
     }
 
+    /// Forgets what ledgers tell by now.
+    pub fn forget_covered(&mut self, marks: Marks) {
+        self.lives.retain(|(_, life), at| !marks.cover(*at, *life));
+        self.versions.retain(|(_, life, _), at| !marks.cover(*at, *life));
+    }
+
     /// Of any version of a task's life.
     pub fn of_life(&self, task: &Task) -> Option<Instant> {
         self.lives.get(&(task.spec.name.clone(), task.incarnation)).copied()

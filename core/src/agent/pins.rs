@@ -272,7 +272,7 @@ impl Range {
         }
         let owes = !self.writer.marks.cover(self.writer.owed.through, self.writer.owed.incarnation);
         let dirty = self.writer.dirty || owes || permits == PermitsDue::Soon;
-        if !dirty && !self.put_off_is_due(desk) {
+        if !dirty && !self.put_off_is_covered(desk) {
             return false;
         }
         // A large one is written less often (L8).
@@ -285,18 +285,11 @@ impl Range {
 
     /// What is over and was put off by an edit is settled when the marks pass its new due, and
     /// nothing else may happen here until then.
-    fn put_off_is_due(&self, desk: &mut Desk) -> bool {
-        // The newest ledger lists nothing.
-        if self.writer.bytes == 0 {
-            return false;
-        }
-        let over = self.open.values().filter(|run| run.ended() && run.listed && run.key.is_none());
-        let Some(first) = over.map(|run| run.due.wall()).min() else { return false };
-        let left = first.since(desk.now.wall);
-        if !left.is_zero() {
-            desk.wake_by(desk.now.mono.plus(left));
-        }
-        left.is_zero()
+    fn put_off_is_covered(&self, desk: &mut Desk) -> bool {
+        let Some((due, incarnation)) = self.writer.put_off else { return false };
+        let left = due.wall().since(desk.now.wall);
+        desk.wake_by(desk.now.mono.plus(left.max(KEEP_EVERY)));
+        left.is_zero() && self.marks(desk).cover(due, incarnation)
     }
 
     /// The ledger is on disk, which is all the answer that it gets.

@@ -167,6 +167,13 @@ impl OpenRun {
                 (None, None) => None,
             };
         }
+        // Where it is due sooner by this version, marks may cover that while it is still open.
+        if let RunKey::Instant(instant) = id.run
+            && instant < self.due
+            && !self.ended()
+        {
+            self.listed |= due_at(id, present, instant).is_some_and(|due| due < self.due);
+        }
         // A task that has become a one-shot still has runs of the time before.
         let other = present.spec.one_shot_at().is_some() && !is_one_shot(id, present);
         self.task = Some(old.filter(|_| other).unwrap_or_else(|| present.clone()));

@@ -142,6 +142,9 @@ pub(crate) struct Writer {
     /// Marks that cover every run which ended without having been listed: until a ledger has them
     /// there is something to say, or a takeover would decide these runs again.
     pub owed: Marks,
+    /// Of what the newest ledger lists as over the first that its marks do not cover: an edit has
+    /// put it off.
+    pub put_off: Option<(Instant, Incarnation)>,
     /// The size of the newest ledger, about, in bytes of entries.
     pub bytes: usize,
 }
@@ -165,6 +168,7 @@ impl Writer {
             dirty: false,
             urgent: false,
             owed: Marks::NONE,
+            put_off: None,
             bytes: 0,
         }
     }

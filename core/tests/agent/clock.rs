@@ -180,3 +180,17 @@ fn what_a_host_slept_through_is_an_outage() {
         world.each_ended_once(&world.task("a/task"), 5, 75);
     }
 }
+
+#[test]
+fn by_a_clock_that_was_an_hour_ahead_for_a_moment_nothing_is_decided() {
+    let mut world = World::new(1, 100);
+    world.create(every("a/task", 600));
+    world.pass(12_000);
+    world.ahead_ms = 3_600_000;
+    world.pass(1_500);
+    world.ahead_ms = 0;
+    world.pass(3_000);
+    world.edit("a/task", |spec| Spec { schedules: every("a/task", 2).schedules, ..spec });
+    world.pass(10_000);
+    assert_eq!(ran(&world), [18, 20, 22, 24, 26], "{:?}", world.history("a/task"));
+}

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tocktower_core::ids::{AgentName, Fence, RangeId, Revision, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
+use tocktower_core::limits::ON_TIME;
 use tocktower_core::run::{RunRecord, RunState};
 use tocktower_core::schedule::jitter;
 use tocktower_core::task::{Overlap, Task, timetable};
@@ -197,15 +198,21 @@ impl World {
             place(other) == place(run)
         };
         let mut running = self.hosts.iter().flat_map(|host| host.running.values());
-        let before = |other: &RunId| other.run < run.run && self.is_made_up_for(other);
-        running.any(|(other, _)| own(other) && (before(other) || self.waits_behind(&run.task)))
+        running.any(|(other, _)| {
+            own(other) && (self.is_before_in_series(other, run) || self.waits_behind(&run.task))
+        })
     }
 
-    /// Whether it was started too late to be on time, as one of a series: the rest of that waits
-    /// for it, whatever the overlap policy says.
-    fn is_made_up_for(&self, run: &RunId) -> bool {
-        let mut starts = self.truth.starts.iter().filter(|start| start.run == *run);
-        starts.any(|start| start.asked.since(start.due) > tocktower_core::limits::ON_TIME)
+    /// Whether the one was started too late to be on time, as one of a series that the other may
+    /// be of as well: that waits for it, whatever the overlap policy says.
+    fn is_before_in_series(&self, first: &RunId, other: &RunId) -> bool {
+        let RunKey::Instant(instant) = other.run else { return false };
+        let mut starts = self.truth.starts.iter().filter(|start| start.run == *first);
+        first.run < other.run
+            && starts.any(|start| {
+                let late = |due: Wall| start.asked.since(due) > ON_TIME;
+                start.attempt.number == 1 && late(start.due) && late(instant.wall())
+            })
     }
 
     pub fn goes_on(&self, run: &RunId) -> bool {
