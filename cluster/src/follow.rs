@@ -36,6 +36,8 @@ const PAGE_KEYS: usize = 1_000;
 const PAGE_RANGES_MAX: u32 = 256;
 /// How long a watch may take to open before another is tried.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon a watch that is opened again has to bring what the one before owed.
+const OWED_WITHIN: Duration = Duration::from_secs(3);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 
@@ -210,6 +212,10 @@ impl Follower {
         match message {
             WatchMessage::Opened { watcher } if self.watcher() == Some(watcher) => {
                 self.state = State::Watching { watcher };
+                // What the one before owed this one has to bring: nothing else may be written.
+                if let Some(expected) = &mut self.expected {
+                    expected.by = expected.by.max(now.mono.plus(OWED_WITHIN));
+                }
             }
             WatchMessage::Events { watcher, through, events }
                 if self.watcher() == Some(watcher) =>
@@ -285,7 +291,7 @@ impl Follower {
             State::Watching { .. }
                 if self.expected.is_some_and(|expected| expected.by <= now.mono) =>
             {
-                let revision = self.expected.take().map(|expected| expected.revision);
+                let revision = self.expected.map(|expected| expected.revision);
                 self.stall(now, format!("it stalled before revision {revision:?}"), out);
             }
             _ => {}
@@ -346,7 +352,6 @@ impl Follower {
     fn open(&mut self, now: Now, ids: &mut u64, out: &mut Vec<Output>) {
         *ids += 1;
         let watcher = WatcherId(*ids);
-        self.expected = None;
         self.state = State::Opening { watcher, since: now.mono };
         let (range, from) = (self.range.clone(), self.delivered.next());
         let elsewhere = std::mem::take(&mut self.stalled);
@@ -494,6 +499,23 @@ mod tests {
         out.clear();
         follower.distrust(at(9_000), &mut ids, &mut out);
         assert_eq!(opened_elsewhere(&out), Some(false));
+    }
+
+    #[test]
+    fn what_a_silent_watch_owed_the_next_one_owes_as_well() {
+        let (mut follower, mut ids) = watching(7);
+        let mut out = Vec::new();
+        follower.expect(Revision(9), at(3_000).mono);
+        follower.tick(at(3_000), &mut ids, &mut out);
+        follower.tick(at(3_100), &mut ids, &mut out);
+        assert_eq!(opened_from(&out), Some(Revision(8)));
+        let opened = WatchMessage::Opened { watcher: WatcherId(ids) };
+        follower.message(at(3_200), opened, &mut ids, &mut out);
+        out.clear();
+        follower.tick(at(6_199), &mut ids, &mut out);
+        assert!(out.is_empty());
+        follower.tick(at(6_200), &mut ids, &mut out);
+        assert_eq!(out[0], Output::Watch(WatchCommand::Close { watcher: WatcherId(2) }));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const FOUND: [u64; 12] = [
 ];
 /// Walks with pinned tasks in `make test`, and those that once found something.
 const PINNED_SEEDS: u64 = 60;
-const PINNED_FOUND: [u64; 18] = [
+const PINNED_FOUND: [u64; 19] = [
     64,
     144,
     226,
@@ -43,6 +43,7 @@ const PINNED_FOUND: [u64; 18] = [
     112_003_142,
     291_003_330,
     341_003_850,
+    361_004_584,
 ];
 /// Walks with pinned tasks in which all watches of a host fall silent.
 const HUSHED_SEEDS: u64 = 20;
