@@ -36,8 +36,11 @@ const PAGE_KEYS: usize = 1_000;
 const PAGE_RANGES_MAX: u32 = 256;
 /// How long a watch may take to open before another is tried.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How soon a watch that is opened again has to bring what the one before owed.
+/// How soon a watch that is opened again has to bring what the one before owed, or one that has
+/// brought something the rest; each that does not has twice as long as the one before...
 const OWED_WITHIN: Duration = Duration::from_secs(3);
+/// ...up to this.
+const OWED_WITHIN_MAX: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 
@@ -100,7 +103,7 @@ enum Then {
     Watch,
 }
 
-/// A revision that the watch must bring by a deadline, unless it brings anything at all.
+/// A revision that the watch must bring, by a deadline that is later whenever it brings anything.
 #[derive(Clone, Copy, Debug)]
 struct Expected {
     revision: Revision,
@@ -191,7 +194,7 @@ impl Follower {
                     out.push(Output::List(self.page(Some(revision))));
                 } else {
                     self.failures = 0;
-                    self.delivered = revision;
+                    self.advance(now, revision);
                     out.push(Output::News(News::ListEnded { revision }));
                     self.open(now, ids, out);
                 }
@@ -213,20 +216,17 @@ impl Follower {
             WatchMessage::Opened { watcher } if self.watcher() == Some(watcher) => {
                 self.state = State::Watching { watcher };
                 // What the one before owed this one has to bring: nothing else may be written.
-                if let Some(expected) = &mut self.expected {
-                    expected.by = expected.by.max(now.mono.plus(OWED_WITHIN));
-                }
+                self.expect_later(now);
             }
             WatchMessage::Events { watcher, through, events }
                 if self.watcher() == Some(watcher) =>
             {
                 self.state = State::Watching { watcher };
                 self.failures = 0;
-                self.expected = None;
                 let known = self.delivered;
                 let events: Vec<Event> =
                     events.into_iter().filter(|event| event.revision() > known).collect();
-                self.delivered = self.delivered.max(through);
+                self.advance(now, self.delivered.max(through));
                 out.push(Output::News(News::Events { through, events }));
             }
             WatchMessage::Compacted { watcher, .. } if self.watcher() == Some(watcher) => {
@@ -245,10 +245,27 @@ impl Follower {
         }
     }
 
-    /// A write at `revision` was answered; the watch must bring something by `by` (W3).
+    /// A write at `revision` was answered; the watch must bring something by `by` (W3), and that
+    /// in the end.
     pub fn expect(&mut self, revision: Revision, by: Mono) {
-        if revision > self.delivered && self.expected.is_none() {
-            self.expected = Some(Expected { revision, by });
+        if revision > self.delivered {
+            let expected = self.expected.get_or_insert(Expected { revision, by });
+            expected.revision = expected.revision.max(revision);
+        }
+    }
+
+    /// Everything up to here was told.
+    fn advance(&mut self, now: Now, through: Revision) {
+        self.delivered = through;
+        self.expected.take_if(|expected| expected.revision <= through);
+        self.expect_later(now);
+    }
+
+    fn expect_later(&mut self, now: Now) {
+        let times = 2_u32.saturating_pow(self.failures.saturating_sub(1).min(10));
+        let within = OWED_WITHIN_MAX.min(OWED_WITHIN * times);
+        if let Some(expected) = &mut self.expected {
+            expected.by = expected.by.max(now.mono.plus(within));
         }
     }
 
@@ -516,6 +533,36 @@ mod tests {
         assert!(out.is_empty());
         follower.tick(at(6_200), &mut ids, &mut out);
         assert_eq!(out[0], Output::Watch(WatchCommand::Close { watcher: WatcherId(2) }));
+    }
+
+    #[test]
+    fn a_watch_that_falls_silent_before_what_it_owes_is_opened_again_and_one_that_told_is_not() {
+        for (through, silent) in [(8, true), (9, false), (10, false)] {
+            let (mut follower, mut ids) = watching(7);
+            let mut out = Vec::new();
+            follower.expect(Revision(9), at(3_000).mono);
+            let events = vec![Event::Put(item("a8", 8))];
+            let through = Revision(through);
+            let some = WatchMessage::Events { watcher: WatcherId(1), through, events };
+            follower.message(at(2_000), some, &mut ids, &mut out);
+            out.clear();
+            follower.tick(at(4_999), &mut ids, &mut out);
+            assert!(out.is_empty());
+            follower.tick(at(5_000), &mut ids, &mut out);
+            assert_eq!(!out.is_empty(), silent);
+        }
+    }
+
+    #[test]
+    fn what_a_list_has_told_no_watch_owes() {
+        let mut follower = Follower::new(KeyRange::prefix(b"a"));
+        let (mut ids, mut out) = (0, Vec::new());
+        follower.begin(at(0), &mut out);
+        follower.expect(Revision(7), at(3_000).mono);
+        follower.listed(at(1), page(7, &["a1"], false), &mut ids, &mut out);
+        let opened = WatchMessage::Opened { watcher: WatcherId(ids) };
+        follower.message(at(2), opened, &mut ids, &mut out);
+        assert_eq!(follower.wake_at(), None);
     }
 
     #[test]

@@ -282,7 +282,7 @@ impl Driver {
         out: &mut Vec<DriverEffect>,
     ) {
         let Some((request, seen)) = self.calls.remove(&call) else { return };
-        if let Ok(Answer::Txn { revision, .. }) = &answer {
+        if let Ok(Answer::Txn { revision, succeeded, .. }) = &answer {
             self.look_back(*revision, seen, out);
             // Whether mine was written or another's is there: the watch of `shared/` owes a beat.
             if matches!(request, ShareRequest::CommonBeat { .. })
@@ -290,7 +290,8 @@ impl Driver {
             {
                 follower.expect(*revision, now.mono.plus(self.ttl));
             }
-            if matches!(request, ShareRequest::PinsBeat { .. })
+            if *succeeded
+                && matches!(request, ShareRequest::PinsBeat { .. })
                 && let Some(follower) = self.followers.get_mut(&Target::Range(RangeId::PINS))
             {
                 follower.expect(*revision, now.mono.plus(PINS_STALLED));

@@ -361,13 +361,12 @@ impl Range {
 
     /// The first entry that is over and waits for nothing but marks that cover it.
     fn first_put_off(&self, open: &[Entry], marks: Marks) -> Option<(Instant, Incarnation)> {
-        let waits = |entry: &&Entry| {
+        let over = open.iter().filter(|entry| entry.state == EntryState::Ended && self.is_local());
+        let waiting = over.filter(|entry| {
             let run = self.open.get(&entry.run);
-            let own_key = run.is_none_or(|run| run.key.is_some() || run.task.is_none());
-            let covered = marks.cover(entry.due, entry.run.incarnation);
-            entry.state == EntryState::Ended && !own_key && !covered
-        };
-        let waiting = open.iter().filter(waits);
+            run.is_some_and(|run| !run.waits_for_key())
+                && !marks.cover(entry.due, entry.run.incarnation)
+        });
         waiting.map(|entry| (entry.due, entry.run.incarnation)).min()
     }
 

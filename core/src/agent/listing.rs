@@ -29,8 +29,7 @@ pub(super) fn listing(
     desk: &Desk,
     last: Option<Session>,
 ) -> Listing {
-    // An inherited run is passed on as it is until its task was seen: its key may still be there.
-    let own_key = run.key.is_some() || run.task.is_none() && !run.key_gone;
+    let own_key = run.waits_for_key();
     let covered = !own_key && marks.cover(run.due, id.incarnation);
     let must = run.listed || covered || last.is_some();
     match run.stage {

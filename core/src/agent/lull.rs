@@ -59,7 +59,8 @@ impl Range {
         let now = desk.now.wall;
         let waiting = self.open.values().filter_map(|run| match run.stage {
             Stage::Waiting { at } => Some(at).filter(|at| *at > now),
-            Stage::Opening { .. } | Stage::Asking => Some(now),
+            // What is made up for is late already.
+            Stage::Opening { .. } | Stage::Asking => Some(now).filter(|_| !run.catch_up),
             _ => None,
         });
         desk.near.next_due(self.id).into_iter().chain(waiting.map(Wall::instant)).min()

@@ -164,6 +164,12 @@ impl OpenRun {
         matches!(self.stage, Stage::Ended { .. })
     }
 
+    /// Has a key of its own. An inherited run is passed on as it is until its task was seen: its
+    /// key may still be there.
+    pub fn waits_for_key(&self) -> bool {
+        self.key.is_some() || self.task.is_none() && !self.key_gone
+    }
+
     /// Holds its task's place: counts for overlap.
     pub fn active(&self) -> bool {
         !matches!(self.stage, Stage::Ended { .. } | Stage::Behind)

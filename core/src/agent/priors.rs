@@ -170,9 +170,10 @@ impl OpenRun {
         // Where it is due sooner by this version, marks may cover that while it is still open.
         if let RunKey::Instant(instant) = id.run
             && instant < self.due
+            && !self.listed
             && !self.ended()
         {
-            self.listed |= due_at(id, present, instant).is_some_and(|due| due < self.due);
+            self.listed = due_at(id, present, instant).is_some_and(|due| due < self.due);
         }
         // A task that has become a one-shot still has runs of the time before.
         let other = present.spec.one_shot_at().is_some() && !is_one_shot(id, present);
