@@ -180,11 +180,13 @@ impl Account {
             return;
         };
         let told = known.told.and_then(|told| told.started);
-        let told = told.map(|started| started.saturating_sub(instant.at));
-        let late = started.saturating_sub(instant.at);
-        let (of, agent) = (instant.clone(), agent.map(str::to_owned));
-        self.lateness.push(Late { late, instant: of, agent, told });
         self.start(instant, started, trouble);
+        self.lateness.push(Late {
+            late: started.saturating_sub(instant.at),
+            instant: instant.clone(),
+            agent: agent.map(str::to_owned),
+            told: told.map(|started| started.saturating_sub(instant.at)),
+        });
         self.repeats(instant, duty, known, trouble);
         let gone = trouble.history_gone;
         match known.told.map(|told| told.end) {
@@ -201,8 +203,7 @@ impl Account {
         if started < instant.at {
             self.early.push(instant.clone());
         }
-        let late = started.saturating_sub(instant.at);
-        match late <= limits::ON_TIME {
+        match started <= instant.at + limits::ON_TIME {
             true => self.on_time += 1,
             false => self.late += 1,
         }

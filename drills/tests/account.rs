@@ -91,7 +91,7 @@ fn what_ran_once_and_on_time_breaks_nothing() {
     assert_eq!((account.due, account.on_time, account.late), (2, 2, 0));
     let latest = account.lateness.last().expect("two have started");
     assert_eq!((latest.late, latest.instant.task.as_str()), (ms(2), "y"));
-    assert_eq!(latest.agent.as_deref(), Some("a"));
+    assert_eq!((latest.agent.as_deref(), latest.told), (Some("a"), Some(ms(0))));
     assert_eq!(story.broken(), [""; 0]);
 }
 

@@ -347,7 +347,7 @@ impl Range {
         (decided, next): (Instant, Option<Instant>),
         until: Option<Instant>,
     ) {
-        // What had waited to be decided as the clock was set back is decided all the same.
+        // A clock may be set back by less than is noticed: then this is ahead of it, and over.
         let now = desk.now.wall.instant().max(decided);
         let next = next.filter(|next| until.is_none_or(|until| *next <= until));
         let Some(near) = desk.near.get_mut(number) else { return };
