@@ -48,6 +48,7 @@ impl Store {
         own.extend(forgotten.into_iter().map(|run| OwnRun {
             run: run.clone(),
             attempt: Attempt::NONE,
+            fence: Fence::default(),
             end: None,
             until: None,
         }));
@@ -166,7 +167,8 @@ impl Store {
             let Some((incarnation, run)) = keys::open_run_of(&key) else { continue };
             let run = RunId { task, incarnation, run, agent };
             if attempt.fence == fence || listed.contains(&run) {
-                begun.push(OwnRun { run, attempt, end: None, until: None });
+                let fence = attempt.fence;
+                begun.push(OwnRun { run, attempt, fence, end: None, until: None });
             }
         }
         Ok(begun)
@@ -192,5 +194,5 @@ fn ended(row: &RunRecord, under: Option<Fences>) -> Option<OwnRun> {
     let attempt = row.newest().map_or(Attempt::NONE, |newest| newest.attempt);
     let until = row.span.map(|span| span.until);
     let end = Some(SettledEnd::of(row.state));
-    Some(OwnRun { run: row.id.clone(), attempt, end, until })
+    Some(OwnRun { run: row.id.clone(), attempt, fence: row.fence, end, until })
 }

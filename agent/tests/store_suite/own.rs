@@ -84,10 +84,11 @@ fn what_ended_after_the_ledger_is_known_and_what_came_before_is_not_asked() {
     store.apply(&batch(2, true, [begin, under(5, 400, RunState::Succeeded)])).unwrap();
     let found = own(&store, vec![], &[("a", NOW + 350)]);
     assert_eq!(ended(&found), [(open, None), end(400)]);
-    // A run that is listed counts whoever tells of it.
+    // A run that is listed counts whoever tells of it, and under which fence is told.
     let listed = run_id("a", NOW + 200);
     let found = own(&store, vec![listed.clone()], &[]);
     assert_eq!(ended(&found)[1..], [(listed, Some(SettledEnd::Succeeded))]);
+    assert_eq!(found[1].fence, fence(4));
 }
 
 #[test]

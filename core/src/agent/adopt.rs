@@ -359,11 +359,15 @@ impl Range {
         let (id, stage) = (&row.run, run.stage);
         let newer = row.attempt > run.attempt;
         let stale = row.attempt.number > 0 && row.attempt < run.attempt;
+        // What became of it was decided by the process before, which had begun nothing of it.
+        let decided = row.attempt.number == 0 && row.fence == own.fence;
         match (row.end, stage) {
             (_, Stage::Ended { .. }) => return,
             // Left with another; unless that one went away, and it was begun here since.
             (None, Stage::Held { .. }) if !newer => return,
-            (Some(_), Stage::Held { .. }) if !newer && row.attempt != run.attempt => return,
+            (Some(_), Stage::Held { .. }) if !newer && row.attempt != run.attempt && !decided => {
+                return;
+            }
             // Of an attempt before: there was another.
             (Some(_), _) if stale && stage != Stage::Doubtful => return,
             (Some(_), _) if stale => {}

@@ -280,6 +280,8 @@ pub struct OwnRun {
     pub run: RunId,
     /// The newest attempt that it began; number 0: none.
     pub attempt: Attempt,
+    /// Under which it was written down; the default: what there was of it is forgotten.
+    pub fence: Fence,
     /// Its end, if that is written down too. Of several instants in one row, `until` is the last.
     pub end: Option<SettledEnd>,
     pub until: Option<Instant>,

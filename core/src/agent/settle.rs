@@ -18,6 +18,7 @@ use crate::limits;
 use crate::run::life::{Event, Stage};
 use crate::run::{RunState, retry};
 
+const CUT_SHORT: &str = "it was not wanted any more, and its host went away";
 /// Deletes that are under way at the same time.
 const CALLS_MAX: usize = 8;
 /// What the shared state did not do is asked for again after this.
@@ -310,6 +311,7 @@ impl Range {
     fn abandoned(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get(id) else { return };
         let known = run.task.is_some() && !run.last_attempt;
+        let deleted = run.task.is_none() || run.key_gone;
         let unreadable = self.copy.unreadable.contains_key(&id.task);
         if unreadable && run.task.is_none() {
             // What is to become of it is known when its record can be read again.
@@ -319,7 +321,8 @@ impl Range {
             let reason = format!("its host went away, and {UNREADABLE}");
             self.end_run(desk, id, RunState::Lost, Some(&reason));
         } else if !known {
-            self.end_run(desk, id, RunState::Cancelled, Some(DELETED));
+            let reason = if deleted { DELETED } else { CUT_SHORT };
+            self.end_run(desk, id, RunState::Cancelled, Some(reason));
         } else if desk.holds(Rule::Doubt) && run.at_most_once() {
             self.lose_run(desk, id);
         } else if self.step(id, Event::Abandoned)

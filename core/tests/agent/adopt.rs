@@ -8,6 +8,7 @@ use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::limits::{SCAN_TASKS_MAX, SCAN_TASKS_MIN};
 use tocktower_core::ring::{Capacity, Duty};
 use tocktower_core::run::{AttemptEnd, RunState};
+use tocktower_core::task::{Overlap, Spec};
 
 use crate::shared::EPOCH;
 use crate::words::{
@@ -356,6 +357,33 @@ fn one_that_was_left_with_another_and_begun_here_since_is_not_begun_again_under_
         let expected = [vec![(0, 2)], again].concat();
         assert_eq!(world.started("a/task"), expected, "{:?}", world.history("a/task"));
     }
+}
+
+#[test]
+fn one_that_was_left_with_another_and_cancelled_here_before_a_ledger_says_so_is_not_tried_again() {
+    let mut world = World::new(1, 10);
+    world.create(Spec { overlap: Overlap::CancelRunning, ..every("a/task", 60) });
+    let session = Session { epoch: EPOCH, revision: world.shared.next() };
+    world.shared.join("other", session, 0);
+    let incarnation = world.task("a/task").incarnation;
+    let run = RunId::scheduled(named("a/task"), incarnation, world.at_second(0));
+    world.former_ledger(world.at_second(0), run, EntryState::Held { session });
+    world.pass(61_000);
+    assert!(world.started("a/task").is_empty(), "the other runs it");
+    world.fate(|request| if writes_ledger(request) { Fate::Held } else { Fate::Served });
+    world.shared.part("other");
+    let revision = world.shared.next();
+    world.shared.fleet_news.push(SharedNews::Delivered { revision });
+    world.pass(300);
+    assert_eq!(world.started("a/task"), [(60, 1)], "{:?}", world.history("a/task"));
+    world.fate(|_| Fate::Served);
+    world.restart();
+    world.pass(8_000);
+    assert_eq!(adopted(&world), 1);
+    let cancelled = "0 cancelled: it was not wanted any more, and its host went away";
+    assert_eq!(world.history("a/task")[0], cancelled);
+    let started = world.started("a/task");
+    assert!(started.iter().all(|(instant, _)| *instant == 60), "{started:?}");
 }
 
 #[test]

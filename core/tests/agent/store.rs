@@ -145,6 +145,7 @@ impl Store {
         let open = open.map(|((_, run), attempt)| OwnRun {
             run: run.clone(),
             attempt: *attempt,
+            fence: attempt.fence,
             end: None,
             until: None,
         });
@@ -157,6 +158,7 @@ impl Store {
         let ended = self.history.iter().filter(asked).map(|row| OwnRun {
             run: row.id.clone(),
             attempt: row.newest().map_or(Attempt::NONE, |newest| newest.attempt),
+            fence: row.fence,
             end: Some(SettledEnd::of(row.state)),
             until: row.span.map(|span| span.until),
         });

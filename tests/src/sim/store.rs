@@ -116,6 +116,7 @@ impl Tables {
             .map(|((_, run), attempt)| OwnRun {
                 run: run.clone(),
                 attempt: *attempt,
+                fence: attempt.fence,
                 end: None,
                 until: None,
             })
@@ -130,6 +131,7 @@ impl Tables {
                 own.push(OwnRun {
                     run: row.id.clone(),
                     attempt: row.newest().map_or(Attempt::NONE, |newest| newest.attempt),
+                    fence: row.fence,
                     end: Some(SettledEnd::of(row.state)),
                     until: row.span.map(|span| span.until),
                 });
