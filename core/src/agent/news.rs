@@ -327,9 +327,9 @@ impl Range {
                 life::Stage::Ended { .. } => {}
                 // Inherited, and its task not seen yet: it waits as it is.
                 _ if run.task.is_none() => {}
-                life::Stage::Running { .. } => run.last_attempt = true,
+                life::Stage::Running { .. } => run.unwanted = Some(UNREADABLE),
                 life::Stage::Held { .. } if run.key.is_some() => run.task = None,
-                life::Stage::Held { .. } => run.last_attempt = true,
+                life::Stage::Held { .. } => run.unwanted = Some(UNREADABLE),
                 _ if self.own.is_some() => run.task = None,
                 _ if run.key.is_some() => {
                     run.task = None;
@@ -397,7 +397,7 @@ impl Range {
         run.key = None;
         run.key_gone = true;
         let rest = run.take_rest();
-        run.last_attempt = true;
+        run.unwanted = Some(reason);
         self.writer.dirty = true;
         match run.stage {
             // A ledger lists it: it stays until one without it is answered (L6). A final one that

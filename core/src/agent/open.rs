@@ -48,8 +48,8 @@ pub(crate) struct OpenRun {
     pub catch_up_last: Option<Instant>,
     /// The version whose instants these are, once there is a newer one.
     pub series_of: Option<Arc<Timed>>,
-    /// Cancelled, or its task is gone: what runs ends by itself and is not tried again.
-    pub last_attempt: bool,
+    /// Why nobody wants it any more: what runs ends by itself and is not tried again.
+    pub unwanted: Option<&'static str>,
     /// It is with its executor, and an edit has taken its instant away.
     pub replaced: bool,
     /// A ledger of an earlier epoch lists it, and nobody knows what became of it since.
@@ -97,7 +97,7 @@ impl OpenRun {
             end_known: false,
             catch_up_last: None,
             series_of: None,
-            last_attempt: false,
+            unwanted: None,
             replaced: false,
             past_epoch: false,
         }

@@ -9,7 +9,6 @@ use crate::agent::decide::outside_window;
 use crate::agent::desk::Desk;
 use crate::agent::effect::{BatchNumber, Effect, SettledEnd, Start, StoreOp, Ticket};
 use crate::agent::input::Committed;
-use crate::agent::news::DELETED;
 use crate::agent::open::{OpenRun, Rest};
 use crate::agent::range::{LeftRun, Range};
 use crate::ids::{Attempt, RangeId, RunId, RunKey, Session};
@@ -21,7 +20,7 @@ use crate::time::{Instant, MILLISECOND, Wall};
 
 /// Catch-up starts are counted by the second.
 const CATCH_UP_SHARE: std::time::Duration = std::time::Duration::from_secs(1);
-const WITHDRAWN: &str = "it was cancelled before it began";
+const WITHDRAWN: &str = "cancelled on request";
 pub(super) const OUTSIDE_WINDOW: &str = "nobody could run it within its catch-up window";
 
 impl Agent {
@@ -119,7 +118,7 @@ impl Agent {
         let range = self.range_of(id);
         let Some(range) = self.ranges.get_mut(&range) else { return };
         if range.open.contains_key(id) {
-            range.cancel(&mut self.desk, id, "cancelled on request");
+            range.cancel(&mut self.desk, id, WITHDRAWN);
         } else {
             range.cancel_left(&mut self.desk, id);
         }
@@ -186,10 +185,9 @@ impl Range {
         let Some(run) = self.open.get_mut(id) else { return };
         if self.copy.unreadable.contains_key(&id.task) && run.key.is_some() {
             // Whether it is still wanted is known when its record can be read again.
-            (run.task, run.last_attempt) = (None, false);
+            (run.task, run.unwanted) = (None, None);
             self.hold_back(desk, id);
-        } else if run.last_attempt {
-            let reason = if run.key_gone { DELETED } else { WITHDRAWN };
+        } else if let Some(reason) = run.unwanted {
             self.end_run(desk, id, RunState::Cancelled, Some(reason));
         } else {
             self.end_if_replaced(desk, id);
@@ -302,7 +300,7 @@ impl Range {
             desk.store(StoreOp::Output { run: id.clone(), attempt, output });
         }
         let retry = run.task.as_ref().map(|task| task.spec.retry);
-        let last = run.last_attempt || run.is_paused(id);
+        let last = run.unwanted.is_some() || run.is_paused(id);
         let again = retry.filter(|_| !last && may_retry(&finished.end));
         let wait = again.and_then(|retry| retry::wait_after(&retry, id, attempt.number));
         match wait {
@@ -471,9 +469,9 @@ impl Range {
         }
     }
 
-    pub(super) fn cancel(&mut self, desk: &mut Desk, id: &RunId, reason: &str) {
+    pub(super) fn cancel(&mut self, desk: &mut Desk, id: &RunId, reason: &'static str) {
         let Some(run) = self.open.get_mut(id) else { return };
-        run.last_attempt = true;
+        run.unwanted = Some(reason);
         match run.stage {
             Stage::Running { ticket } => desk.effect(Effect::Cancel { ticket }),
             // It runs elsewhere, where the request goes as well.
@@ -487,7 +485,7 @@ impl Range {
             if let LeftRun::Running(run) = left
                 && key.run == *id
             {
-                run.last_attempt = true;
+                run.unwanted = Some(WITHDRAWN);
                 if let Some(ticket) = run.ticket() {
                     desk.effect(Effect::Cancel { ticket });
                 }

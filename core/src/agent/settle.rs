@@ -18,7 +18,6 @@ use crate::limits;
 use crate::run::life::{Event, Stage};
 use crate::run::{RunState, retry};
 
-const CUT_SHORT: &str = "it was not wanted any more, and its host went away";
 /// Deletes that are under way at the same time.
 const CALLS_MAX: usize = 8;
 /// What the shared state did not do is asked for again after this.
@@ -63,14 +62,13 @@ impl Agent {
         answer: ShareAnswer,
     ) {
         let Some(range) = self.ranges.get_mut(&range) else { return };
-        if range.holding != holding {
-            return;
-        }
+        let current = range.holding == holding;
         let Some(open) = range.open.get_mut(run) else { return };
         let Stage::Held { session, .. } = open.stage else { return };
         match answer {
-            ShareAnswer::Settle(Some(end)) => range.settled(&mut self.desk, run, end),
-            ShareAnswer::Settle(None) => range.abandoned(&mut self.desk, run),
+            ShareAnswer::Settle(Some(end)) if current => range.settled(&mut self.desk, run, end),
+            ShareAnswer::Settle(None) if current => range.abandoned(&mut self.desk, run),
+            // Also where the window began anew meanwhile: what the run is of may not be known yet.
             _ => {
                 open.stage = Stage::Held { session, asked: false };
                 range.ask_after = self.desk.now.mono.plus(ASK_AGAIN);
@@ -201,7 +199,9 @@ impl Range {
 
     /// Runs that were left with a session that is gone: its settle key decides, read linearizably.
     fn ask_abandoned(&mut self, desk: &mut Desk) {
-        if !self.some_held || self.fence().is_none() || !self.window.scanned {
+        // Before a ledger is answered the next process would not know what was decided (L1).
+        let answered = self.fence().is_some() && self.writer.answered.is_some();
+        if !self.some_held || !answered || !self.window.scanned {
             return;
         }
         let some_held = self.held_elsewhere().next().is_some();
@@ -284,7 +284,8 @@ impl Range {
     /// How long to wait before a run is tried again, if it is.
     pub(super) fn wait_after(&self, id: &RunId, end: SettledEnd) -> Option<Duration> {
         let run = self.open.get(id)?;
-        let retry = run.task.as_ref().map(|task| task.spec.retry).filter(|_| !run.last_attempt);
+        let retry =
+            run.task.as_ref().map(|task| task.spec.retry).filter(|_| run.unwanted.is_none());
         let failed = matches!(end, SettledEnd::Failed | SettledEnd::TimedOut);
         retry.filter(|_| failed).and_then(|r| retry::wait_after(&r, id, run.attempt.number))
     }
@@ -310,8 +311,7 @@ impl Range {
     /// Nobody knows how it ended: as a run that was started by a holder that died.
     fn abandoned(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get(id) else { return };
-        let known = run.task.is_some() && !run.last_attempt;
-        let deleted = run.task.is_none() || run.key_gone;
+        let over = run.unwanted.or(run.task.is_none().then_some(DELETED));
         let unreadable = self.copy.unreadable.contains_key(&id.task);
         if unreadable && run.task.is_none() {
             // What is to become of it is known when its record can be read again.
@@ -320,8 +320,7 @@ impl Range {
         } else if unreadable {
             let reason = format!("its host went away, and {UNREADABLE}");
             self.end_run(desk, id, RunState::Lost, Some(&reason));
-        } else if !known {
-            let reason = if deleted { DELETED } else { CUT_SHORT };
+        } else if let Some(reason) = over {
             self.end_run(desk, id, RunState::Cancelled, Some(reason));
         } else if desk.holds(Rule::Doubt) && run.at_most_once() {
             self.lose_run(desk, id);

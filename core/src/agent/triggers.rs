@@ -60,7 +60,11 @@ impl Range {
             .loads
             .values()
             .filter_map(|load| match load {
-                Load::Trigger { run, range, .. } if *range == self.id => Some(run.clone()),
+                Load::Trigger { run, range, holding }
+                    if (*range, *holding) == (self.id, self.holding) =>
+                {
+                    Some(run.clone())
+                }
                 _ => None,
             })
             .collect();
@@ -191,7 +195,7 @@ impl Range {
     /// What runs ends by itself, and is not tried again.
     fn cancel_open(&mut self, desk: &mut Desk, id: &RunId) {
         let Some(run) = self.open.get_mut(id) else { return };
-        run.last_attempt = true;
+        run.unwanted = Some(DELETED);
         match run.stage {
             Stage::Running { .. } | Stage::Held { .. } => {}
             Stage::Ended { batch } => desk.done.push_back((batch, self.id, id.clone())),

@@ -380,8 +380,7 @@ fn one_that_was_left_with_another_and_cancelled_here_before_a_ledger_says_so_is_
     world.restart();
     world.pass(8_000);
     assert_eq!(adopted(&world), 1);
-    let cancelled = "0 cancelled: it was not wanted any more, and its host went away";
-    assert_eq!(world.history("a/task")[0], cancelled);
+    assert_eq!(world.history("a/task")[0], "0 cancelled: overlap: a later run took its place");
     let started = world.started("a/task");
     assert!(started.iter().all(|(instant, _)| *instant == 60), "{started:?}");
 }

@@ -346,3 +346,26 @@ fn a_run_of_a_session_that_the_watch_has_not_come_to_is_left_alone() {
     world.pass(2_000);
     assert_eq!(world.started("a/task"), [(0, 2)]);
 }
+
+#[test]
+fn how_a_run_ended_is_asked_again_where_its_range_was_listed_anew_before_the_answer() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/task", 60));
+    let session = Session { epoch: EPOCH, revision: world.shared.next() };
+    let incarnation = world.task("a/task").incarnation;
+    let run = RunId::scheduled(named("a/task"), incarnation, world.at_second(0));
+    world.former_ledger(world.at_second(0), run, EntryState::Held { session });
+    let asks = |request: &ShareRequest| matches!(request, ShareRequest::ReadSettle { .. });
+    world.fate(move |request| if asks(request) { Fate::Held } else { Fate::Served });
+    world.pass(100);
+    let revision = world.shared.next();
+    world.shared.fleet_news.push(SharedNews::Delivered { revision });
+    world.pass(100);
+    assert_eq!(world.requests.iter().filter(|(_, request)| asks(request)).count(), 1);
+    world.fate(|_| Fate::Served);
+    world.list();
+    world.pass(100);
+    world.release(|world, request| world.serve(request));
+    world.pass(1_000);
+    assert_eq!(world.started("a/task"), [(0, 2)]);
+}
