@@ -407,8 +407,15 @@ impl Range {
         if !desk.holds(Rule::Licence) || self.is_local() {
             return Mono::from_micros(u64::MAX);
         }
-        let proof = self.writer.proof.map(|proof| proof.mono);
-        desk.session.proof.map_or(Mono::default(), |lease| claim::licence(lease, proof))
+        let Some(mut lease) = desk.session.proof else { return Mono::default() };
+        let mut written = self.writer.proof.map(|proof| proof.mono);
+        if !desk.holds(Rule::WriteProof) {
+            written = Some(lease.sent);
+        }
+        if !desk.holds(Rule::LeaseProof) {
+            lease.sent = written.unwrap_or_default();
+        }
+        claim::licence(lease, written)
     }
 
     /// Lets go of a claim that is lost: nothing starts, what runs goes on as left behind.

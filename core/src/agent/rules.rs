@@ -7,6 +7,10 @@
 pub enum Rule {
     /// L0: nothing starts past the licence.
     Licence,
+    /// ...which rests on a lease that was kept alive...
+    LeaseProof,
+    /// ...and on a write of the range that its watch has shown.
+    WriteProof,
     /// L1: nothing starts before the first ledger is answered.
     FirstLedger,
     /// L2: what may start at most once starts only when an answered ledger permits it...
@@ -53,8 +57,10 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 22] = [
+    pub const ALL: [Rule; 24] = [
         Rule::Licence,
+        Rule::LeaseProof,
+        Rule::WriteProof,
         Rule::FirstLedger,
         Rule::Permission,
         Rule::TakenBack,

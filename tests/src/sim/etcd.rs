@@ -124,17 +124,22 @@ impl Etcd {
         Revision(self.compacted + 1)
     }
 
-    /// Ends the leases whose time has come. etcd is sometimes late with it: `spare` are kept.
-    pub fn expire(&mut self, now_us: u64, spare: bool) {
+    /// Ends the leases whose time has come, and tells whether there were any. etcd is sometimes
+    /// late with it: `spare` are kept.
+    pub fn expire(&mut self, now_us: u64, spare: bool) -> bool {
         let over: Vec<LeaseId> = self
             .leases
             .iter()
             .filter(|(_, lease)| lease.expires_us <= now_us)
             .map(|(id, _)| *id)
             .collect();
-        for lease in over.into_iter().filter(|_| !spare) {
-            self.end_lease(lease);
+        if spare {
+            return false;
         }
+        for lease in &over {
+            self.end_lease(*lease);
+        }
+        !over.is_empty()
     }
 
     /// Ends a lease, and answers keep-alives of it until then as a member may that does not know.

@@ -3,7 +3,7 @@
 use tocktower_agent::driver::Driver;
 use tocktower_cluster::duty::Ask;
 
-use super::world::{GOOD_CLOCK, SECOND, World};
+use super::world::World;
 
 /// What happens to a host or to etcd, and when.
 #[derive(Clone, Debug)]
@@ -161,22 +161,5 @@ impl World {
             self.etcd.end_lease(lease);
             self.changed();
         }
-    }
-
-    pub(super) fn clock_jumps(&mut self, host: usize, by_us: i64) {
-        let at = &mut self.hosts[host];
-        at.disturbed = true;
-        at.skew_us += by_us;
-        at.clock_back |= by_us < 0;
-        at.ahead_us = at.ahead_us.max(u64::try_from(at.skew_us).unwrap_or(0));
-        at.behind_us = at.behind_us.max(u64::try_from(-at.skew_us).unwrap_or(0));
-        self.clock_far |= at.skew_us.unsigned_abs() > 10 * SECOND;
-    }
-
-    /// A clock that is far ahead is set back.
-    pub(super) fn set_clock(&mut self, host: usize) {
-        let at = &mut self.hosts[host];
-        at.clock_back |= at.skew_us > GOOD_CLOCK;
-        at.skew_us = 1_000;
     }
 }

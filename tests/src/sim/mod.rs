@@ -9,6 +9,7 @@ mod breaks;
 mod check;
 mod checker;
 mod client;
+mod clocks;
 mod copies;
 mod epochs;
 mod etcd;
@@ -107,6 +108,9 @@ impl Class {
 /// Walks before this one know no edits in a row; those of them that found something are kept.
 pub const CLOSE_EDITS_FROM: u64 = 200_000_000;
 
+/// In walks from this one on the monotonic clocks of hosts drift.
+pub const DRIFTS_FROM: u64 = 400_000_000;
+
 /// Where the tasks of a walk run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tasks {
@@ -129,6 +133,9 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     let mut world = World::new(seed, HOSTS, broken);
     world.pins = tasks != Tasks::Pooled;
     world.close_edits = seed >= CLOSE_EDITS_FROM;
+    if seed >= DRIFTS_FROM {
+        world.drift_clocks(seed);
+    }
     if tasks == Tasks::Broadcast {
         world.share_tasks();
     }
@@ -214,6 +221,9 @@ pub fn walk_lagging(seed: u64, broken: Option<Break>, trace: bool) -> Report {
     let mut world = World::new(seed, HOSTS, broken);
     world.truth.trace = trace.then(Vec::new);
     world.skips = true;
+    if seed >= DRIFTS_FROM {
+        world.drift_clocks(seed);
+    }
     let mut rng = Rng::new(seed ^ 0x00fa_0175);
     for host in 0..HOSTS {
         world.start_host(host, u64::try_from(host).expect("few") * SECOND / 10);

@@ -20,7 +20,8 @@ use super::rng::Rng;
 use super::truth::{Life, Started};
 use super::world::{SECOND, World};
 
-/// A watch tells of a change within this, and a process that begins lists what there is.
+/// A watch tells of a change within this, and a process that begins lists what there is and is sure
+/// of its clock.
 const TOLD: u64 = 3 * SECOND + SECOND / 10;
 /// What is written is on disk for good after this.
 const SYNCED: u64 = 3 * SECOND;
@@ -47,8 +48,8 @@ pub struct Birth {
 #[derive(Debug, Default)]
 pub struct Member {
     pub boots: Vec<u64>,
-    /// When its newest process ended.
-    pub stopped_at: u64,
+    /// When each of its processes ended.
+    pub stops: Vec<u64>,
     /// When the process ended after which it lost power: from then on nothing was synced.
     power_cuts: Vec<u64>,
     /// Its labels, each since when.
@@ -58,7 +59,14 @@ pub struct Member {
 
 impl Member {
     pub fn note_power_cut(&mut self) {
-        self.power_cuts.push(self.stopped_at);
+        self.power_cuts.push(self.stops.last().copied().unwrap_or_default());
+    }
+
+    /// Whether the process that began then ended before it was sure of its clock, and so may have
+    /// decided nothing.
+    fn ends_soon(&self, boot: u64) -> bool {
+        let stop = self.stops.iter().find(|stop| **stop >= boot);
+        stop.is_some_and(|stop| *stop < boot + TOLD)
     }
 
     pub fn labels(&self) -> Labels {
@@ -230,8 +238,9 @@ impl World {
     }
 
     /// A power cut took what tells of it, and when its host came back its task was no business of
-    /// it any more: nobody can say that it ran. Nor where the edit that made it its business was so
-    /// young that the cut took that as well.
+    /// it any more: nobody can say that it ran. A process in between that ended too soon to decide
+    /// does not count. Nor can anybody say so where the edit that made it its business was so young
+    /// that the cut took that as well.
     pub(super) fn is_forgotten(&self, start: &Started, life: &Life) -> bool {
         let member = &self.hosts[start.host].member;
         let shared = matches!(self.truth.home_of(&start.run, &self.keys), Home::Shares(_));
@@ -239,8 +248,10 @@ impl World {
         let told = ends.chain([start.at]).filter(|at| *at >= start.at);
         // Where it was synced nothing of it is taken.
         let taken = |stop: &&u64| told.clone().any(|at| at <= **stop && **stop < at + SYNCED);
-        let mut cuts = member.power_cuts.iter().filter(taken).filter_map(|stop| {
-            member.boots.iter().find(|boot| **boot > *stop).map(|boot| (*stop, *boot))
+        let mut cuts = member.power_cuts.iter().filter(taken).flat_map(|stop| {
+            let boots = &member.boots[member.boots.partition_point(|boot| boot <= stop)..];
+            let short = boots.iter().take_while(|boot| member.ends_soon(**boot)).count();
+            boots.iter().take(short + 1).map(|boot| (*stop, *boot))
         });
         shared
             && cuts.any(|(stop, boot)| {

@@ -2,7 +2,7 @@
 //! every reported end, every ledger that etcd accepted. The checks that need the moment itself are
 //! made here as it happens; `check` holds the rest against it at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tocktower_cluster::keys::{Key, Keys};
@@ -96,6 +96,8 @@ pub struct Truth {
     said: BTreeMap<Vec<u8>, usize>,
     /// When etcd came to each revision.
     revisions: Vec<(Revision, u64)>,
+    /// When leases ended because nobody kept them alive.
+    pub expiries: BTreeSet<u64>,
     claims: BTreeMap<RangeId, Vec<(u64, Option<Fence>)>>,
     running: BTreeMap<(TaskName, RunId), (Fence, usize)>,
     pub succeeded: BTreeMap<RunId, (Attempt, usize)>,
@@ -273,8 +275,8 @@ impl Truth {
         self.starts.push(started);
     }
 
-    /// Checker 5: a start needs the claim, or had it until less than a TTL ago (L0). What is for
-    /// one host alone starts there.
+    /// Checker 5: a start needs the claim, or had it until less than a TTL ago if that was taken
+    /// from it; not if its lease expired (L0). What is for one host alone starts there.
     fn check_owner(&mut self, home: Home, started: &Started) {
         let range = match home {
             Home::Range(range) => range,
@@ -302,7 +304,7 @@ impl Truth {
             return;
         };
         if let Some((ended, _)) = claims.get(last + 1)
-            && started.at > ended + ttl
+            && started.at > ended + if self.expiries.contains(ended) { 0 } else { ttl }
         {
             let late = (started.at - ended) / 1_000;
             let run = &started.run;

@@ -21,10 +21,11 @@ use tocktower_core::ids::{
     AgentName, Attempt, CoordinatorId, Epoch, PoolName, RangeId, Revision, RunId,
 };
 use tocktower_core::run::{AttemptEnd, Finished};
-use tocktower_core::time::{Mono, Now, Wall};
+use tocktower_core::time::Wall;
 
 use super::breaks::Break;
 use super::checker::Checker;
+use super::clocks::GOOD_CLOCK;
 use super::epochs::{Epochs, Standing};
 use super::etcd::Etcd;
 use super::fault::{Act, Fault};
@@ -39,8 +40,6 @@ use super::truth::{Started, Truth};
 pub(super) const EPOCH_US: i64 = 1_795_478_400_000_000;
 pub const TTL: Duration = Duration::from_secs(3);
 pub const SECOND: u64 = 1_000_000;
-/// A clock that is off by no more than this counts as good, in microseconds.
-pub const GOOD_CLOCK: i64 = 500_000;
 
 #[derive(Debug)]
 enum Event {
@@ -114,6 +113,8 @@ pub struct Host {
     pub followers: Followers,
     pub member: Member,
     pub skew_us: i64,
+    /// By how many millionths its monotonic clock is too fast.
+    pub drift: i64,
     inbox: Vec<DriverInput>,
     pub paused_until: u64,
     /// It stops for so long when it next starts something.
@@ -190,6 +191,7 @@ impl World {
                 followers: Followers::default(),
                 member: Member::default(),
                 skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
+                drift: 0,
                 inbox: Vec::new(),
                 paused_until: 0,
                 pause_in_batch: None,
@@ -247,13 +249,6 @@ impl World {
                 let note = || format!("at the end h{host} sees {}", driver.explain(range));
                 self.truth.note(self.now, note);
             }
-        }
-    }
-
-    /// Clocks are off by as much as is allowed.
-    pub fn stretch_clocks(&mut self) {
-        for host in &mut self.hosts {
-            host.skew_us *= 9;
         }
     }
 
@@ -328,7 +323,9 @@ impl World {
             Event::Push { host, life } if self.lives(host, life) => self.push(host),
             Event::Expire => {
                 let late = self.rng.chance(200);
-                self.etcd.expire(self.now, late || self.now < self.etcd_down_until);
+                if self.etcd.expire(self.now, late || self.now < self.etcd_down_until) {
+                    self.truth.expiries.insert(self.now);
+                }
                 self.changed();
                 self.at(self.now + SECOND / 5, Event::Expire);
             }
@@ -446,12 +443,6 @@ impl World {
         self.hosts[host].life == life && self.hosts[host].driver.is_some()
     }
 
-    pub fn host_now(&self, host: usize) -> Now {
-        let wall = self.wall().micros() + self.hosts[host].skew_us;
-        let mono = self.now + 1_000 * SECOND;
-        Now { wall: Wall::from_micros(wall), mono: Mono::from_micros(mono) }
-    }
-
     fn boot(&mut self, host: usize) {
         if self.hosts[host].driver.is_some() {
             return;
@@ -506,7 +497,7 @@ impl World {
     pub(super) fn halt(&mut self, host: usize) {
         let at = &mut self.hosts[host];
         if at.driver.take().is_some() {
-            at.member.stopped_at = self.now;
+            at.member.stops.push(self.now);
         }
         at.followers = Followers::default();
         at.life += 1;
@@ -551,9 +542,11 @@ impl World {
         let at = &self.hosts[host];
         let Some(driver) = at.driver.as_ref() else { return };
         let wake = driver.wake();
-        let mono = wake.mono.since(now.mono);
-        let wall = wake.wall.map_or(mono, |wall| wall.since(now.wall).min(mono));
-        let after = u64::try_from(wall.as_micros()).expect("soon").max(50);
+        let mono = u64::try_from(wake.mono.since(now.mono).as_micros()).expect("soon");
+        let mono = at.by_true_time(mono);
+        let wall = wake.wall.map(|wall| wall.since(now.wall).as_micros());
+        let wall = wall.map_or(mono, |wall| u64::try_from(wall).expect("soon"));
+        let after = wall.min(mono).max(50);
         let (life, due) = (at.life, self.now + after);
         let planned = self.hosts[host].step_at;
         if planned <= self.now || due < planned {
