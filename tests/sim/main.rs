@@ -27,7 +27,7 @@ const FOUND: [u64; 14] = [
 ];
 /// Walks with pinned tasks in `make test`, and those that once found something.
 const PINNED_SEEDS: u64 = 60;
-const PINNED_FOUND: [u64; 19] = [
+const PINNED_FOUND: [u64; 20] = [
     64,
     144,
     226,
@@ -47,6 +47,7 @@ const PINNED_FOUND: [u64; 19] = [
     291_003_330,
     341_003_850,
     361_004_584,
+    421_006_216,
 ];
 /// Walks with pinned tasks in which all watches of a host fall silent.
 const HUSHED_SEEDS: u64 = 20;
@@ -54,7 +55,7 @@ const HUSHED_SEEDS: u64 = 20;
 const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 22] = [
+const BROADCAST_FOUND: [u64; 23] = [
     40_004_347,
     70_000_279,
     70_000_642,
@@ -77,6 +78,7 @@ const BROADCAST_FOUND: [u64; 22] = [
     332_000_009,
     382_001_302,
     422_002_247,
+    432_004_261,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;

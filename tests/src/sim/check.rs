@@ -33,16 +33,32 @@ pub struct Expected {
 }
 
 impl World {
-    /// Whether a run was asked for before the store of the one host that can run it was born.
-    fn asked_before_birth(&self, run: &RunId, home: Home) -> bool {
-        let (Home::Pins(host), RunKey::Manual(ulid)) = (home, run.run) else { return false };
-        let asked = self.truth.triggers.get(&(run.task.clone(), ulid)).map(|(asked, _)| *asked);
+    /// Whether a run was started again after all that was told of its end: it may wait for another
+    /// retry.
+    fn was_tried_since(&self, run: &RunId) -> bool {
+        let ends = self.truth.ends.get(run).into_iter().flatten();
+        let newest = ends.map(|(_, at)| *at).max();
+        self.truth.starts.iter().any(|start| start.run == *run && Some(start.at) > newest)
+    }
+
+    /// Whether a run was asked for, or due, before the store of the one host that can run it was
+    /// born.
+    fn came_before_birth(&self, run: &RunId, home: Home) -> bool {
+        let Home::Pins(host) = home else { return false };
+        let began = self.wall().micros() - i64::try_from(self.now).expect("short");
+        let came = match run.run {
+            RunKey::Manual(ulid) => {
+                let asked = self.truth.triggers.get(&(run.task.clone(), ulid));
+                asked.map(|(asked, _)| began + i64::try_from(*asked).expect("short"))
+            }
+            RunKey::Instant(instant) => {
+                let newest = self.truth.life_of(run).and_then(|life| life.versions.last());
+                newest.map(|(_, task)| due(task, instant, None, None).micros())
+            }
+        };
         let born = self.hosts[host].store.born(RangeId::PINS).map(|(born, _)| born.micros());
-        let begin = self.wall().micros() - i64::try_from(self.now).expect("short");
-        asked.zip(born).is_some_and(|(asked, born)| {
-            // Born by its own clock, which may be off.
-            begin + i64::try_from(asked).expect("short") <= born + 50_000
-        })
+        // Born by its own clock, which may be off.
+        came.zip(born).is_some_and(|(came, born)| came <= born + 50_000)
     }
 
     /// Holds the walk against its rules. `calm`: nothing was disturbed, so nothing may be late,
@@ -360,7 +376,8 @@ impl World {
                 continue;
             };
             let run = RunId::scheduled(name.clone(), *incarnation, instant);
-            if *at < quiet_us && ended_before(&run, quiet_us) && !self.runs_somewhere(&run) {
+            let over = ended_before(&run, quiet_us) && !self.was_tried_since(&run);
+            if *at < quiet_us && over && !self.runs_somewhere(&run) {
                 left.push(format!("{run} has ended and its key is still there"));
             }
         }
@@ -411,7 +428,7 @@ impl World {
             for (run, ends) in &self.truth.ends {
                 let home = self.truth.home_of(run, &self.keys);
                 let crashed = home.local().is_some_and(|host| self.hosts[host].crashed);
-                if crashed || self.asked_before_birth(run, home) {
+                if crashed || self.came_before_birth(run, home) {
                     continue;
                 }
                 let lost = ends.iter().filter(|(state, _)| *state == RunState::Lost);
