@@ -215,7 +215,11 @@ impl Range {
     fn read_again(&mut self, desk: &mut Desk, name: &TaskName) {
         let of_task = |ulid| (name.clone(), ulid);
         if self.copy.triggers.range(of_task(0)..=of_task(u128::MAX)).next().is_some() {
-            let of = |load: &Load| matches!(load, Load::Trigger { run, .. } if run.task == *name);
+            let here = self.id;
+            let of = |load: &Load| match load {
+                Load::Trigger { run, range, .. } => *range == here && run.task == *name,
+                _ => false,
+            };
             desk.loads.retain(|_, load| !of(load));
             self.triggers_new = true;
         }

@@ -82,23 +82,27 @@ impl Range {
             return;
         }
         let id = run_id(task, instant);
-        if let Some(run) = self.open.get(&id) {
-            // It has its place by its due.
-            let stage = run.stage;
-            self.leave_place(desk, &id, stage);
-            let Some(run) = self.open.get_mut(&id) else { return };
+        if let Some(run) = self.open.get_mut(&id) {
             run.listed |= due > run.due;
-            run.due = due.max(run.due);
             self.writer.dirty = true;
-            let due = run.due;
-            match stage {
-                Stage::Queued => self.requeue(desk, &id),
-                Stage::Asking => self.permits.asks(due, &id),
-                _ => {}
-            }
+            self.put_off_to(desk, &id, due);
         } else {
             // Also where the ledger is full: nothing else knows that it is over.
             self.keep_ended(desk, task, instant, due);
+        }
+    }
+
+    /// A run is due later than it was known to be. It has its place by its due.
+    pub(super) fn put_off_to(&mut self, desk: &mut Desk, id: &RunId, due: Instant) {
+        let Some(run) = self.open.get(id).filter(|run| run.due < due) else { return };
+        let stage = run.stage;
+        self.leave_place(desk, id, stage);
+        let Some(run) = self.open.get_mut(id) else { return };
+        run.due = due;
+        match stage {
+            Stage::Queued => self.requeue(desk, id),
+            Stage::Asking => self.permits.asks(due, id),
+            _ => {}
         }
     }
 

@@ -456,6 +456,7 @@ impl Range {
         self.lull = Lull::default();
         self.writer = Writer::new();
         self.permits = Permits::default();
+        self.taken_back.clear();
         self.own = None;
         self.restart_window(desk, Marks::NONE);
         desk.store(StoreOp::ClearDue { range: self.id });

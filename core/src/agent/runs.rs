@@ -70,7 +70,7 @@ impl Agent {
         let opened = self.desk.opening.remove(&committed.batch).unwrap_or_default();
         for (id, run) in opened {
             if let Some(range) = self.ranges.get_mut(&id) {
-                range.start_run(&mut self.desk, &run);
+                range.start_run(&mut self.desk, &run, committed.batch);
             }
         }
         self.ledgers_synced();
@@ -236,14 +236,15 @@ impl Range {
         });
     }
 
-    /// Its start is written down: it starts, if the licence still holds.
-    fn start_run(&mut self, desk: &mut Desk, id: &RunId) {
+    /// Its start is written down: it starts, if the licence still holds. Not where another has been
+    /// written down since, for one that was held back meanwhile.
+    fn start_run(&mut self, desk: &mut Desk, id: &RunId, batch: BatchNumber) {
         let session = desk.session.session().or(self.is_local().then(Session::default));
         let (Some(fence), Some(session)) = (self.fence(), session) else { return };
         let Some(run) = self.open.get(id) else { return };
         let due = run.due.wall() <= desk.now.wall;
         let may = due && self.may_start(desk) && self.permits_start(desk, id, run);
-        if !matches!(run.stage, Stage::Opening { .. }) {
+        if run.stage != (Stage::Opening { batch }) {
             return;
         }
         let Some(task) = run.task.clone().filter(|_| may) else {

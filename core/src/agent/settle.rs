@@ -199,9 +199,7 @@ impl Range {
 
     /// Runs that were left with a session that is gone: its settle key decides, read linearizably.
     fn ask_abandoned(&mut self, desk: &mut Desk) {
-        // Before a ledger is answered the next process would not know what was decided (L1).
-        let answered = self.fence().is_some() && self.writer.answered.is_some();
-        if !self.some_held || !answered || !self.window.scanned {
+        if !self.some_held || !self.may_settle() {
             return;
         }
         let some_held = self.held_elsewhere().next().is_some();
@@ -223,6 +221,12 @@ impl Range {
             let call = Call::ReadSettle { range, holding, run: id.clone() };
             desk.share(call, ShareRequest::ReadSettle { range, run: id, attempt });
         }
+    }
+
+    /// Whether runs that are listed as held may come to an end. Before a ledger of this holding is
+    /// answered, a process after this one would not know of it.
+    fn may_settle(&self) -> bool {
+        self.fence().is_some() && self.writer.answered.is_some() && self.window.scanned
     }
 
     /// Open runs that are with another session, or with mine since before the range was taken.
@@ -254,7 +258,7 @@ impl Range {
 
     /// What is held by this very session, and ended here while another had the range or since.
     fn take_own(&mut self, desk: &mut Desk, session: Session) {
-        if self.fence().is_none() || !self.window.scanned {
+        if !self.may_settle() {
             return;
         }
         let held = self.held_elsewhere().filter(|(_, _, by)| *by == session);
@@ -321,7 +325,11 @@ impl Range {
             let reason = format!("its host went away, and {UNREADABLE}");
             self.end_run(desk, id, RunState::Lost, Some(&reason));
         } else if let Some(reason) = over {
-            self.end_run(desk, id, RunState::Cancelled, Some(reason));
+            let reason = match reason {
+                DELETED => reason.to_owned(),
+                _ => format!("{reason}, and its host went away"),
+            };
+            self.end_run(desk, id, RunState::Cancelled, Some(&reason));
         } else if desk.holds(Rule::Doubt) && run.at_most_once() {
             self.lose_run(desk, id);
         } else if self.step(id, Event::Abandoned)

@@ -270,8 +270,9 @@ impl Range {
             if let (true, RunKey::Instant(instant)) = (local, id.run)
                 && let Some(due) = due_at(&id, task, instant)
             {
-                run.due = run.due.max(due);
+                self.put_off_to(desk, &id, due);
             }
+            let Some(run) = self.open.get_mut(&id) else { continue };
             // What is known of it here comes first.
             let doubtful = run.stage == Stage::Doubtful && self.own.is_none();
             let past = run.past_epoch && run.at_most_once() && !run.ended();
@@ -281,6 +282,9 @@ impl Range {
             }
             if let (Stage::Ended { batch }, Some(_)) = (run.stage, &run.key) {
                 desk.done.push_back((batch, self.id, id.clone()));
+            }
+            if let Stage::Waiting { at } = run.stage {
+                desk.timers.remove(&(at, self.id, id.clone()));
             }
             run.shorten_wait(&id, desk.now.wall);
             if let Stage::Waiting { at } = run.stage {
@@ -297,8 +301,14 @@ impl Range {
     /// Inherited runs whose task is gone, or made anew: settled, or cancelled by the delete.
     fn drop_unattached(&mut self, desk: &mut Desk) {
         for id in std::mem::take(&mut self.taken_back) {
-            if matches!(id.run, RunKey::Instant(_)) {
-                self.run_key_gone(desk, &id);
+            if !matches!(id.run, RunKey::Instant(_)) {
+                continue;
+            }
+            match (self.copy.unreadable.contains_key(&id.task), self.open.get_mut(&id)) {
+                // Whether its key is there shows when its record can be read again: it is listed
+                // until then.
+                (true, Some(run)) => run.task = None,
+                _ => self.run_key_gone(desk, &id),
             }
         }
         let gone: Vec<RunId> = self

@@ -7,11 +7,14 @@ use std::time::Duration;
 use tocktower_core::agent::effect::LoadRequest;
 use tocktower_core::ids::{Fence, Incarnation, LedgerNumber, RangeId, RunId};
 use tocktower_core::ledger::{EntryState, Ledger, Marks};
+use tocktower_core::run::AttemptEnd;
 use tocktower_core::schedule::Schedule;
-use tocktower_core::task::{CatchUp, CatchUpPolicy, Spec};
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 use tocktower_core::time::Instant;
 
-use crate::words::{at_most_once, every, every_after, named, pinned, writes_ledger};
+use crate::words::{
+    at_most_once, every, every_after, failed, named, pinned, retried, writes_ledger,
+};
 use crate::world::{Fate, World};
 
 /// How the news come in the end.
@@ -557,4 +560,42 @@ fn what_a_ledger_lists_stays_listed_until_marks_pass_its_due_by_each_schedule_si
         let rows = world.history("a/task");
         assert!(rows.iter().any(|row| row.starts_with("60 lost")), "{rows:?}");
     }
+}
+
+#[test]
+fn what_waits_for_a_place_has_one_where_an_edit_put_it_off_and_its_list_is_heard_later() {
+    let mut world = World::new(1, 1);
+    world.create(pinned(Spec { overlap: Overlap::Allow, ..every("a/task", 60) }));
+    world.create(pinned(every("a/long", 50)));
+    world.runs_long("a/long");
+    world.pass(55_000);
+    world.deaf = true;
+    world.edit("a/task", late_by_up_to_58);
+    world.pass(8_000);
+    world.deaf = false;
+    world.shared.news.clear();
+    let now = world.now();
+    world.shared.list(RangeId::PINS, now);
+    world.pass(2_000);
+    assert_eq!(world.started("a/task"), [], "it waits for the only place");
+    world.end("a/long", AttemptEnd::Succeeded);
+    world.pass(60_000);
+    nothing_again(&world, 60, "from its place");
+}
+
+#[test]
+fn a_retry_whose_backoff_an_edit_made_shorter_is_timed_once_where_its_range_is_listed_anew() {
+    let mut world = World::new(1, 10);
+    world.create(retried(every("a/task", 600), 3, 20));
+    world.conduct("a/task", 1, &[failed()]);
+    while world.started("a/task").is_empty() {
+        world.pass(1_000);
+    }
+    world.runs_long("a/task");
+    world.edit("a/task", |spec| retried(spec, 3, 2));
+    world.pass(1_000);
+    world.list();
+    world.pass(30_000);
+    let starts = world.started("a/task");
+    assert_eq!(starts.len(), 2, "{starts:?}");
 }

@@ -2,12 +2,13 @@
 //! until it can be read again; nothing that ran is repeated, and nothing vanishes without a name.
 
 use tocktower_core::agent::effect::{LoadRequest, Notice, SettleKey, SettledEnd};
-use tocktower_core::ids::{Attempt, LedgerNumber, RangeId, RunId};
+use tocktower_core::ids::{Attempt, LedgerNumber, RangeId, RunId, Session};
 use tocktower_core::ledger::{Entry, EntryState, Ledger, Marks};
 use tocktower_core::run::{AttemptEnd, RunState};
 use tocktower_core::task::{Overlap, Spec};
 
-use crate::words::{every, every_after, failed, named, retried};
+use crate::shared::EPOCH;
+use crate::words::{at_most_once, every, every_after, failed, named, retried};
 use crate::world::World;
 
 const RANGE: RangeId = RangeId(0);
@@ -381,10 +382,7 @@ fn what_was_left_running_elsewhere_ends_with_what_is_said_of_it_and_is_not_tried
     for end in [SettledEnd::Failed, SettledEnd::Succeeded, SettledEnd::Gone] {
         let mut world = World::new(1, 10);
         world.create(retried(every("a/task", 60), 5, 1));
-        let session = tocktower_core::ids::Session {
-            revision: world.shared.next(),
-            epoch: crate::shared::EPOCH,
-        };
+        let session = Session { epoch: EPOCH, revision: world.shared.next() };
         world.shared.join("b", session, 0);
         left_by_another(&mut world, "a/task", 0, EntryState::Held { session }, 1);
         world.pass(2_000);
@@ -405,4 +403,34 @@ fn what_was_left_running_elsewhere_ends_with_what_is_said_of_it_and_is_not_tried
         };
         assert_eq!(world.history("a/task"), known, "{end:?}");
     }
+}
+
+#[test]
+fn one_that_came_back_while_it_runs_and_cannot_be_read_is_not_taken_for_deleted() {
+    let mut world = World::new(1, 10);
+    world.create(at_most_once(world.once("a/once", 1)));
+    world.runs_long("a/once");
+    world.pass(2_500);
+    let mine = world.agent.session().expect("registered");
+    let before = (*world.shared.ledger(RANGE)).clone();
+    let entry = world.listed("a/once").remove(0);
+    // Another has it for a moment, with the run left here.
+    let other = Session { epoch: EPOCH, revision: world.shared.next() };
+    let fence = world.shared.take_over(RANGE, "b", other);
+    let open = vec![Entry { state: EntryState::Held { session: mine }, ..entry }];
+    let number = LedgerNumber { process: 3, count: 1 };
+    world.shared.put_ledger(RANGE, Ledger { fence, number, open, ..before });
+    world.garble("a/once");
+    world.pass(500);
+    world.shared.unclaim(RANGE);
+    world.pass(3_000);
+    world.end("a/once", AttemptEnd::Succeeded);
+    world.pass(8_000);
+    assert_eq!(world.listed("a/once").len(), 1, "whether its key is there is not known");
+    world.mend("a/once");
+    world.pass(3_000);
+    assert_eq!(world.started("a/once"), [(1, 1)]);
+    assert_eq!(world.history("a/once"), ["1 succeeded"]);
+    assert_eq!(world.listed("a/once"), []);
+    assert!(!world.shared.of(RANGE).tasks.contains_key(&named("a/once")));
 }
