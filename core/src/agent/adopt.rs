@@ -338,8 +338,10 @@ impl Range {
         let Some(LeftRun::Running(mine)) = self.left.get(key) else { return false };
         let Some(run) = self.open.get(&key.run) else { return false };
         let over = matches!(run.stage, Stage::Ended { .. }) || run.attempt > key.attempt;
-        // Its task may be gone, or made anew: then it ends by itself.
-        if over || run.task.is_none() {
+        // Its task may be gone, or made anew: then it ends by itself. Not where that is not known,
+        // as its record cannot be read.
+        let gone = run.task.is_none() && !self.copy.unreadable.contains_key(&key.run.task);
+        if over || gone {
             return false;
         }
         let (own, task) = (run.key.clone(), run.task.clone());
@@ -556,7 +558,7 @@ impl Range {
         let covered = self.window.base.cover(run.due, id.incarnation);
         let first = run.attempt.number == 0 && run.key.is_none() && !covered;
         // It is decided when it is due, as it would have been.
-        if first && matches!(id.run, RunKey::Instant(_)) {
+        if first && run.unwanted.is_none() && matches!(id.run, RunKey::Instant(_)) {
             self.open.remove(id);
         } else {
             self.step(id, Event::NotStarted);

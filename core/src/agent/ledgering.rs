@@ -482,8 +482,10 @@ impl Range {
                 let series = |entry: &Entry| matches!(entry.state, EntryState::CatchUp { .. });
                 self.writer.series = ledger.open.into_iter().filter(series).collect();
                 for (id, due) in prepared.dropped {
-                    // Unless an edit has put it off meanwhile: then a later one lets it go.
-                    if self.open.get(&id).is_some_and(|run| run.ended() && run.due == due) {
+                    // Unless an edit has put it off meanwhile, or given it a key: then a later one
+                    // lets it go.
+                    let run = self.open.get(&id).filter(|run| run.ended() && run.key.is_none());
+                    if run.is_some_and(|run| run.due == due) {
                         self.open.remove(&id);
                     }
                 }

@@ -253,6 +253,12 @@ impl Range {
                 self.writer.dirty = true;
                 self.writer.owes(run.due.min(desk.now.wall.instant()), task.incarnation);
             }
+            // An edit has made it the run of a one-shot, which is settled by its key.
+            if !moved && run.key.is_none() && !run.key_gone {
+                let name = RunKeyName::Task(task.spec.name.clone());
+                run.key = Some(OwnKey { name, revision: task.revision });
+                self.writer.dirty = true;
+            }
             if let Some(key) = run.key.as_mut().filter(|k| matches!(k.name, RunKeyName::Task(_))) {
                 key.revision = task.revision;
                 if let life::Stage::Ended { batch } = run.stage {

@@ -117,11 +117,9 @@ impl Agent {
     pub(super) fn cancel_run(&mut self, id: &RunId) {
         let range = self.range_of(id);
         let Some(range) = self.ranges.get_mut(&range) else { return };
-        if range.open.contains_key(id) {
-            range.cancel(&mut self.desk, id, WITHDRAWN);
-        } else {
-            range.cancel_left(&mut self.desk, id);
-        }
+        range.cancel(&mut self.desk, id, WITHDRAWN);
+        // Also where it is open again, and it is not known yet that it runs here still.
+        range.cancel_left(&mut self.desk, id);
     }
 }
 
@@ -201,6 +199,11 @@ impl Range {
             if self.step(id, Event::Postpone { at: due }) {
                 desk.timers.insert((due, self.id, id.clone()));
             }
+            return;
+        }
+        if run.task.is_none() {
+            // Its record could be read when it was queued.
+            self.hold_back(desk, id);
             return;
         }
         if let Some(task) = run.task.clone().filter(|_| run.is_paused(id)) {
@@ -410,14 +413,20 @@ impl Range {
                 self.turns = true;
                 continue;
             }
+            if let Some(reason) = run.unwanted {
+                self.end_run(desk, &id, RunState::Cancelled, Some(reason));
+                continue;
+            }
             if let Some(task) = run.task.clone().filter(|_| run.is_paused(&id)) {
                 self.pause_run(desk, &task, &id);
                 continue;
             }
-            let overlap = run.task.as_ref().map(|task| task.spec.overlap);
-            let alone = !self.runs_of(&id.task).any(|(_, other)| other.active());
-            let free = overlap == Some(Overlap::Allow) && !run.catch_up;
-            if !alone && !free || self.stays_paused(desk, &id) {
+            // Of what may overlap only catch-ups go one after the other.
+            let allow = run.task.as_ref().is_some_and(|task| task.spec.overlap == Overlap::Allow);
+            let free = allow && !run.catch_up;
+            let stands = |other: &OpenRun| other.active() && (!allow || other.catch_up);
+            let alone = free || !self.runs_of(&id.task).any(|(_, other)| stands(other));
+            if !alone || self.stays_paused(desk, &id) {
                 continue;
             }
             let Some(run) = self.open.get(&id) else { continue };

@@ -315,6 +315,8 @@ impl Range {
             .open
             .iter()
             .filter(|(id, run)| run.task.is_none() && matches!(id.run, RunKey::Instant(_)))
+            // What runs here ends by itself.
+            .filter(|(_, run)| run.ticket().is_none())
             .filter(|(id, _)| !self.copy.unreadable.contains_key(&id.task))
             .map(|(id, _)| id.clone())
             .collect();

@@ -335,7 +335,11 @@ fn a_one_shot_that_ran_two_schedules_ago_is_not_run_again() {
                     false => world.deaf = false,
                 }
                 world.pass(20_000);
-                assert_eq!(world.started("a/task"), [(60, 1)], "local: {local}, {comes:?}");
+                let case = format!("local: {local}, {comes:?}");
+                assert_eq!(world.started("a/task"), [(60, 1)], "{case}");
+                let range = if local { RangeId::PINS } else { RangeId(0) };
+                let there = world.shared.of(range).tasks.contains_key(&named("a/task"));
+                assert!(!there, "{case}: a one-shot that ran is settled");
             }
         }
     }

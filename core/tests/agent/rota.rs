@@ -304,3 +304,21 @@ fn each_of_two_schedules_is_made_up_for_on_its_own_side_of_the_edit() {
         assert_eq!(ended, [expected, &["41 succeeded", "48 succeeded"]].concat(), "{policy:?}");
     }
 }
+
+#[test]
+fn what_may_overlap_is_made_up_for_though_one_of_its_task_always_runs() {
+    for (policy, late) in
+        [(CatchUpPolicy::Latest, vec![60]), (CatchUpPolicy::All, vec![20, 40, 60])]
+    {
+        let mut world = World::new(1, 10);
+        let catch_up = CatchUp { policy, window: Duration::from_secs(3_600) };
+        world.create(Spec { catch_up, overlap: Overlap::Allow, ..every("a/task", 20) });
+        world.conduct("a/task", 30_000, &[]);
+        world.stop(79_000);
+        world.pass(300_000);
+        let started = world.started("a/task");
+        let seconds = started.iter().map(|(second, _)| *second);
+        let made_up: Vec<i64> = seconds.filter(|second| *second < 80).collect();
+        assert_eq!(made_up, late, "{policy:?}: {started:?}");
+    }
+}
