@@ -339,8 +339,9 @@ impl Range {
         let Some(run) = self.open.get(&key.run) else { return false };
         let over = matches!(run.stage, Stage::Ended { .. }) || run.attempt > key.attempt;
         // Its task may be gone, or made anew: then it ends by itself. Not where that is not known,
-        // as its record cannot be read.
-        let gone = run.task.is_none() && !self.copy.unreadable.contains_key(&key.run.task);
+        // as its record cannot be read; but one that stands for more than itself keeps its place.
+        let unreadable = self.copy.unreadable.contains_key(&key.run.task);
+        let gone = run.task.is_none() && (!unreadable || run.catch_up_last.is_some());
         if over || gone {
             return false;
         }

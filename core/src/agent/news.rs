@@ -241,6 +241,7 @@ impl Range {
             }
             let Some(run) = self.open.get_mut(id) else { continue };
             run.attach(id, task);
+            run.unwanted.take_if(|why| *why == UNREADABLE);
             self.turns |= !task.spec.paused;
             // What my own records say of it comes first; a run of its turn is looked at again.
             if run.is_paused(id) && self.own.is_none() {
@@ -257,6 +258,7 @@ impl Range {
             if !moved && run.key.is_none() && !run.key_gone {
                 let name = RunKeyName::Task(task.spec.name.clone());
                 run.key = Some(OwnKey { name, revision: task.revision });
+                run.replaced = false;
                 self.writer.dirty = true;
             }
             if let Some(key) = run.key.as_mut().filter(|k| matches!(k.name, RunKeyName::Task(_))) {
@@ -337,9 +339,9 @@ impl Range {
                 life::Stage::Ended { .. } => {}
                 // Inherited, and its task not seen yet: it waits as it is.
                 _ if run.task.is_none() => {}
-                life::Stage::Running { .. } => run.unwanted = Some(UNREADABLE),
+                life::Stage::Running { .. } => _ = run.unwanted.get_or_insert(UNREADABLE),
                 life::Stage::Held { .. } if run.key.is_some() => run.task = None,
-                life::Stage::Held { .. } => run.unwanted = Some(UNREADABLE),
+                life::Stage::Held { .. } => _ = run.unwanted.get_or_insert(UNREADABLE),
                 _ if self.own.is_some() => run.task = None,
                 _ if run.key.is_some() => {
                     run.task = None;

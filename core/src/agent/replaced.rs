@@ -36,7 +36,8 @@ impl Range {
             false => Instant::MAX,
         };
         let of_task = self.runs_of(&task.spec.name).filter(|(id, run)| {
-            id.is_of(task.incarnation) && run.key.is_none() && run.task.is_some()
+            let looked_at = run.key.is_none() || run.catch_up_last.is_some();
+            id.is_of(task.incarnation) && looked_at && run.task.is_some()
         });
         let ids: Vec<RunId> = of_task.map(|(id, _)| id.clone()).collect();
         let mut present = None;
@@ -45,7 +46,11 @@ impl Range {
                 continue;
             };
             let last = run.catch_up_last.unwrap_or(first);
-            if last > effective {
+            // A one-shot's run that stands for a series of the time when it was none.
+            if run.key.is_some() {
+                let present = present.get_or_insert_with(|| Timed::new(task.clone()));
+                self.end_replaced_rest(desk, &id, present);
+            } else if last > effective {
                 let present = present.get_or_insert_with(|| Timed::new(task.clone()));
                 self.end_replaced_rest(desk, &id, present);
                 match present.has(first) {

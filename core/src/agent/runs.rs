@@ -183,7 +183,8 @@ impl Range {
         let Some(run) = self.open.get_mut(id) else { return };
         if self.copy.unreadable.contains_key(&id.task) && run.key.is_some() {
             // Whether it is still wanted is known when its record can be read again.
-            (run.task, run.unwanted) = (None, None);
+            run.task = None;
+            run.unwanted.take_if(|why| *why != WITHDRAWN);
             self.hold_back(desk, id);
         } else if let Some(reason) = run.unwanted {
             self.end_run(desk, id, RunState::Cancelled, Some(reason));

@@ -315,13 +315,16 @@ impl Range {
             .open
             .iter()
             .filter(|(id, run)| run.task.is_none() && matches!(id.run, RunKey::Instant(_)))
-            // What runs here ends by itself.
-            .filter(|(_, run)| run.ticket().is_none())
             .filter(|(id, _)| !self.copy.unreadable.contains_key(&id.task))
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
             let Some(run) = self.open.get(&id) else { continue };
+            // What runs here ends by itself.
+            if run.ticket().is_some() {
+                self.run_key_gone(desk, &id);
+                continue;
+            }
             let begun = self.is_local() && run.attempt.number > 0;
             if !run.ended() {
                 // Its end may have been recorded by the one who ran it, before the key went: under
