@@ -576,10 +576,7 @@ fn what_waits_for_a_place_has_one_where_an_edit_put_it_off_and_its_list_is_heard
     world.deaf = true;
     world.edit("a/task", late_by_up_to_58);
     world.pass(8_000);
-    world.deaf = false;
-    world.shared.news.clear();
-    let now = world.now();
-    world.shared.list(RangeId::PINS, now);
+    hear(&mut world, Comes::List);
     world.pass(2_000);
     assert_eq!(world.started("a/task"), [], "it waits for the only place");
     world.end("a/long", AttemptEnd::Succeeded);
