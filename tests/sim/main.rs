@@ -9,7 +9,7 @@ use tocktower_tests::sim::{self, Break, DRIFTS_FROM, Tasks};
 /// Walks of `make test`; the program `sim` walks thousands.
 const SEEDS: u64 = 200;
 /// Walks that once found something, beside these.
-const FOUND: [u64; 14] = [
+const FOUND: [u64; 15] = [
     283,
     724,
     5_667,
@@ -24,6 +24,7 @@ const FOUND: [u64; 14] = [
     350_003_580,
     350_006_042,
     410_002_524,
+    450_004_524,
 ];
 /// Walks with pinned tasks in `make test`, and those that once found something.
 const PINNED_SEEDS: u64 = 60;
@@ -55,7 +56,7 @@ const HUSHED_SEEDS: u64 = 20;
 const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 23] = [
+const BROADCAST_FOUND: [u64; 25] = [
     40_004_347,
     70_000_279,
     70_000_642,
@@ -79,6 +80,8 @@ const BROADCAST_FOUND: [u64; 23] = [
     382_001_302,
     422_002_247,
     432_004_261,
+    452_002_313,
+    462_006_578,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;

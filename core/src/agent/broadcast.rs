@@ -50,7 +50,7 @@ impl Range {
         let marks = self.writer.marks;
         self.window.decided_names.forget_covered(marks);
         for (version, at) in desk.near.decided_of(self.id, name) {
-            if !marks.cover(at, version.incarnation) {
+            if !version.is_told_by(marks, at) {
                 self.window.decided_names.note(version, at);
             }
         }

@@ -185,7 +185,9 @@ impl Range {
             let name = &loaded.task.spec.name;
             let changed = self.fresh.get(name).is_some_and(|at| *at > loaded.task.revision);
             let newer = desk.near.named(self.id, name).is_some_and(|n| n > loaded.number);
+            // What a one-shot knows as decided is of the schedules before it.
             let decided = desk.near.get(loaded.number).and_then(|near| near.decided);
+            let decided = decided.filter(|_| loaded.task.spec.one_shot_at().is_none());
             if changed || newer || decided.is_some_and(|at| at >= loaded.instant) {
                 continue;
             }

@@ -43,6 +43,23 @@ impl Timed {
         jitter::due_of_share(&spec.name, share, instant, next, spec.jitter).instant()
     }
 
+    /// How far marks have to be to cover what was decided up to this instant: they tell of dues.
+    /// Of a one-shot they tell nothing; what it knows is of the schedules before.
+    pub fn last_due(&self, decided: Instant) -> Instant {
+        let before = decided.minus(self.task.spec.delay_max());
+        let last = match before < decided && self.task.spec.one_shot_at().is_none() {
+            true => self.timetable.last_between(before, decided),
+            false => None,
+        };
+        last.map_or(decided, |last| self.due(last).max(decided))
+    }
+
+    /// Whether marks cover all that was decided up to this instant.
+    pub fn is_told_by(&self, marks: Marks, decided: Instant) -> bool {
+        let life = self.task.incarnation;
+        marks.cover(decided, life) && marks.cover(self.last_due(decided), life)
+    }
+
     /// The first instant whose due is after `through`, and which itself is after `from`.
     pub fn first_due_after(&self, through: Instant, from: Instant) -> Option<(Instant, Instant)> {
         // A due lies before the next instant: of those up to `through` only the last may be due
@@ -95,52 +112,70 @@ impl NearTask {
 /// Up to which instant tasks are decided, as it was known before a window began anew.
 #[derive(Debug, Default)]
 pub(crate) struct DecidedNames {
-    lives: BTreeMap<(TaskName, Incarnation), Instant>,
+    lives: BTreeMap<(TaskName, Incarnation), DecidedTo>,
     /// By the moment from which on the version's instants count: it tells the versions of a task
     /// apart that have different instants.
-    versions: BTreeMap<(TaskName, Incarnation, Wall), Instant>,
+    versions: BTreeMap<(TaskName, Incarnation, Wall), DecidedTo>,
+}
+
+/// All instants up to `at` are decided, the last of them was due at `due`.
+#[derive(Clone, Copy, Debug)]
+struct DecidedTo {
+    at: Instant,
+    due: Instant,
+}
+
+impl DecidedTo {
+    fn and(self, other: DecidedTo) -> DecidedTo {
+        DecidedTo { at: self.at.max(other.at), due: self.due.max(other.due) }
+    }
 }
 
 impl DecidedNames {
-    pub fn note(&mut self, version: &Task, at: Instant) {
-        let (name, life) = (version.spec.name.clone(), version.incarnation);
-        let newest = self.lives.entry((name.clone(), life)).or_insert(at);
-        *newest = at.max(*newest);
-        let newest = self.versions.entry((name, life, version.effective_from)).or_insert(at);
-        *newest = at.max(*newest);
+    pub fn note(&mut self, version: &Timed, at: Instant) {
+        let decided = DecidedTo { at, due: version.last_due(at) };
+        let task = &version.task;
+        self.note_both(&task.spec.name, task.incarnation, task.effective_from, decided);
+    }
+
+    fn note_both(
+        &mut self,
+        name: &TaskName,
+        life: Incarnation,
+        effective_from: Wall,
+        decided: DecidedTo,
+    ) {
+        let newest = self.lives.entry((name.clone(), life)).or_insert(decided);
+        *newest = newest.and(decided);
+        let key = (name.clone(), life, effective_from);
+        let newest = self.versions.entry(key).or_insert(decided);
+        *newest = newest.and(decided);
     }
 
     /// Takes over what was known before and is not covered: it may begin anew several times before
     /// a ledger says anything.
     pub fn keep(&mut self, before: DecidedNames, marks: Marks) {
-        for ((name, life), at) in before.lives {
-            if !marks.cover(at, life) {
-                let newest = self.lives.entry((name, life)).or_insert(at);
-                *newest = at.max(*newest);
-            }
-        }
-        for ((name, life, from), at) in before.versions {
-            if !marks.cover(at, life) {
-                let newest = self.versions.entry((name, life, from)).or_insert(at);
-                *newest = at.max(*newest);
+        for ((name, life, from), decided) in before.versions {
+            if !marks.cover(decided.due, life) {
+                self.note_both(&name, life, from, decided);
             }
         }
     }
 
     /// Forgets what ledgers tell by now.
     pub fn forget_covered(&mut self, marks: Marks) {
-        self.lives.retain(|(_, life), at| !marks.cover(*at, *life));
-        self.versions.retain(|(_, life, _), at| !marks.cover(*at, *life));
+        self.lives.retain(|(_, life), decided| !marks.cover(decided.due, *life));
+        self.versions.retain(|(_, life, _), decided| !marks.cover(decided.due, *life));
     }
 
     /// Of any version of a task's life.
     pub fn of_life(&self, task: &Task) -> Option<Instant> {
-        self.lives.get(&(task.spec.name.clone(), task.incarnation)).copied()
+        self.lives.get(&(task.spec.name.clone(), task.incarnation)).map(|decided| decided.at)
     }
 
     pub fn of_version(&self, task: &Task) -> Option<Instant> {
         let key = (task.spec.name.clone(), task.incarnation, task.effective_from);
-        self.versions.get(&key).copied()
+        self.versions.get(&key).map(|decided| decided.at)
     }
 
     pub fn clear(&mut self) {
@@ -280,11 +315,11 @@ impl NearTasks {
         &self,
         range: RangeId,
         name: &TaskName,
-    ) -> impl Iterator<Item = (&Task, Instant)> {
+    ) -> impl Iterator<Item = (&Timed, Instant)> {
         let old = self.superseded.get(&(range, name.clone())).into_iter().flatten().copied();
         let all = self.named(range, name).into_iter().chain(old);
         let all = all.filter_map(|number| self.tasks.get(&number));
-        all.filter_map(|near| Some((&*near.timed.task, near.decided?)))
+        all.filter_map(|near| Some((&*near.timed, near.decided?)))
     }
 
     /// Forgets a task with all its versions: it was deleted.
@@ -302,7 +337,7 @@ impl NearTasks {
             if near.range == range
                 && let Some(at) = near.decided
             {
-                names.note(&near.timed.task, at);
+                names.note(&near.timed, at);
             }
             near.range != range
         });
@@ -323,7 +358,7 @@ impl NearTasks {
             .iter()
             .filter(|(_, task)| task.queued.is_none() && now.since(task.touched) > REMEMBERED)
             .filter(|(_, task)| match (task.decided, covered(task.range)) {
-                (Some(at), Some(marks)) => marks.cover(at, task.timed.task.incarnation),
+                (Some(at), Some(marks)) => task.timed.is_told_by(marks, at),
                 (decided, _) => decided.is_none(),
             })
             .map(|(number, _)| *number)

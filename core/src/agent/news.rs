@@ -52,6 +52,7 @@ impl Agent {
             }
             RangeNews::Gone { key, revision } => range.key_gone(desk, &key, revision),
             RangeNews::SettlePut { key, session, end } => {
+                range.note_settle(&key, end);
                 range.copy.settles.insert(key, (session, end));
                 range.writer.dirty = true;
             }
@@ -329,7 +330,7 @@ impl Range {
             let Some((_, first)) = near.queued else { continue };
             let instants = (first, near.until.unwrap_or(first));
             self.skip_instants(desk, &near.timed, instants, UNREADABLE);
-            self.window.decided_names.note(&near.timed.task, instants.1);
+            self.window.decided_names.note(&near.timed, instants.1);
         }
         let ids: Vec<_> = self.runs_of(&name).map(|(id, _)| id.clone()).collect();
         for id in ids {

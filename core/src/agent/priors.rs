@@ -55,7 +55,7 @@ impl Range {
             if desk.far.len() >= limits::FAR_ENTRIES_MAX {
                 let stretch = (instant, until);
                 self.end_instants(desk, &timed, stretch, RunState::Missed, TOO_MANY);
-                self.window.decided_names.note(&timed.task, until);
+                self.window.decided_names.note(&timed, until);
                 continue;
             }
             let number = desk.next_task_number();

@@ -6,15 +6,17 @@
 //! a run that this agent ended and another has started again is covered as well, once that one has
 //! ended it. So only who ended a run and has the last word on it may announce that it is settled:
 //! its holder, while it is that; and one that handed the range on in order, of what its final
-//! ledger said. Everybody else would announce an account that another has overtaken.
+//! ledger said, and of what it has written down for the next holder since. Everybody else would
+//! announce an account that another has overtaken.
 
 use std::time::Duration;
 
 use crate::agent::Agent;
+use crate::agent::effect::{SettleKey, SettledEnd};
 use crate::agent::range::{HandedOn, Range};
-use crate::ids::{RangeId, RunId, RunKey, Session};
+use crate::ids::{RangeId, RunKey};
 use crate::ledger::Marks;
-use crate::run::{RunRecord, RunState};
+use crate::run::RunRecord;
 use crate::time::Wall;
 
 /// What this agent can learn no more of is called settled after this: a takeover decides at once.
@@ -45,7 +47,7 @@ impl Agent {
         let Some(range) = self.ranges.get(&range) else { return Settled::Elsewhere };
         if range.unsettled(record, self.desk.now.wall) {
             Settled::NotYet
-        } else if range.has_last_word(record, self.desk.session.session()) {
+        } else if range.has_last_word(record) {
             Settled::Here
         } else {
             Settled::Elsewhere
@@ -82,12 +84,11 @@ impl Range {
     }
 
     /// Of a run that is not unsettled: whether nobody can have an account of it that counts more.
-    fn has_last_word(&self, record: &RunRecord, session: Option<Session>) -> bool {
+    fn has_last_word(&self, record: &RunRecord) -> bool {
         if self.fence() == Some(record.fence) {
             return self.writer.answered.is_some();
         }
-        self.handed_on(record)
-            .is_some_and(|on| !on.not_ended.contains(&record.id) || self.taken_in(record, session))
+        self.handed_on(record).is_some_and(|on| !on.not_ended.contains(&record.id))
     }
 
     /// What my final ledger said, if the run was under that fence.
@@ -95,17 +96,14 @@ impl Range {
         self.handed_on.as_ref().filter(|on| on.fence == record.fence)
     }
 
-    /// Whether the next holder has taken in how an attempt ended that I left running: its ledger
-    /// lists it no more. One that failed may have been tried again meanwhile, and one of a session
-    /// that is gone been started anew.
-    fn taken_in(&self, record: &RunRecord, session: Option<Session>) -> bool {
-        let over = matches!(record.state, RunState::Succeeded | RunState::Cancelled);
-        let mine = record.newest().is_some_and(|attempt| Some(attempt.session) == session);
-        let seen = self.copy.ledger.as_ref().filter(|seen| seen.revision >= self.left_at);
-        let listed = |run: &RunId| match seen.map(|seen| &seen.ledger) {
-            Some(Ok(ledger)) => ledger.open.iter().any(|entry| entry.run == *run),
-            Some(Err(_)) | None => true,
-        };
-        over && mine && !listed(&record.id)
+    /// How an attempt ended that I left running is written down for the next holder: nobody tries
+    /// it again. That its ledger lists the run no more would not tell: after my session it may have
+    /// started it anew.
+    pub(super) fn note_settle(&mut self, key: &SettleKey, end: SettledEnd) {
+        if let Some(on) = self.handed_on.as_mut().filter(|on| on.fence == key.attempt.fence)
+            && matches!(end, SettledEnd::Succeeded | SettledEnd::Cancelled)
+        {
+            on.not_ended.remove(&key.run);
+        }
     }
 }

@@ -235,7 +235,8 @@ pub(crate) enum LeftRun {
 #[derive(Debug)]
 pub(crate) struct HandedOn {
     pub fence: Fence,
-    /// Runs that end here all the same: it lists them as something else than ended.
+    /// Runs that end here all the same: it lists them as something else than ended, and how they
+    /// ended is not seen to be written down for the next holder.
     pub not_ended: BTreeSet<RunId>,
 }
 

@@ -475,8 +475,7 @@ impl Range {
         }
         // What was decided stays decided, however many versions follow.
         let marks = self.writer.marks;
-        let covered = |at: Instant| marks.cover(at, timed.task.incarnation);
-        if let Some(at) = known.filter(|at| !covered(*at)) {
+        if let Some(at) = known.filter(|at| !timed.is_told_by(marks, *at)) {
             let touched = desk.now.mono;
             desk.near.remember(number, &timed, self.id, at, touched);
         }

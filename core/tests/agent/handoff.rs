@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 
+use tocktower_core::agent::Settled;
 use tocktower_core::agent::effect::{Notice, SettledEnd, ShareRequest, WriteKind};
 use tocktower_core::agent::input::{ReadBack, ShareAnswer, SharedNews, WriteOutcome};
 use tocktower_core::ids::{RangeId, RunId, Session};
@@ -305,6 +306,35 @@ fn how_a_one_shot_ended_is_said_though_its_key_was_gone_before_the_final_ledger_
     });
     let said: Vec<SettledEnd> = said.flatten().collect();
     assert!(!said.is_empty() && said.iter().all(|end| *end == SettledEnd::Succeeded), "{said:?}");
+}
+
+#[test]
+fn what_went_on_after_its_range_had_gone_is_settled_when_its_end_is_written_down() {
+    let settles = |request: &ShareRequest| matches!(request, ShareRequest::Settle { .. });
+    for written in [true, false] {
+        let mut world = World::new(1, 10);
+        world.create(every("a/task", 3));
+        world.runs_long("a/task");
+        world.pass(3_500);
+        go(&mut world, "b");
+        world.pass(3_000);
+        assert!(handed_off(&world) && world.running.len() == 1);
+        world.fate(move |request| match settles(request) && !written {
+            true => Fate::Lost,
+            false => Fate::Served,
+        });
+        world.end("a/task", AttemptEnd::Succeeded);
+        world.pass(500);
+        let row = world.store.history.last().expect("its end").clone();
+        assert_eq!(world.agent.settled(&row), Settled::NotYet, "it is listed as left running");
+        // The next holder has it no more, as it has been told, or as it ran it again.
+        let session = world.shared.session("b");
+        let fence = world.shared.take_over(RANGE, "b", session);
+        world.shared.write_as(RANGE, fence, 1);
+        world.pass(500);
+        let here = world.agent.settled(&row) == Settled::Here;
+        assert_eq!(here, written, "{row:?}");
+    }
 }
 
 /// A watch that is slow under load is not to be made slower.

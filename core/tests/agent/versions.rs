@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use tocktower_core::agent::effect::ShareRequest;
+use tocktower_core::ids::RangeId;
 use tocktower_core::schedule::jitter;
 use tocktower_core::task::{Overlap, Spec};
 use tocktower_core::time::Instant;
 
-use crate::words::{every, failed, named, retried};
+use crate::words::{every, every_after, failed, named, retried};
 use crate::world::{Fate, World};
 
 /// Of names whose task of every twenty seconds is due long after its instant, one.
@@ -36,6 +37,65 @@ fn what_is_still_due_by_a_schedule_before_starts_as_the_newest_version_says() {
     let starts = world.starts_of(&name);
     let began: Vec<_> = starts.iter().map(|start| (start.due.instant(), start.timeout)).collect();
     assert_eq!(began, [(due, timeout)]);
+}
+
+#[test]
+fn what_marks_do_not_cover_as_it_was_due_late_stays_known_while_the_clock_is_back() {
+    let forgets: [fn(&mut World, &str); 2] = [
+        |world, name| world.edit(name, |spec| Spec { description: ".".to_owned(), ..spec }),
+        |world, _| {
+            (0..2).for_each(|_| {
+                world.list();
+                world.pass(300);
+            });
+        },
+    ];
+    for forget in forgets {
+        let mut world = World::new(1, 10);
+        let jitter = Duration::from_secs(10);
+        let (name, due) = due_late(&world, jitter);
+        world.create(Spec { jitter, ..every(&name, 20) });
+        world.pass(20_500);
+        let schedules = every(&name, 86_400).schedules;
+        world.edit(&name, |spec| Spec { schedules, ..spec });
+        let left = due.wall().since(world.now().wall);
+        world.pass(u64::try_from(left.as_millis()).unwrap() + 50);
+        assert_eq!(world.started(&name), [(20, 1)]);
+        world.ahead_ms = -40_000;
+        world.pass(10);
+        world.measure_clock();
+        // Longer than what is not near any more is remembered.
+        world.pass(12_000);
+        let through = world.shared.ledger(RangeId(0)).marks.through;
+        assert!(world.at_second(20) < through && through < due, "by instants it is covered");
+        forget(&mut world, &name);
+        world.pass(1_000);
+        world.ahead_ms = 0;
+        world.pass(10);
+        world.measure_clock();
+        world.pass(5_000);
+        assert_eq!(world.started(&name), [(20, 1)]);
+    }
+}
+
+#[test]
+fn a_one_shot_of_before_what_was_decided_runs_when_it_is_due() {
+    let mut world = World::new(1, 10);
+    let (at, jitter) = (world.at_second(10), Duration::from_secs(60));
+    let due = |name: &str| jitter::due(&named(name), at, None, jitter).instant();
+    let late = world.at_second(45);
+    let mut names = (0..20).map(|number| format!("a/task{number}"));
+    let name = names.find(|name| due(name) > late).expect("one of twenty");
+    world.create(every_after(&name, 10, 500));
+    world.pass(10_700);
+    // By the clock of who writes it, it is still to come.
+    let once = world.once(&name, 10);
+    let before = world.at_second(9).plus(Duration::from_millis(900)).wall();
+    world.edit_at(&name, before, |spec| Spec { schedules: once.schedules, jitter, ..spec });
+    world.pass(65_000);
+    let ran =
+        world.starts_of(&name).iter().filter(|start| start.due.instant() == due(&name)).count();
+    assert_eq!(ran, 1, "{:?}", world.history(&name));
 }
 
 /// A task of every two seconds, whose run of the second second goes on past the fourth.

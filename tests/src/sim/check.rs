@@ -203,8 +203,29 @@ impl World {
             // Marks of a clock that was ahead cover nothing of a task that is younger: until they
             // move, what waits of that needs no entry.
             let younger = ledger.marks.incarnation < run.incarnation;
-            listed(ledger, run) || younger && self.waits_behind_own(run)
+            listed(ledger, run) && !self.starves(run) || younger && self.waits_behind_own(run)
         })
+    }
+
+    /// Whether it is listed and nothing that it may wait for goes on. With overlap `allow` that is
+    /// what is made up for before it, and no run of its task that is on time.
+    fn starves(&self, run: &RunId) -> bool {
+        // How it starts is said by the newest version.
+        let newest = |life: &Life| life.versions.last().map(|(_, task)| task.spec.overlap);
+        let allow = |life: &Life| newest(life) == Some(Overlap::Allow);
+        if !self.truth.life_of(run).is_some_and(allow) {
+            return false;
+        }
+        let mut running = self.hosts.iter().flat_map(|host| host.running.values());
+        let before = |other: &RunId| same(other, run) && self.is_before_in_series(other, run);
+        let home = self.truth.home_of(run, &self.keys);
+        let ledger = self.truth.ledgers.get(&home).and_then(|ledgers| ledgers.last());
+        let mut open = ledger.into_iter().flat_map(|(_, ledger)| &ledger.open);
+        let mut starts = self.truth.starts.iter().rev();
+        let lately = self.now.saturating_sub(3 * SECOND);
+        !running.any(|(other, _)| before(other))
+            && !open.any(|entry| entry.attempt.number > 0 && before(&entry.run))
+            && !starts.any(|start| start.at > lately && before(&start.run))
     }
 
     /// Whether another run of its task goes on where it is to run.
