@@ -109,7 +109,7 @@ mod tests {
     fn with_session(dir: &Path) -> Opened {
         let opened = open(dir);
         let session = Session { epoch: Epoch(1), revision: Revision(9) };
-        let kept = Kept { lease: LeaseId(3), session, clock: None };
+        let kept = Kept { lease: LeaseId(3), session, clock: None, latest: None };
         let ops = vec![StoreOp::Session(Some(kept))];
         opened.store.apply(&Batch { number: BatchNumber(1), ops, sync: true }).unwrap();
         opened

@@ -28,13 +28,13 @@ use tocktower_core::ids::{
 };
 use tocktower_core::limits;
 use tocktower_core::run::{CapturedStream, RunState};
-use tocktower_core::time::Instant;
+use tocktower_core::time::{Instant, Wall};
 
 use crate::store::keys::{self, RunPlace};
 
 pub const FORMAT: u8 = 1;
-/// Of what is kept of a session: the first had no clock, and is not gone on from.
-const KEPT_FORMAT: u8 = 2;
+/// Of what is kept of a session: those before knew less of the clock, and are not gone on from.
+const KEPT_FORMAT: u8 = 3;
 const DUE_INSTANT: u8 = 2;
 const DUE_INLINE: u8 = 3;
 const DUE_INSTANT_INLINE: u8 = 4;
@@ -341,6 +341,8 @@ pub fn kept_encode(kept: &Kept, life: &str) -> Vec<u8> {
     value.extend_from_slice(&keys::epoch_bytes(kept.session.epoch, kept.session.revision));
     // No clock differs from another by the least number that there is.
     value.extend_from_slice(&kept.clock.unwrap_or(i64::MIN).to_be_bytes());
+    let latest = kept.latest.map_or(i64::MIN, Wall::micros);
+    value.extend_from_slice(&latest.to_be_bytes());
     value.extend_from_slice(life.as_bytes());
     value
 }
@@ -351,8 +353,10 @@ pub fn kept_decode(bytes: &[u8]) -> Option<(Kept, &str)> {
     let epoch = Epoch(u32::from_be_bytes(fields.array()?));
     let revision = Revision(i64::from_be_bytes(fields.array()?));
     let clock = Some(i64::from_be_bytes(fields.array()?)).filter(|clock| *clock != i64::MIN);
+    let latest = Some(i64::from_be_bytes(fields.array()?)).filter(|latest| *latest != i64::MIN);
+    let latest = latest.map(Wall::from_micros);
     let session = Session { epoch, revision };
-    Some((Kept { lease, session, clock }, std::str::from_utf8(fields.0).ok()?))
+    Some((Kept { lease, session, clock, latest }, std::str::from_utf8(fields.0).ok()?))
 }
 
 /// The newest in front: a program that reads one number reads that.

@@ -109,7 +109,7 @@ fn a_copy_of_a_data_directory_is_nothing_to_go_on_from() {
     let mut disk = Disk::new();
     kept(&mut disk, RangeId::PINS);
     let session = Session { epoch: Epoch(1), revision: Revision(9) };
-    let session = Kept { lease: LeaseId(3), session, clock: None };
+    let session = Kept { lease: LeaseId(3), session, clock: None, latest: None };
     disk.apply([StoreOp::Session(Some(session))]);
     disk.open().unwrap();
     assert!(disk.opened().former.is_some(), "the same boot and folder");

@@ -274,5 +274,5 @@ fn spec(name: &TaskName, schedules: Vec<Schedule>, action: Action) -> Spec {
 /// So that a process that comes after on the same boot may go on.
 pub fn session() -> StoreOp {
     let session = Session { epoch: Epoch(1), revision: Revision(7) };
-    StoreOp::Session(Some(Kept { lease: LeaseId(3), session, clock: None }))
+    StoreOp::Session(Some(Kept { lease: LeaseId(3), session, clock: None, latest: None }))
 }

@@ -253,8 +253,8 @@ impl Range {
     pub(super) fn unsure_of(&mut self, desk: &Desk, task: &Arc<Task>, instant: Instant) {
         // By the version before an edit, or where a backup undid one, it may have been due sooner,
         // and by a clock that was set back to before the marks nothing is past.
-        let now = desk.now.wall.instant();
-        let past = instant <= now || self.window.base.through > now;
+        let behind = self.window.base.through > desk.now.wall.instant();
+        let past = desk.is_past(instant) || behind;
         let Some(own) = self.own.as_mut().filter(|own| past && !own.triggers_only) else {
             return;
         };

@@ -71,7 +71,8 @@ impl Range {
         if !self.is_broadcast() || !self.window.scanned || !edited || near {
             return None;
         }
-        let at = self.window.decided_to.min(task.updated_at.instant());
+        let decided = self.decided_base(desk.config.epoch).through;
+        let at = decided.min(task.updated_at.instant());
         // That is told by dues: of an instant that has come the due may be far ahead.
         let next = Timed::new(task.clone()).first_due_after(at, task.effective_from.instant());
         Some(covered_to(at, next))

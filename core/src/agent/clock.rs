@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::CoordinatorId;
 use crate::limits;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 
 /// A coordinator's word on this clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +35,9 @@ pub(crate) struct ClockWatch {
     off_since: Option<Mono>,
     /// The wall clock moved since somebody asked.
     moved: bool,
+    /// The latest moment by the wall clock while it was believed: up to here something may have
+    /// been decided, however the clock was set since.
+    latest: Wall,
 }
 
 /// How the clock stands.
@@ -55,17 +58,35 @@ impl ClockWatch {
             asked: None,
             off_since: None,
             moved: false,
+            latest: Wall::default(),
         }
     }
 
     /// Goes on from what the process before believed on this boot: if anything, its difference
     /// between the clocks. A doubt that it had is settled by those who are asked, if there are any.
-    pub fn going_on(believed: Option<i64>, now: Now) -> ClockWatch {
-        let unknown = ClockWatch { asked: Some(now.mono), ..ClockWatch::new(now) };
+    /// `latest`: it may have decided what was due by then, as the clock was ahead.
+    pub fn going_on(believed: Option<i64>, latest: Option<Wall>, now: Now) -> ClockWatch {
+        let latest = latest.unwrap_or_default();
+        let unknown = ClockWatch { asked: Some(now.mono), latest, ..ClockWatch::new(now) };
         match believed {
-            Some(base) => ClockWatch { base, unverified_since: None, ..unknown },
+            Some(base) => {
+                let mono = i64::try_from(now.mono.micros()).unwrap_or(i64::MAX);
+                let then = Wall::from_micros(mono.saturating_add(base));
+                let latest = latest.max(then);
+                ClockWatch { base, unverified_since: None, latest, ..unknown }
+            }
             None => unknown,
         }
+    }
+
+    /// What is due after this nobody has decided by this clock, as long as it was believed.
+    pub fn latest(&self, now: Wall) -> Wall {
+        self.latest.max(now)
+    }
+
+    /// The same, where the clock has been set back and has not come there again.
+    pub fn was_ahead(&self, now: Wall) -> Option<Wall> {
+        Some(self.latest).filter(|latest| *latest > now.plus(limits::CLOCK_JUMP))
     }
 
     /// Wall minus boot clock, in microseconds, if the wall clock is believed now.
@@ -92,6 +113,9 @@ impl ClockWatch {
         let waited = |since: &mut Mono| now.mono.since(*since) >= limits::CLOCK_ALONE;
         if alone {
             self.unverified_since.take_if(waited);
+        }
+        if self.unverified_since.is_none() {
+            self.latest = self.latest.max(now.wall);
         }
         None
     }
@@ -198,7 +222,6 @@ fn micros(span: std::time::Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Wall;
 
     fn at(wall_ms: i64, mono_ms: u64) -> Now {
         Now { wall: Wall::from_millis(wall_ms), mono: Mono::from_micros(mono_ms * 1_000) }

@@ -312,13 +312,17 @@ impl Range {
             return self.forget_instants(desk, timed, (instant, until), forgotten);
         }
         let now = desk.now.wall;
-        if due.wall().plus(limits::ON_TIME) >= now {
+        let on_time = match desk.holds(Rule::OnTime) {
+            true => limits::ON_TIME,
+            false => Duration::from_millis(100),
+        };
+        if due.wall().plus(on_time) >= now {
             let run = OpenRun::new(task.clone(), instant, due);
             self.meet_others(desk, run_id(task, instant), run);
             return timed.timetable.next_after(instant);
         }
         // By due: with jitter the newest instant may be old and still be on time.
-        let edge = now.minus(limits::ON_TIME).instant();
+        let edge = now.minus(on_time).instant();
         let until = until.unwrap_or(Instant::MAX);
         let next = timed.first_due_after(edge, instant).filter(|(next, _)| *next <= until);
         let through = next.map_or(until, |(next, _)| next.minus(MILLISECOND)).min(now.instant());

@@ -22,6 +22,7 @@ use crate::agent::stalled::StoreWatch;
 use crate::agent::standby::Standbys;
 use crate::due::wheel::{NearEntry, Wheel};
 use crate::ids::{CoordinatorId, LedgerNumber, RangeId, Revision, RunId, Session, TaskNumber};
+use crate::limits;
 use crate::ring::Capacity;
 use crate::run::RunRecord;
 use crate::time::{Instant, Mono, Now, Wall};
@@ -194,12 +195,20 @@ impl Desk {
         self.config.broken != Some(rule)
     }
 
+    /// Whether what is due at this instant may have been decided, by the clock as it is or was. It
+    /// may have been set by less than is noticed.
+    pub fn is_past(&self, instant: Instant) -> bool {
+        instant <= self.clock.latest(self.now.wall).plus(limits::CLOCK_JUMP).instant()
+    }
+
     pub fn new(config: Config, now: Now) -> Desk {
         let kept = config.former.as_ref().map(|former| former.kept);
         Desk {
             now,
-            clock: kept
-                .map_or_else(|| ClockWatch::new(now), |kept| ClockWatch::going_on(kept.clock, now)),
+            clock: match kept {
+                Some(kept) => ClockWatch::going_on(kept.clock, kept.latest, now),
+                None => ClockWatch::new(now),
+            },
             session: SessionWatch::new(kept),
             fleet: Fleet::new(),
             standbys: Standbys::default(),

@@ -108,8 +108,8 @@ impl Range {
                 false => by != task.incarnation.revision && !desk.was_known(self.window.base, by),
             };
         // By a clock that was set back nothing is past.
-        let now = desk.now.wall.instant();
-        let past = instant <= now || self.writer.marks.through > now;
+        let behind = self.writer.marks.through > desk.now.wall.instant();
+        let past = desk.is_past(instant) || behind;
         if news && past && desk.holds(Rule::LateEdit) {
             self.unsure.want(task, instant, by);
             self.want_what_ran(desk);
@@ -220,9 +220,7 @@ impl Range {
         let until = covered_to(decided.at.max(covered).unwrap_or(effective), first);
         if let Some(silent) = silent {
             // The marks went on meanwhile.
-            let first = effective.max(silent).max(decided.at.unwrap_or(Instant::MIN));
-            let first = first.plus(MILLISECOND);
-            self.skip_instants(desk, timed, (first, until), UNREADABLE);
+            self.skip_silent(desk, timed, (silent, after), until);
         } else if timed.task.brings_instants() {
             self.skip_late(desk, timed, decided, until);
             for instant in self.not_covered(timed, effective, until) {
@@ -230,6 +228,20 @@ impl Range {
             }
         }
         first
+    }
+
+    /// Names what came due after `silent` and was not decided, since the record could not be read.
+    pub(super) fn skip_silent(
+        &mut self,
+        desk: &mut Desk,
+        timed: &Timed,
+        (silent, after): (Instant, Instant),
+        until: Instant,
+    ) {
+        let first = timed.first_due_after(silent, after);
+        if let Some((first, _)) = first.filter(|(first, _)| *first <= until) {
+            self.skip_instants(desk, timed, (first, until), UNREADABLE);
+        }
     }
 
     /// Names what the version before did not have; beyond `EDITED_LATE_MAX` all as one, which gives
@@ -316,7 +328,7 @@ impl Range {
                 self.list_over(desk, &timed.task, instant, due);
             }
         }
-        let decided = self.window.decided_names.of_life(&timed.task).unwrap_or(Instant::MIN);
+        let decided = self.window.decided_names.of_version(&timed.task).unwrap_or(Instant::MIN);
         let undecided = timed.first_due_after(base.through, from.max(decided));
         let through = covered_to(until, undecided);
         if from < through {

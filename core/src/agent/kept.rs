@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::agent::desk::Desk;
 use crate::agent::effect::StoreOp;
 use crate::ids::{LeaseId, LedgerNumber, RangeId, Session};
+use crate::time::Wall;
 
 /// What an agent keeps of its session in the store, for a process that comes after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +14,8 @@ pub struct Kept {
     pub session: Session,
     /// Wall minus boot clock, in microseconds, if the wall clock was believed.
     pub clock: Option<i64>,
+    /// The clock has been set back, and up to here something may have been decided before.
+    pub latest: Option<Wall>,
 }
 
 /// What the process before left in this store.
@@ -33,15 +36,17 @@ impl Kept {
             (Some(one), Some(other)) => one.abs_diff(other) <= CLOCK_KEPT_WITHIN,
             (one, other) => one == other,
         };
-        clock && (self.lease, self.session) == (other.lease, other.session)
+        let rest = |kept: &Kept| (kept.lease, kept.session, kept.latest);
+        clock && rest(self) == rest(other)
     }
 }
 
 impl Desk {
     /// Writes down what a process that comes after is to know of the session and the clock.
     pub fn keep_kept(&mut self) {
-        let clock = self.clock.believed();
-        let kept = self.session.to_keep().map(|(lease, session)| Kept { lease, session, clock });
+        let (clock, latest) = (self.clock.believed(), self.clock.was_ahead(self.now.wall));
+        let kept = self.session.to_keep();
+        let kept = kept.map(|(lease, session)| Kept { lease, session, clock, latest });
         let same = match (&kept, &self.session.kept) {
             (Some(kept), Some(before)) => kept.near(before),
             (kept, before) => kept.is_none() && before.is_none(),

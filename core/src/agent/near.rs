@@ -302,12 +302,12 @@ impl NearTasks {
     }
 
     /// The record of a task cannot be read: no entry of it counts any more, and what was decided
-    /// stays known. Hands back the next instant that it had here, and its superseded versions.
+    /// stays known. Hands back when it was due next, if that was here, and its superseded versions.
     pub fn silence(&mut self, range: RangeId, name: &TaskName) -> (Option<Instant>, Vec<NearTask>) {
         let old = self.superseded.remove(&(range, name.clone())).unwrap_or_default();
         let old: Vec<NearTask> = old.into_iter().filter_map(|number| self.remove(number)).collect();
         let present = self.named(range, name).and_then(|number| self.get_mut(number));
-        (present.and_then(|near| near.queued.take()).map(|(_, instant)| instant), old)
+        (present.and_then(|near| near.queued.take()).map(|(due, _)| due), old)
     }
 
     /// Up to where the versions of a task are decided, as far as they are near.

@@ -204,7 +204,7 @@ impl Range {
         self.replace_near(desk, number, task, silent, joined);
     }
 
-    /// `Some`: its record could not be read before, since this instant.
+    /// `Some`: its record could not be read before; what was due by then was decided.
     fn readable_again(&mut self, name: &TaskName) -> Option<Instant> {
         let before = self.copy.was_unreadable.remove(name);
         let silent = self.copy.unreadable.remove(name).or(before);
@@ -314,12 +314,16 @@ impl Range {
         self.copy.tasks += usize::from(!self.copy.listed);
         self.copy.unseen.remove(&RunKeyName::Task(name.clone()));
         let now = desk.now.wall.instant();
+        let decided = match self.window.scanned {
+            true => self.decided_base(desk.config.epoch).through.min(now),
+            false => now,
+        };
         let before = self.copy.was_unreadable.remove(&name);
-        let silent = self.copy.unreadable.entry(name.clone()).or_insert(before.unwrap_or(now));
+        let silent = self.copy.unreadable.entry(name.clone()).or_insert(before.unwrap_or(decided));
         desk.store(StoreOp::DeleteTask { range: self.id, name: name.clone() });
         let (next, superseded) = desk.near.silence(self.id, &name);
-        if let Some(next) = next {
-            *silent = next.minus(MILLISECOND).min(*silent);
+        if let Some(due) = next {
+            *silent = due.minus(MILLISECOND).min(*silent);
         }
         if self.fence().is_none() {
             return;
@@ -327,6 +331,9 @@ impl Range {
         // A read under way may still show the version before, whose revision was delivered.
         self.note_fresh(name.clone(), self.copy.delivered.next());
         for near in superseded {
+            if let Some(at) = near.decided {
+                self.window.decided_names.note(&near.timed, at);
+            }
             let Some((_, first)) = near.queued else { continue };
             let instants = (first, near.until.unwrap_or(first));
             self.skip_instants(desk, &near.timed, instants, UNREADABLE);

@@ -83,7 +83,7 @@ impl Range {
         }
         let id = run_id(task, instant);
         if let Some(run) = self.open.get_mut(&id) {
-            run.listed |= due > run.due;
+            run.listed |= due > run.due || run.ended();
             self.writer.dirty = true;
             self.put_off_to(desk, &id, due);
         } else {

@@ -51,7 +51,7 @@ pub(crate) struct Copy {
     pub triggers: BTreeMap<(TaskName, u128), Trigger>,
     pub settles: BTreeMap<SettleKey, (Session, SettledEnd)>,
     /// Tasks whose record cannot be read: they are there, and nothing of them starts. Each with the
-    /// instant up to which it had been decided.
+    /// due up to which it had been decided.
     pub unreadable: BTreeMap<TaskName, Instant>,
     /// As it was before the list under way.
     pub was_unreadable: BTreeMap<TaskName, Instant>,
@@ -486,7 +486,8 @@ impl Range {
         self.attached.clear();
         self.full = false;
         let mut decided_names = desk.near.remove_range(self.id);
-        decided_names.keep(std::mem::take(&mut self.window.decided_names), base);
+        // Up to `base` is known here alone, and an edit goes by the marks.
+        decided_names.keep(std::mem::take(&mut self.window.decided_names), self.writer.marks);
         desk.far.retain(|entry| entry.range != self.id);
         self.unsure.begin_again();
         self.window = Window {

@@ -52,12 +52,14 @@ pub enum Rule {
     Unread,
     /// What ran before an edit was known is over, however late it is due by the edit.
     LateEdit,
+    /// What is late by less than ten seconds runs, and waits for no policy.
+    OnTime,
     /// W3: a range that another holds and that brings nothing for long is watched anew.
     Silence,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 24] = [
+    pub const ALL: [Rule; 25] = [
         Rule::Licence,
         Rule::LeaseProof,
         Rule::WriteProof,
@@ -81,6 +83,7 @@ impl Rule {
         Rule::Clock,
         Rule::Unread,
         Rule::LateEdit,
+        Rule::OnTime,
         Rule::Silence,
     ];
 }

@@ -12,7 +12,6 @@ use crate::agent::effect::{
     Interest, LoadRequest, Notice, RunKeyName, SettleKey, ShareRequest, StoreOp,
 };
 use crate::agent::near::{NearTask, Timed};
-use crate::agent::news::UNREADABLE;
 use crate::agent::open::{OpenRun, OwnKey};
 use crate::agent::priors::{due_at, is_one_shot};
 use crate::agent::range::{Hold, LeftRun, Range, Written};
@@ -399,7 +398,8 @@ impl Range {
             true => base.through,
             false => Instant::MIN,
         };
-        let decided = self.window.decided_names.of_life(task).unwrap_or(Instant::MIN);
+        // Of instants that a version before had decided the store is asked.
+        let decided = self.window.decided_names.of_version(task).unwrap_or(Instant::MIN);
         timed.first_due_after(through, task.effective_from.instant().max(decided))
     }
 
@@ -450,7 +450,11 @@ impl Range {
         self.admit_priors(desk, &task, self.decided_base(desk.config.epoch));
         desk.near.renew_superseded(self.id, &task);
         let timed = Arc::new(Timed::new(task));
-        let known = decided.at;
+        // Of the versions before, the names say it until the range is scanned.
+        let known = match self.window.scanned {
+            true => decided.at,
+            false => self.window.decided_names.of_version(&timed.task),
+        };
         let one_shot = timed.task.spec.one_shot_at().is_some();
         let first = if one_shot {
             self.first_undecided(&timed)
@@ -458,9 +462,8 @@ impl Range {
             let undecided = self.first_undecided(&timed);
             // What the window's base has passed meanwhile.
             if let Some(silent) = silent.filter(|_| timed.task.incarnation <= base.incarnation) {
-                let first = effective.max(silent).plus(MILLISECOND);
                 let through = covered_to(base.through, undecided);
-                self.skip_instants(desk, &timed, (first, through), UNREADABLE);
+                self.skip_silent(desk, &timed, (silent, effective), through);
             }
             if let Some((instant, _)) = undecided {
                 self.unsure_of(desk, &timed.task, instant);

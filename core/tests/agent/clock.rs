@@ -194,3 +194,54 @@ fn by_a_clock_that_was_an_hour_ahead_for_a_moment_nothing_is_decided() {
     world.pass(10_000);
     assert_eq!(ran(&world), [18, 20, 22, 24, 26], "{:?}", world.history("a/task"));
 }
+
+/// A task of every 5 s, whose host's clock was a minute ahead for three seconds, and is right again
+/// at the seventeenth. Coordinators knew better, and the marks went by them.
+fn was_ahead() -> World {
+    let mut world = of_policy(CatchUpPolicy::Latest);
+    world.ahead_ms = 60_000;
+    world.pass(10);
+    (0..2).for_each(|_| world.clock_measured("c1", -60_000));
+    world.pass(3_000);
+    assert_eq!(ran(&world), [65, 70, 75]);
+    world.ahead_ms = 0;
+    world.pass(10);
+    world.measure_clock();
+    world.pass(2_000);
+    let through = world.shared.ledger(RangeId(0)).marks.through;
+    assert!(through < world.at_second(18), "{through:?} {:?}", world.now());
+    world
+}
+
+#[test]
+fn what_ran_by_a_clock_that_was_ahead_does_not_run_as_a_one_shot_again() {
+    let mut world = was_ahead();
+    let once = world.once("a/task", 70);
+    world.edit("a/task", |spec| Spec { schedules: once.schedules, ..spec });
+    world.pass(60_000);
+    assert_eq!(ran(&world), [65, 70, 75]);
+    assert!(world.shared.of(RangeId(0)).tasks.is_empty(), "it is over, and its key settled");
+}
+
+#[test]
+fn an_edit_that_a_list_brings_loses_nothing_of_what_a_clock_that_was_ahead_had_passed() {
+    let mut world = was_ahead();
+    world.deaf = true;
+    let then = world.at_second(18).wall();
+    world.edit_at("a/task", then, |spec| Spec { schedules: every("a/task", 7).schedules, ..spec });
+    world.deaf = false;
+    world.list();
+    world.pass(70_000);
+    // 20 and 55 are of the schedule before as well, and came to something then.
+    assert_eq!(ran(&world), [27, 34, 41, 48, 62, 65, 69, 70, 75, 76, 83]);
+}
+
+#[test]
+fn what_ran_by_a_clock_that_was_ahead_is_known_to_the_next_process() {
+    let mut world = was_ahead();
+    world.restart();
+    world.pass(3_000);
+    world.restart();
+    world.pass(50_000);
+    assert_eq!(ran(&world), [65, 70, 75]);
+}

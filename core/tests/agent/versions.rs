@@ -41,13 +41,18 @@ fn what_is_still_due_by_a_schedule_before_starts_as_the_newest_version_says() {
 
 #[test]
 fn what_marks_do_not_cover_as_it_was_due_late_stays_known_while_the_clock_is_back() {
-    let forgets: [fn(&mut World, &str); 2] = [
+    let forgets: [fn(&mut World, &str); 3] = [
         |world, name| world.edit(name, |spec| Spec { description: ".".to_owned(), ..spec }),
         |world, _| {
             (0..2).for_each(|_| {
                 world.list();
                 world.pass(300);
             });
+        },
+        |world, name| {
+            world.garble(name);
+            world.pass(300);
+            world.mend(name);
         },
     ];
     for forget in forgets {
@@ -96,6 +101,27 @@ fn a_one_shot_of_before_what_was_decided_runs_when_it_is_due() {
     let ran =
         world.starts_of(&name).iter().filter(|start| start.due.instant() == due(&name)).count();
     assert_eq!(ran, 1, "{:?}", world.history(&name));
+}
+
+#[test]
+fn what_came_due_while_a_record_could_not_be_read_has_a_name_however_late_it_was_due() {
+    let mut world = World::new(1, 10);
+    let jitter = Duration::from_secs(60);
+    let (first, next) = (world.at_second(20), world.at_second(140));
+    let due = |name: &str| jitter::due(&named(name), first, Some(next), jitter).instant();
+    let late = world.at_second(60);
+    let mut names = (0..20).map(|number| format!("a/task{number}"));
+    let name = names.find(|name| due(name) > late).expect("one of twenty");
+    world.create(Spec { jitter, ..every_after(&name, 120, 20_000) });
+    // The marks go on.
+    world.create(every("b/tick", 1));
+    // It is past, and nobody has it in memory yet.
+    world.pass(25_000);
+    world.garble(&name);
+    world.pass(70_000);
+    world.mend(&name);
+    world.pass(2_000);
+    assert_eq!(world.history(&name), ["20 skipped: its task's record cannot be read"]);
 }
 
 /// A task of every two seconds, whose run of the second second goes on past the fourth.

@@ -15,7 +15,7 @@ use tocktower_core::time::{Instant, Wall};
 use super::checker::Checker;
 use super::home::{Home, host_of};
 use super::truth::Life;
-use super::world::{SECOND, World};
+use super::world::{PLACES, SECOND, World};
 
 /// So close to a change that came meanwhile nobody may have decided an instant, where all may fail.
 const UNCERTAIN: u64 = 30 * SECOND;
@@ -77,6 +77,7 @@ impl World {
         self.check_epochs();
         self.check_settled(quiet_us);
         self.check_multiplicity(calm);
+        self.check_retries(calm);
         self.check_marks(&expected);
         self.check_durable();
         self.check_announced(calm);
@@ -208,12 +209,16 @@ impl World {
     }
 
     /// Whether it is listed and nothing that it may wait for goes on. With overlap `allow` that is
-    /// what is made up for before it, and no run of its task that is on time.
+    /// what is made up for before it, and no run of its task that is on time; and all wait for a
+    /// free place.
     fn starves(&self, run: &RunId) -> bool {
         // How it starts is said by the newest version.
         let newest = |life: &Life| life.versions.last().map(|(_, task)| task.spec.overlap);
         let allow = |life: &Life| newest(life) == Some(Overlap::Allow);
         if !self.truth.life_of(run).is_some_and(allow) {
+            return false;
+        }
+        if self.hosts.iter().any(|host| host.running.len() >= PLACES) {
             return false;
         }
         let mut running = self.hosts.iter().flat_map(|host| host.running.values());
@@ -409,7 +414,7 @@ impl World {
 
     /// Whether what this host ran may be repeated. What is pinned needs nobody else, so that only
     /// the end of its process can take an end with it.
-    fn may_repeat(&self, host: usize, run: &RunId, calm: bool) -> bool {
+    pub(super) fn may_repeat(&self, host: usize, run: &RunId, calm: bool) -> bool {
         match self.truth.home_of(run, &self.keys) {
             Home::Range(_) => !calm && self.hosts[host].disturbed,
             Home::Pins(_) | Home::Shares(_) => self.hosts[host].crashed,

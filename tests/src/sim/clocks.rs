@@ -68,6 +68,6 @@ impl World {
     pub(super) fn set_clock(&mut self, host: usize) {
         let at = &mut self.hosts[host];
         at.clock_back |= at.skew_us > GOOD_CLOCK;
-        at.skew_us = 1_000;
+        (at.skew_us, at.clock_set_at) = (1_000, self.now);
     }
 }

@@ -17,6 +17,8 @@ mod fault;
 mod followers;
 mod home;
 mod late;
+mod names;
+mod retries;
 mod rng;
 mod shares;
 mod store;

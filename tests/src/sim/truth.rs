@@ -81,6 +81,8 @@ pub struct Truth {
     pub faults: BTreeMap<String, usize>,
     pub starts: Vec<Started>,
     pub ends: BTreeMap<RunId, Vec<(RunState, u64)>>,
+    /// When and by which host it was told that a run had failed and would be tried again.
+    pub waits: BTreeMap<RunId, Vec<(usize, u64)>>,
     /// The end that was told of a run under each fence.
     told: BTreeMap<(RunId, Fence), RunState>,
     /// Runs that started again before it was told that they had failed, and who had run them.
@@ -480,7 +482,12 @@ impl Truth {
                 record.id, record.state, record.reason, record.agent
             )
         });
-        let over = record.state.is_end() || record.state == RunState::WaitingRetry;
+        let waits = record.state == RunState::WaitingRetry;
+        if waits {
+            let wait = (host_of(&record.agent), now);
+            self.waits.entry(record.id.clone()).or_default().push(wait);
+        }
+        let over = record.state.is_end() || waits;
         if over {
             self.running.remove(&(record.id.task.clone(), record.id.clone()));
         }

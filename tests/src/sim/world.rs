@@ -39,6 +39,8 @@ use super::truth::{Started, Truth};
 /// When the simulation's clock starts: a day with nothing special about it.
 pub(super) const EPOCH_US: i64 = 1_795_478_400_000_000;
 pub const TTL: Duration = Duration::from_secs(3);
+/// How much a host runs at a time.
+pub const PLACES: usize = 50;
 pub const SECOND: u64 = 1_000_000;
 
 #[derive(Debug)]
@@ -113,6 +115,8 @@ pub struct Host {
     pub followers: Followers,
     pub member: Member,
     pub skew_us: i64,
+    /// When its clock was set right.
+    pub clock_set_at: u64,
     /// By how many millionths its monotonic clock is too fast.
     pub drift: i64,
     inbox: Vec<DriverInput>,
@@ -183,6 +187,7 @@ impl World {
                 driver: None,
                 store: Store::default(),
                 disturbed: false,
+                clock_set_at: 0,
                 crashed: false,
                 disk_lost_at: None,
                 clock_back: false,
@@ -468,7 +473,7 @@ impl World {
             epoch_began: joined.began,
             process: at.store.process,
             first_number: at.store.process << 32,
-            running_max: 50,
+            running_max: PLACES,
             compact: true,
             broken: self.broken.and_then(Break::rule),
             former,
@@ -593,6 +598,7 @@ impl World {
                     let fails = self.hosts[host].disk_fails;
                     let kept = fails.is_none_or(|(back_after, _)| back_after > 0);
                     self.truth.reported(&record, kept, self.now);
+                    self.check_name(host, &record);
                     self.hosts[host].followers.told(record, committing);
                 }
                 DriverEffect::Exit { reason } => {

@@ -110,14 +110,16 @@ fn values_of_output_and_meta_are_these_bytes() {
 #[test]
 fn what_is_kept_of_a_session_is_these_bytes() {
     let session = Session { epoch: Epoch(3), revision: Revision(4) };
-    let known = Kept { lease: LeaseId(2), session, clock: Some(-1) };
+    let known =
+        Kept { lease: LeaseId(2), session, clock: Some(-1), latest: Some(Wall::from_micros(-2)) };
     let value = kept_encode(&known, "b");
-    check(&value, "02 0000000000000002 00000003 0000000000000004 ffffffffffffffff 62");
+    let clocks = "ffffffffffffffff fffffffffffffffe";
+    check(&value, &format!("03 0000000000000002 00000003 0000000000000004 {clocks} 62"));
     assert_eq!(kept_decode(&value), Some((known, "b")));
-    let doubted = Kept { clock: None, ..known };
+    let doubted = Kept { clock: None, latest: None, ..known };
     assert_eq!(kept_decode(&kept_encode(&doubted, "")), Some((doubted, "")));
-    let without_a_clock = [&[1], &value[1..21], &value[29..]].concat();
-    assert_eq!(kept_decode(&without_a_clock), None);
+    let of_before = [&[2], &value[1..29], &value[37..]].concat();
+    assert_eq!(kept_decode(&of_before), None);
 }
 
 /// `x` a hundred times, as zstd 1.5.7 packed it: what it writes may change, what it reads may not.
