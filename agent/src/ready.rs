@@ -59,6 +59,16 @@ pub fn unready(stats: &AgentStats, disk: Disk, now: Now) -> Option<Unready> {
     (late > ON_TIME).then_some(Unready::Late(late))
 }
 
+/// The same in words, for who asks why something did not start; also where it may be one range of
+/// many.
+pub fn in_the_way(stats: &AgentStats, disk: Disk, now: Now) -> Option<String> {
+    let full = || match stats.core.full {
+        0 => None,
+        full => Some(format!("the ledgers of {full} of its ranges are full: too much is open")),
+    };
+    unready(stats, disk, now).map(|unready| unready.to_string()).or_else(full)
+}
+
 #[cfg(test)]
 mod tests {
     use tocktower_core::ids::Session;

@@ -10,9 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tocktower_core::agent::Stats;
 use tocktower_core::hash::RangeCount;
-use tocktower_core::ids::{RangeId, RunId, Session};
+use tocktower_core::ids::RunId;
 use tocktower_core::run::{RunRecord, RunState};
 use tokio::sync::watch;
 
@@ -20,6 +19,7 @@ use crate::driver::DriverInput;
 use crate::exec::{Executors, StartRun, Ticket};
 use crate::link::{EndedRuns, LatenessMeter, LinkStats, LinksHandle, LiveRuns, Telling};
 use crate::metrics::Lateness;
+use crate::run::AgentStats;
 use crate::store::Store;
 
 /// How often the ranges that there is history of are looked up.
@@ -138,14 +138,16 @@ impl Reports {
         Some(run)
     }
 
-    pub fn publish(&self, core: Stats, held: &[RangeId], session: Option<Session>) {
+    pub fn publish(&self, stats: &AgentStats, in_the_way: Option<String>) {
+        let core = stats.core;
         self.link_stats.send_replace(LinkStats {
             core,
             waiting: core.open.saturating_sub(core.running + core.queued),
             ended: self.ended,
-            ranges_held: held.to_vec(),
+            ranges_held: stats.held.clone(),
             history_ranges: self.kept_ranges.borrow().clone(),
-            session,
+            session: stats.session,
+            in_the_way,
         });
     }
 }
@@ -187,7 +189,8 @@ mod tests {
 
     use tocktower_core::agent::effect;
     use tocktower_core::ids::{
-        AgentName, Attempt, Epoch, Fence, Incarnation, PoolName, Revision, RunKey, TaskName,
+        AgentName, Attempt, Epoch, Fence, Incarnation, PoolName, Revision, RunKey, Session,
+        TaskName,
     };
     use tocktower_core::run::{AttemptEnd, AttemptRecord, Captured, Finished};
     use tocktower_core::task::Action;

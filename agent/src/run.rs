@@ -37,6 +37,7 @@ use crate::link::{
 };
 use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, LostClaims, Troubles};
+use crate::ready::in_the_way;
 use crate::reports::{Reports, watch_history};
 use crate::store::{
     OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest,
@@ -183,6 +184,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
     let link_metrics = links.metrics();
     let kept_ranges = watch_history(opened.store.clone(), cluster.ranges);
     let reports = Reports::new(links, live, lateness, link_stats, kept_ranges);
+    let disk = watch_disk(config.data_dir, config.disk_reserve).await;
     let shell = Shell {
         driver,
         port,
@@ -199,12 +201,10 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         clock: SteadyClock::default(),
         retention: config.retention,
         progress: Progress::begun(),
+        disk: disk.clone(),
         noted: seen,
     };
     let watchdog = Watchdog::start(shell.progress.clone(), shell.port.clone(), config.lease_ttl)?;
-    let mut disk = watch_disk(config.data_dir, config.disk_reserve).await;
-    // The loop hears of it as it is now, too.
-    disk.mark_changed();
     let sources = Sources {
         version: config.version,
         stats: stats_seen.clone(),
@@ -213,7 +213,10 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         store: Arc::downgrade(&opened.store),
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
-    let inlets = Inlets { inputs, ends, store_answers, wakes, asked, leaving, disk: disk.clone() };
+    // The loop hears of it as it is now, too.
+    let mut looked_at = disk.clone();
+    looked_at.mark_changed();
+    let inlets = Inlets { inputs, ends, store_answers, wakes, asked, leaving, disk: looked_at };
     let guards = (watchdog, other, Memory::of(&opened.store, cluster));
     let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread, guards));
     let (stats, store, links) = (stats_seen, opened.store, link_metrics);
@@ -326,6 +329,7 @@ struct Shell {
     clock: SteadyClock,
     retention: Retention,
     progress: Progress,
+    disk: watch::Receiver<Disk>,
     /// The highest revision of the shared state that the store was told of.
     noted: Revision,
 }
@@ -522,12 +526,13 @@ impl Shell {
         self.clock.look(at, core.clock_verified);
         self.reports.count_begun(&self.executors);
         let ended = self.reports.ended;
-        self.reports.publish(core, &held, session);
+        let stats = AgentStats { at: at.mono, core, held, session, ended };
+        self.reports.publish(&stats, in_the_way(&stats, *self.disk.borrow(), at));
         self.lost_claims.log(at.mono);
         if let Some(ranges) = self.held_count.settled(core.held) {
             tracing::info!(ranges, "holding");
         }
-        self.stats.send_replace(AgentStats { at: at.mono, core, held, session, ended });
+        self.stats.send_replace(stats);
     }
 
     /// A process that comes after is to notice when revisions have gone back.

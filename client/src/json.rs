@@ -262,6 +262,7 @@ pub fn agent(agent: &v1::Agent) -> Agent {
         drained: agent.drained,
         last_resort: agent.last_resort,
         weight_asked: agent.weight_asked,
+        in_the_way: Some(agent.in_the_way.clone()).filter(|text| !text.is_empty()),
     }
 }
 

@@ -34,6 +34,8 @@ pub struct LinkStats {
     pub history_ranges: Vec<u8>,
     /// `None`: it has none now. Told in Hello.
     pub session: Option<Session>,
+    /// What is known to be in the way of what comes due, in words.
+    pub in_the_way: Option<String>,
 }
 
 /// Runs that ended, by state.
@@ -102,6 +104,7 @@ impl LinkStats {
             write_pressure: self.core.held > 0 && self.core.proof_lag > PROOF_LAG_CALM,
             open_runs: wide(self.core.open),
             drained: self.core.drained,
+            in_the_way: self.in_the_way.clone().unwrap_or_default(),
         }
     }
 }
@@ -225,6 +228,7 @@ mod tests {
             waiting: 4,
             ranges_held: vec![RangeId(1), RangeId(9)],
             history_ranges: LinkStats::bitmap([RangeId(0), RangeId(9)]),
+            in_the_way: Some("the disk".to_owned()),
             ..LinkStats::default()
         };
         stats.core.oldest_due = Some(due);
@@ -238,5 +242,6 @@ mod tests {
         assert_eq!(message.history_ranges, [1, 2]);
         assert_eq!(message.ended.map(|ended| (ended.skipped, ended.missed)), Some((5, 0)));
         assert!(message.write_pressure);
+        assert_eq!(message.in_the_way, "the disk");
     }
 }

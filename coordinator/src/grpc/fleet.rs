@@ -162,6 +162,7 @@ fn agent(view: AgentView) -> v1::Agent {
         drained: view.drained,
         last_resort: view.last_resort,
         weight_asked: view.weight_asked,
+        in_the_way: stats.map(|stats| stats.in_the_way.clone()).unwrap_or_default(),
     }
 }
 

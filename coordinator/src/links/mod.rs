@@ -191,6 +191,12 @@ impl Links {
         self.table().contains_key(agent)
     }
 
+    /// What an agent knows to be in the way of what comes due there, in words.
+    pub fn in_the_way(&self, agent: &AgentName) -> Option<String> {
+        let told = self.one(agent)?.stats?.in_the_way.clone();
+        Some(told).filter(|told| !told.is_empty())
+    }
+
     /// Whether most of the agents whose clocks were measured agree with this coordinator's.
     pub fn agree_on_the_time(&self) -> bool {
         self.clocks.agree()

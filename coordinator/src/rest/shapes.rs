@@ -185,6 +185,7 @@ pub fn agent(view: AgentView) -> json::Agent {
         drained: view.drained,
         last_resort: view.last_resort,
         weight_asked: view.weight_asked,
+        in_the_way: open.map(|stats| stats.in_the_way.clone()).filter(|text| !text.is_empty()),
     }
 }
 

@@ -228,6 +228,12 @@ impl Agent {
         self.say(Up::Stats(stats)).await;
     }
 
+    /// It says that something is in the way of what comes due.
+    pub async fn hindered(&self, in_the_way: &str) {
+        let stats = v1::Stats { in_the_way: in_the_way.to_owned(), ..v1::Stats::default() };
+        self.say(Up::Stats(stats)).await;
+    }
+
     pub async fn say(&self, message: Up) {
         self.up.send(v1::AgentMessage { message: Some(message) }).await.unwrap();
     }

@@ -213,6 +213,25 @@ async fn put_claim(cluster: &Cluster, task: &str, agent: &str) {
 }
 
 #[tokio::test]
+async fn what_an_agent_knows_to_be_in_the_way_is_told_where_a_run_is_late() {
+    let api = api().await;
+    let agent = Agent::dial(&api, "web-1").await;
+    let mut pinned = task("a");
+    pinned["schedules"] = json!([{"every": "4s"}]);
+    pinned["placement"] = json!({"agent": "web-1"});
+    api.create(&pinned).await.ok();
+    agent.hindered("its clock is wrong").await;
+    let why = format!("{}/why", at("a"));
+    let late = until("it has been due for a while", async || {
+        let why = api.get(&why).await.ok();
+        (why["verdict"] == "late").then_some(why)
+    })
+    .await;
+    let text = late["explanation"].as_str().unwrap();
+    assert!(text.ends_with("It says what is in its way: its clock is wrong."), "{text}");
+}
+
+#[tokio::test]
 async fn a_run_asked_for_is_not_called_queued_while_its_holder_is_silent() {
     let cluster = Cluster::new();
     let api = cluster.coordinator("c1").await;

@@ -47,6 +47,8 @@ pub struct Agent {
     pub last_resort: bool,
     /// What it is asked to weigh in place of its configuration.
     pub weight_asked: Option<u32>,
+    /// What it knows to be in the way of what comes due there, in words; `null`: nothing.
+    pub in_the_way: Option<String>,
 }
 
 /// What can be changed of an agent.

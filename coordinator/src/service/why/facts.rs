@@ -71,6 +71,8 @@ pub struct RangeFacts {
     /// Why the ledger could not be read; the marks are those of the catalog then.
     pub ledger_error: Option<String>,
     pub agents: PoolAgents,
+    /// What its holder, or the agent that it is for, knows to be in the way of what comes due.
+    pub in_the_way: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,6 +104,14 @@ pub struct PoolAgents {
     pub able: usize,
     /// Of those, such as are neither cordoned nor drained.
     pub taking: usize,
+}
+
+impl RangeFacts {
+    /// The agent that is to start what comes due, if there is one.
+    pub fn runs_at(&self) -> Option<&AgentName> {
+        let pinned = self.pinned.as_ref().map(|pinned| &pinned.agent);
+        pinned.or(self.holder.as_ref().map(|holder| &holder.agent))
+    }
 }
 
 impl Facts {

@@ -98,6 +98,7 @@ impl Tasks {
         };
         let mut range = self.range(&name, Some(placement));
         range.pinned = range.pinned.or_else(|| self.share(&task));
+        range.in_the_way = range.runs_at().and_then(|agent| self.links.in_the_way(agent));
         let id = RunId::scheduled(name.clone(), task.incarnation, at);
         range.take(ledger, run.as_ref().map_or(&id, |run| &run.id));
         let shown = |instant| shown(&timeline, instant);
@@ -190,6 +191,7 @@ impl Tasks {
             entry: None,
             ledger_error: None,
             agents: PoolAgents::default(),
+            in_the_way: None,
             pool: placement.as_ref().and_then(|placement| placement.pool().cloned()),
             pinned: placement.as_ref().and_then(Placement::agent).map(|agent| Pinned {
                 agent: agent.clone(),

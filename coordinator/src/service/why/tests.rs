@@ -143,6 +143,7 @@ fn facts_of(task: Task, moment: Instant) -> Facts {
             entry: None,
             ledger_error: None,
             agents: PoolAgents { present: 3, able: 3, taking: 3 },
+            in_the_way: None,
         },
         incomplete: Vec::new(),
         stale: false,
@@ -327,6 +328,9 @@ fn the_ledger_knows_what_no_agent_tells() {
 #[test]
 fn what_stands_in_the_way_of_a_start_is_named() {
     check(Verdict::Late, &["for 1m", "has not decided it", "agent get web-1"], &facts(|_| {}));
+    let clock = "its clock is wrong".to_owned();
+    let told = facts(|f| f.range.in_the_way = Some(clock.clone()));
+    check(Verdict::Late, &["It says what is in its way: its clock is wrong."], &told);
     let just = facts(|f| f.now = wall(-59));
     check(Verdict::Starting, &["for 1s", "web-1 holds its range"], &just);
     let away = facts(|f| f.incomplete = vec!["web-1".to_owned()]);

@@ -172,8 +172,9 @@ impl Says<'_> {
             Verdict::Late => with(
                 format!(
                     "It has been due for {late}. Agent {holder} holds its range {hex}, writes to \
-                     the shared state and answers, but has not decided it. {}",
-                    self.ledger_stands()
+                     the shared state and answers, but has not decided it. {}{}",
+                    self.ledger_stands(),
+                    self.in_the_way()
                 ),
                 format!(
                     "Look at that agent: tock agent get {holder} tells its clock and what waits \
@@ -248,7 +249,8 @@ impl Says<'_> {
             Verdict::Late => with(
                 format!(
                     "It has been due for {late}. Agent {agent}, {bound}, answers, but has not \
-                     decided it."
+                     decided it.{}",
+                    self.in_the_way()
                 ),
                 format!(
                     "It may not have heard of the task yet. Look at that agent: tock agent get \
@@ -257,6 +259,12 @@ impl Says<'_> {
             ),
             _ => self.away(pinned),
         }
+    }
+
+    /// What the agent itself says of it, if it knows.
+    fn in_the_way(&self) -> String {
+        let told = self.facts.range.in_the_way.as_ref();
+        told.map(|told| format!(" It says what is in its way: {told}.")).unwrap_or_default()
     }
 
     /// Of an agent that has no share of a task of every agent.
