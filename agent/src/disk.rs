@@ -77,6 +77,13 @@ async fn look(dir: PathBuf, reserve: Option<u64>, before: Disk) -> Disk {
     after
 }
 
+/// For one that is to hear of it as it is now, too.
+pub fn as_news(disk: &watch::Receiver<Disk>) -> watch::Receiver<Disk> {
+    let mut news = disk.clone();
+    news.mark_changed();
+    news
+}
+
 fn tell(dir: &std::path::Path, disk: Disk) {
     let free_mib = disk.space.map_or(0, |space| space.free >> 20);
     if disk.below_reserve {

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 
 pub use crate::cluster::WHAT_TO_DO;
 use crate::cluster::{Joined, Memory, OtherCluster, join};
-use crate::disk::{Disk, watch_disk};
+use crate::disk::{Disk, as_news, watch_disk};
 use crate::driver::{Driver, DriverEffect, DriverInput};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
 use crate::inlets::{Gathered, Inlets};
@@ -213,9 +213,7 @@ pub async fn start(config: AgentConfig, port: Arc<dyn Port>) -> Result<RunningAg
         store: Arc::downgrade(&opened.store),
     };
     let metrics = AgentMetrics::new(sources, shell.reports.lateness_seconds.clone());
-    // The loop hears of it as it is now, too.
-    let mut looked_at = disk.clone();
-    looked_at.mark_changed();
+    let looked_at = as_news(&disk);
     let inlets = Inlets { inputs, ends, store_answers, wakes, asked, leaving, disk: looked_at };
     let guards = (watchdog, other, Memory::of(&opened.store, cluster));
     let ended = tokio::spawn(shell.run_and_close(inlets, effects, store_thread, guards));
@@ -521,11 +519,10 @@ impl Shell {
     }
 
     fn publish(&mut self, at: Now) {
-        let (core, held, session) =
-            (self.driver.stats(), self.driver.held(), self.driver.session());
+        let (core, session) = (self.driver.stats(), self.driver.session());
         self.clock.look(at, core.clock_verified);
         self.reports.count_begun(&self.executors);
-        let ended = self.reports.ended;
+        let (held, ended) = (self.driver.held(), self.reports.ended);
         let stats = AgentStats { at: at.mono, core, held, session, ended };
         self.reports.publish(&stats, in_the_way(&stats, *self.disk.borrow(), at));
         self.lost_claims.log(at.mono);

@@ -56,7 +56,7 @@ const HUSHED_SEEDS: u64 = 20;
 const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 25] = [
+const BROADCAST_FOUND: [u64; 26] = [
     40_004_347,
     70_000_279,
     70_000_642,
@@ -82,6 +82,7 @@ const BROADCAST_FOUND: [u64; 25] = [
     432_004_261,
     452_002_313,
     462_006_578,
+    492_006_789,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;

@@ -288,7 +288,9 @@ impl Range {
         let Some(own) = self.own.take() else { return };
         let mut room = self.room();
         let mut known = BTreeSet::new();
-        for mut row in rows {
+        // What ran comes before rows of many that did not, where there is not room for all.
+        let (many, one): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.until.is_some());
+        for mut row in one.into_iter().chain(many) {
             if own.triggers_only && matches!(row.run.run, RunKey::Instant(_)) {
                 continue;
             }
@@ -481,7 +483,7 @@ impl Range {
                     Some(_) => rest.by_ref().map(|at| (at, timed.due(at))).collect(),
                     None => vec![(first, timed.due(first))],
                 };
-                let once = task.spec.one_shot_at() == Some(first);
+                let once = instants.iter().any(|(at, _)| is_one_shot_at(Some(task), *at));
                 let name = RunKeyName::Task(row.run.task.clone());
                 (instants, once.then_some(OwnKey { name, revision: task.revision }))
             }
@@ -493,6 +495,9 @@ impl Range {
         };
         for (instant, due) in instants {
             let covered = self.window.base.cover(due, row.run.incarnation);
+            // Of many instants of a time before, one may be the present one-shot's.
+            let own = row.until.is_none() || is_one_shot_at(task.as_ref(), instant);
+            let key = key.clone().filter(|_| own);
             if *room == 0 || key.is_none() && covered && row.end.is_some() {
                 continue;
             }
@@ -501,7 +506,7 @@ impl Range {
                 RunKey::Instant(_) => RunId { run: RunKey::Instant(instant), ..row.run.clone() },
                 RunKey::Manual(_) => row.run.clone(),
             };
-            self.own_open(desk, id, task.clone(), (instant, due), key.clone(), row);
+            self.own_open(desk, id, task.clone(), (instant, due), key, row);
         }
     }
 
@@ -565,4 +570,8 @@ impl Range {
             self.step(id, Event::NotStarted);
         }
     }
+}
+
+fn is_one_shot_at(task: Option<&Arc<Task>>, instant: Instant) -> bool {
+    task.is_some_and(|task| task.spec.one_shot_at() == Some(instant))
 }

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::agent::kept::LATEST_KEPT_WITHIN;
 use crate::ids::CoordinatorId;
 use crate::limits;
 use crate::time::{Mono, Now, Wall};
@@ -66,7 +67,7 @@ impl ClockWatch {
     /// between the clocks. A doubt that it had is settled by those who are asked, if there are any.
     /// `latest`: it may have decided what was due by then, as the clock was ahead.
     pub fn going_on(believed: Option<i64>, latest: Option<Wall>, now: Now) -> ClockWatch {
-        let latest = latest.unwrap_or_default();
+        let latest = latest.map_or_else(Wall::default, |latest| latest.plus(LATEST_KEPT_WITHIN));
         let unknown = ClockWatch { asked: Some(now.mono), latest, ..ClockWatch::new(now) };
         match believed {
             Some(base) => {
@@ -84,9 +85,11 @@ impl ClockWatch {
         self.latest.max(now)
     }
 
-    /// The same, where the clock has been set back and has not come there again.
-    pub fn was_ahead(&self, now: Wall) -> Option<Wall> {
-        Some(self.latest).filter(|latest| *latest > now.plus(limits::CLOCK_JUMP))
+    /// The same, for a process that comes after: where the difference between the clocks does not
+    /// tell it.
+    pub fn latest_to_keep(&self, now: Wall) -> Option<Wall> {
+        let ahead = self.latest > now.plus(limits::CLOCK_JUMP);
+        (ahead || self.believed().is_none()).then_some(self.latest)
     }
 
     /// Wall minus boot clock, in microseconds, if the wall clock is believed now.
@@ -114,7 +117,8 @@ impl ClockWatch {
         if alone {
             self.unverified_since.take_if(waited);
         }
-        if self.unverified_since.is_none() {
+        // By one that is off, what is pinned goes on.
+        if self.unverified_since.is_none() || self.off_since.is_some() {
             self.latest = self.latest.max(now.wall);
         }
         None

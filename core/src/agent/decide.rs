@@ -167,10 +167,11 @@ impl Range {
     }
 
     /// The clock was set back: entries that were decided by the clock as it was must not come out
-    /// of the store again.
+    /// of the store again. What was not read is not among them, though the window may have begun
+    /// with marks that stand in the future: those say nothing of younger tasks.
     fn keep_decided(&self, desk: &mut Desk) {
         let parked = self.parked.first().map(|entry| entry.due.minus(MILLISECOND));
-        let decided = self.window.decided_to;
+        let decided = self.window.decided_to.min(self.window.loaded_to);
         let through = parked.map_or(decided, |parked| parked.min(decided));
         desk.store(StoreOp::Watermark { range: self.id, through });
     }

@@ -24,7 +24,7 @@ use crate::ids::{Incarnation, Revision, RunKey, TaskName};
 use crate::ledger::Marks;
 use crate::limits;
 use crate::task::Task;
-use crate::time::{Instant, MILLISECOND};
+use crate::time::{Instant, MILLISECOND, Wall};
 
 /// Instants of a late edit that are ended one by one.
 const EDITED_LATE_MAX: usize = 1_000;
@@ -241,6 +241,24 @@ impl Range {
         let first = timed.first_due_after(silent, after);
         if let Some((first, _)) = first.filter(|(first, _)| *first <= until) {
             self.skip_instants(desk, timed, (first, until), UNREADABLE);
+        }
+    }
+
+    /// The same of the schedules before this version, as far as marks cover them: what they do not
+    /// cover is still to be decided.
+    pub(super) fn skip_silent_priors(&mut self, desk: &mut Desk, task: &Task, silent: Instant) {
+        let marks = self.decided_base(desk.config.epoch);
+        let near = desk.near.decided_of(self.id, &task.spec.name);
+        let near: Vec<(Wall, Instant)> =
+            near.map(|(timed, at)| (timed.task.effective_from, at)).collect();
+        for prior in task.prior.iter().filter(|_| task.incarnation <= marks.incarnation) {
+            let timed = Timed::new(Arc::new(prior.version(task)));
+            let named = self.window.decided_names.of_version(&timed.task);
+            let of = near.iter().filter(|(from, _)| *from == prior.from).map(|(_, at)| *at);
+            let after = of.chain(named).fold(prior.from.instant(), Instant::max);
+            let undecided = timed.first_due_after(marks.through, after);
+            let until = covered_to(marks.through, undecided).min(prior.until.instant());
+            self.skip_silent(desk, &timed, (silent, after), until);
         }
     }
 

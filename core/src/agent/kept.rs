@@ -1,6 +1,7 @@
 //! What an agent keeps of its session, and what a process that comes after knows by it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::agent::desk::Desk;
 use crate::agent::effect::StoreOp;
@@ -14,7 +15,8 @@ pub struct Kept {
     pub session: Session,
     /// Wall minus boot clock, in microseconds, if the wall clock was believed.
     pub clock: Option<i64>,
-    /// The clock has been set back, and up to here something may have been decided before.
+    /// The clock has been set back, or is doubted, and up to here something may have been decided
+    /// before.
     pub latest: Option<Wall>,
 }
 
@@ -29,6 +31,8 @@ pub struct Former {
 
 /// A clock may drift from what is kept of it by as much, in microseconds, before that is kept anew.
 const CLOCK_KEPT_WITHIN: u64 = 50_000;
+/// By as much the clock may have gone past what is kept as its latest moment.
+pub(crate) const LATEST_KEPT_WITHIN: Duration = Duration::from_secs(1);
 
 impl Kept {
     fn near(&self, other: &Kept) -> bool {
@@ -36,15 +40,20 @@ impl Kept {
             (Some(one), Some(other)) => one.abs_diff(other) <= CLOCK_KEPT_WITHIN,
             (one, other) => one == other,
         };
-        let rest = |kept: &Kept| (kept.lease, kept.session, kept.latest);
-        clock && rest(self) == rest(other)
+        let latest = match (self.latest, other.latest) {
+            (Some(one), Some(other)) => one.max(other).since(one.min(other)) < LATEST_KEPT_WITHIN,
+            (one, other) => one == other,
+        };
+        let same = (self.lease, self.session) == (other.lease, other.session);
+        clock && latest && same
     }
 }
 
 impl Desk {
     /// Writes down what a process that comes after is to know of the session and the clock.
     pub fn keep_kept(&mut self) {
-        let (clock, latest) = (self.clock.believed(), self.clock.was_ahead(self.now.wall));
+        let clock = self.clock.believed();
+        let latest = self.clock.latest_to_keep(self.now.wall);
         let kept = self.session.to_keep();
         let kept = kept.map(|(lease, session)| Kept { lease, session, clock, latest });
         let same = match (&kept, &self.session.kept) {

@@ -173,6 +173,14 @@ impl DecidedNames {
         self.lives.get(&(task.spec.name.clone(), task.incarnation)).map(|decided| decided.at)
     }
 
+    /// What a version before had decided is for one that brings instants.
+    pub fn that_bind(&self, task: &Task) -> Option<Instant> {
+        match task.brings_instants() {
+            true => self.of_life(task),
+            false => self.of_version(task),
+        }
+    }
+
     pub fn of_version(&self, task: &Task) -> Option<Instant> {
         let key = (task.spec.name.clone(), task.incarnation, task.effective_from);
         self.versions.get(&key).map(|decided| decided.at)

@@ -201,6 +201,9 @@ impl Range {
             None => self.end_replaced(desk, &task),
             Some(_) => drop(self.attached.insert(task.spec.name.clone(), task.clone())),
         }
+        if let Some(silent) = silent {
+            self.skip_silent_priors(desk, &task, silent);
+        }
         self.replace_near(desk, number, task, silent, joined);
     }
 

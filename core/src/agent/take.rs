@@ -101,6 +101,8 @@ impl Range {
         };
         self.restart_window(desk, base);
         self.window.decided_names.clear();
+        // What came due since, and could not be read, nobody has decided.
+        self.copy.unreadable.values_mut().for_each(|since| *since = base.through.min(*since));
         desk.store(StoreOp::ClearDue { range: self.id });
         self.hold = Hold::Held { fence };
         self.fence_taken = fence;
@@ -418,7 +420,7 @@ impl Range {
         let (base, effective) = (self.window.base, task.effective_from.instant());
         let before = desk.near.named(self.id, &task.spec.name);
         // Before the window began anew, it may have been near.
-        let known = self.window.decided_names.of_life(&task);
+        let known = self.window.decided_names.that_bind(&task);
         let mut decided = Decided { at: known.max(joined), by: None };
         if let Some(before) = before
             && let Some(near) = desk.near.get(before)
@@ -492,7 +494,7 @@ impl Range {
         let marks = self.decided_base(desk.config.epoch);
         let covered = timed.task.incarnation <= marks.incarnation;
         let through = if covered { marks.through } else { Instant::MIN };
-        let known = decided.max(self.window.decided_names.of_life(&timed.task));
+        let known = decided.max(self.window.decided_names.of_version(&timed.task));
         let from = timed.task.effective_from.instant().max(known.unwrap_or(Instant::MIN));
         // What was decided is told by instants, what a ledger covers by dues.
         let next = match decided {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tocktower_core::ids::RangeId;
+use tocktower_core::ids::{RangeId, RunId};
+use tocktower_core::ledger::EntryState;
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 
-use crate::words::{every, failed, retried};
+use crate::words::{every, failed, named, retried};
 use crate::world::World;
 
 #[test]
@@ -231,8 +232,11 @@ fn an_edit_that_a_list_brings_loses_nothing_of_what_a_clock_that_was_ahead_had_p
     world.edit_at("a/task", then, |spec| Spec { schedules: every("a/task", 7).schedules, ..spec });
     world.deaf = false;
     world.list();
-    world.pass(70_000);
-    // 20 and 55 are of the schedule before as well, and came to something then.
+    world.pass(3_000);
+    world.edit("a/task", |spec| Spec { description: ".".to_owned(), ..spec });
+    world.pass(67_000);
+    // 20 and 55 are of the schedule before as well, and came to something then. An edit of nothing
+    // but words changes nothing of that.
     assert_eq!(ran(&world), [27, 34, 41, 48, 62, 65, 69, 70, 75, 76, 83]);
 }
 
@@ -244,4 +248,22 @@ fn what_ran_by_a_clock_that_was_ahead_is_known_to_the_next_process() {
     world.restart();
     world.pass(50_000);
     assert_eq!(ran(&world), [65, 70, 75]);
+}
+
+#[test]
+fn marks_that_stand_in_the_future_hide_nothing_of_a_younger_task_when_the_clock_is_set() {
+    let mut world = World::new(1, 10);
+    world.create(every("a/old", 3_600));
+    let begun =
+        RunId::scheduled(named("a/old"), world.task("a/old").incarnation, world.at_second(0));
+    world.former_ledger(world.at_second(300), begun, EntryState::Ended);
+    world.create(every("a/young", 40));
+    // Nothing is decided before its clock is set.
+    world.clock_measured("c1", 1_000);
+    world.pass(2_000);
+    world.ahead_ms = 1_000;
+    world.pass(10);
+    world.measure_clock();
+    world.pass(50_000);
+    assert_eq!(world.started("a/young"), [(40, 1)]);
 }

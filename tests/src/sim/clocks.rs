@@ -56,7 +56,7 @@ impl World {
 
     pub(super) fn clock_jumps(&mut self, host: usize, by_us: i64) {
         let at = &mut self.hosts[host];
-        at.disturbed = true;
+        (at.disturbed, at.clock_set_at) = (true, self.now);
         at.skew_us += by_us;
         at.clock_back |= by_us < 0;
         at.ahead_us = at.ahead_us.max(u64::try_from(at.skew_us).unwrap_or(0));

@@ -34,7 +34,7 @@ fn is_allowed(record: &RunRecord, versions: &[&Task], undone: bool, clock: Wall)
         let last = of.filter_map(|table| table.last_between(before, span.until)).max();
         last.unwrap_or(record.instant).wall()
     });
-    let late = clock.since(last) > limits::ON_TIME;
+    let late = clock.since(last) >= limits::ON_TIME;
     let any = |which: fn(&Task) -> bool| versions.iter().any(|task| which(task));
     let edited = versions.len() > 1 || undone;
     let reason = record.reason.as_deref().unwrap_or_default();

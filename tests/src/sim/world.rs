@@ -115,7 +115,7 @@ pub struct Host {
     pub followers: Followers,
     pub member: Member,
     pub skew_us: i64,
-    /// When its clock was set right.
+    /// When its clock was set.
     pub clock_set_at: u64,
     /// By how many millionths its monotonic clock is too fast.
     pub drift: i64,

@@ -112,6 +112,12 @@ impl RangeFacts {
         let pinned = self.pinned.as_ref().map(|pinned| &pinned.agent);
         pinned.or(self.holder.as_ref().map(|holder| &holder.agent))
     }
+
+    /// A sentence on what is in the way of that agent, if it knows.
+    pub fn what_the_agent_says(&self) -> String {
+        let told = self.in_the_way.as_ref();
+        told.map(|told| format!(" It says what is in its way: {told}.")).unwrap_or_default()
+    }
 }
 
 impl Facts {

@@ -174,7 +174,7 @@ impl Says<'_> {
                     "It has been due for {late}. Agent {holder} holds its range {hex}, writes to \
                      the shared state and answers, but has not decided it. {}{}",
                     self.ledger_stands(),
-                    self.in_the_way()
+                    self.facts.range.what_the_agent_says()
                 ),
                 format!(
                     "Look at that agent: tock agent get {holder} tells its clock and what waits \
@@ -250,7 +250,7 @@ impl Says<'_> {
                 format!(
                     "It has been due for {late}. Agent {agent}, {bound}, answers, but has not \
                      decided it.{}",
-                    self.in_the_way()
+                    self.facts.range.what_the_agent_says()
                 ),
                 format!(
                     "It may not have heard of the task yet. Look at that agent: tock agent get \
@@ -259,12 +259,6 @@ impl Says<'_> {
             ),
             _ => self.away(pinned),
         }
-    }
-
-    /// What the agent itself says of it, if it knows.
-    fn in_the_way(&self) -> String {
-        let told = self.facts.range.in_the_way.as_ref();
-        told.map(|told| format!(" It says what is in its way: {told}.")).unwrap_or_default()
     }
 
     /// Of an agent that has no share of a task of every agent.
