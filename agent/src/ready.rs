@@ -59,14 +59,17 @@ pub fn unready(stats: &AgentStats, disk: Disk, now: Now) -> Option<Unready> {
     (late > ON_TIME).then_some(Unready::Late(late))
 }
 
-/// The same in words, for who asks why something did not start; also where it may be one range of
-/// many.
+/// The causes in words, for who asks why something of a pool did not start; also where it may be
+/// one range of many.
 pub fn in_the_way(stats: &AgentStats, disk: Disk, now: Now) -> Option<String> {
     let full = || match stats.core.full {
         0 => None,
         full => Some(format!("the ledgers of {full} of its ranges are full: too much is open")),
     };
-    unready(stats, disk, now).map(|unready| unready.to_string()).or_else(full)
+    match unready(stats, disk, now) {
+        Some(Unready::Late(_)) | None => full(),
+        Some(cause) => Some(cause.to_string()),
+    }
 }
 
 #[cfg(test)]

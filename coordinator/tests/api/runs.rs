@@ -213,16 +213,17 @@ async fn put_claim(cluster: &Cluster, task: &str, agent: &str) {
 }
 
 #[tokio::test]
-async fn what_an_agent_knows_to_be_in_the_way_is_told_where_a_run_is_late() {
-    let api = api().await;
+async fn what_a_holder_knows_to_be_in_the_way_is_told_where_a_run_is_late() {
+    let cluster = Cluster::new();
+    let api = cluster.coordinator("c1").await;
     let agent = Agent::dial(&api, "web-1").await;
-    let mut pinned = task("a");
-    pinned["schedules"] = json!([{"every": "4s"}]);
-    pinned["placement"] = json!({"agent": "web-1"});
-    api.create(&pinned).await.ok();
+    let mut often = task("a");
+    often["schedules"] = json!([{"every": "4s"}]);
+    api.create(&often).await.ok();
     agent.hindered("its clock is wrong").await;
     let why = format!("{}/why", at("a"));
     let late = until("it has been due for a while", async || {
+        put_claim(&cluster, "default/a", "web-1").await;
         let why = api.get(&why).await.ok();
         (why["verdict"] == "late").then_some(why)
     })

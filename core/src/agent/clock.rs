@@ -73,7 +73,8 @@ impl ClockWatch {
             Some(base) => {
                 let mono = i64::try_from(now.mono.micros()).unwrap_or(i64::MAX);
                 let then = Wall::from_micros(mono.saturating_add(base));
-                let latest = latest.max(then);
+                // It may have been set since by less than is noticed.
+                let latest = latest.max(then.plus(limits::CLOCK_JUMP));
                 ClockWatch { base, unverified_since: None, latest, ..unknown }
             }
             None => unknown,

@@ -22,7 +22,6 @@ use crate::agent::stalled::StoreWatch;
 use crate::agent::standby::Standbys;
 use crate::due::wheel::{NearEntry, Wheel};
 use crate::ids::{CoordinatorId, LedgerNumber, RangeId, Revision, RunId, Session, TaskNumber};
-use crate::limits;
 use crate::ring::Capacity;
 use crate::run::RunRecord;
 use crate::time::{Instant, Mono, Now, Wall};
@@ -195,10 +194,9 @@ impl Desk {
         self.config.broken != Some(rule)
     }
 
-    /// Whether what is due at this instant may have been decided, by the clock as it is or was. It
-    /// may have been set by less than is noticed.
+    /// Whether what is due at this instant may have been decided, by the clock as it is or was.
     pub fn is_past(&self, instant: Instant) -> bool {
-        instant <= self.clock.latest(self.now.wall).plus(limits::CLOCK_JUMP).instant()
+        instant <= self.clock.latest(self.now.wall).instant()
     }
 
     pub fn new(config: Config, now: Now) -> Desk {

@@ -259,6 +259,7 @@ impl Range {
             let undecided = timed.first_due_after(marks.through, after);
             let until = covered_to(marks.through, undecided).min(prior.until.instant());
             self.skip_silent(desk, &timed, (silent, after), until);
+            desk.near.decide_to(self.id, &task.spec.name, prior.from, until);
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::agent::desk::Desk;
 use crate::agent::edited::EDITED_LATE;
 use crate::agent::near::Timed;
-use crate::agent::news::DELETED;
+use crate::agent::news::{DELETED, UNREADABLE};
 use crate::agent::open::OpenRun;
 use crate::agent::range::Range;
 use crate::agent::replaced::REPLACED;
@@ -182,9 +182,10 @@ impl Range {
         // waited for: a final ledger could not cover it.
         self.writer.owes(due.min(desk.now.wall.instant()), task.incarnation);
         let run = OpenRun::new(task.clone(), first, due);
-        // What may have been started by a version before, and is not remembered, has an account of
-        // that under a fence: this one gives way to it.
-        let fence = self.fence().filter(|_| reason != EDITED_LATE).unwrap_or_default();
+        // What may have been started by a version before, or before its record could not be read,
+        // and is not remembered, has an account of that under a fence: this one gives way to it.
+        let certain = !matches!(reason, EDITED_LATE | UNREADABLE);
+        let fence = self.fence().filter(|_| certain).unwrap_or_default();
         let mut record = run.record(desk, &run_id(task, first), fence, state);
         record.reason = Some(reason.to_owned());
         record.span = (span.count > 1).then_some(span);

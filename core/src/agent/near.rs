@@ -330,6 +330,19 @@ impl NearTasks {
         all.filter_map(|near| Some((&*near.timed, near.decided?)))
     }
 
+    /// The instants of a version up to `at` are decided, if it is near.
+    pub fn decide_to(&mut self, range: RangeId, name: &TaskName, from: Wall, at: Instant) {
+        let old = self.superseded.get(&(range, name.clone())).into_iter().flatten().copied();
+        let numbers: Vec<TaskNumber> = self.named(range, name).into_iter().chain(old).collect();
+        for number in numbers {
+            if let Some(near) = self.tasks.get_mut(&number)
+                && near.timed.task.effective_from == from
+            {
+                near.decided = near.decided.max(Some(at));
+            }
+        }
+    }
+
     /// Forgets a task with all its versions: it was deleted.
     pub fn remove_named(&mut self, range: RangeId, name: &TaskName) {
         let old = self.superseded.remove(&(range, name.clone())).unwrap_or_default();

@@ -47,7 +47,8 @@ pub struct Agent {
     pub last_resort: bool,
     /// What it is asked to weigh in place of its configuration.
     pub weight_asked: Option<u32>,
-    /// What it knows to be in the way of what comes due there, in words; `null`: nothing.
+    /// What it knows to be in the way of what comes due there for its pool, in words; `null`:
+    /// nothing.
     pub in_the_way: Option<String>,
 }
 

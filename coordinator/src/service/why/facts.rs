@@ -71,7 +71,7 @@ pub struct RangeFacts {
     /// Why the ledger could not be read; the marks are those of the catalog then.
     pub ledger_error: Option<String>,
     pub agents: PoolAgents,
-    /// What its holder, or the agent that it is for, knows to be in the way of what comes due.
+    /// What its holder knows to be in the way of what comes due.
     pub in_the_way: Option<String>,
 }
 
@@ -107,14 +107,8 @@ pub struct PoolAgents {
 }
 
 impl RangeFacts {
-    /// The agent that is to start what comes due, if there is one.
-    pub fn runs_at(&self) -> Option<&AgentName> {
-        let pinned = self.pinned.as_ref().map(|pinned| &pinned.agent);
-        pinned.or(self.holder.as_ref().map(|holder| &holder.agent))
-    }
-
-    /// A sentence on what is in the way of that agent, if it knows.
-    pub fn what_the_agent_says(&self) -> String {
+    /// A sentence on what is in the way of the holder, if it knows.
+    pub fn what_the_holder_says(&self) -> String {
         let told = self.in_the_way.as_ref();
         told.map(|told| format!(" It says what is in its way: {told}.")).unwrap_or_default()
     }

@@ -98,7 +98,6 @@ impl Tasks {
         };
         let mut range = self.range(&name, Some(placement));
         range.pinned = range.pinned.or_else(|| self.share(&task));
-        range.in_the_way = range.runs_at().and_then(|agent| self.links.in_the_way(agent));
         let id = RunId::scheduled(name.clone(), task.incarnation, at);
         range.take(ledger, run.as_ref().map_or(&id, |run| &run.id));
         let shown = |instant| shown(&timeline, instant);
@@ -215,7 +214,9 @@ impl Tasks {
             fence: claim.fence,
         });
         let quiet = heard.map(|heard| clock::mono().since(heard));
-        RangeFacts { holder, quiet, marks: gist.map(|gist| gist.marks), agents, ..facts }
+        let in_the_way = holder.as_ref().and_then(|holder| self.links.in_the_way(&holder.agent));
+        let marks = gist.map(|gist| gist.marks);
+        RangeFacts { holder, quiet, marks, agents, in_the_way, ..facts }
     }
 
     /// The agent whose share of a task of every agent is asked about.

@@ -174,7 +174,7 @@ impl Says<'_> {
                     "It has been due for {late}. Agent {holder} holds its range {hex}, writes to \
                      the shared state and answers, but has not decided it. {}{}",
                     self.ledger_stands(),
-                    self.facts.range.what_the_agent_says()
+                    range.what_the_holder_says()
                 ),
                 format!(
                     "Look at that agent: tock agent get {holder} tells its clock and what waits \
@@ -249,8 +249,7 @@ impl Says<'_> {
             Verdict::Late => with(
                 format!(
                     "It has been due for {late}. Agent {agent}, {bound}, answers, but has not \
-                     decided it.{}",
-                    self.facts.range.what_the_agent_says()
+                     decided it."
                 ),
                 format!(
                     "It may not have heard of the task yet. Look at that agent: tock agent get \
