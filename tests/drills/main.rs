@@ -1,7 +1,8 @@
 //! The drills themselves, as `tock drill` runs them: the smoke drill in less than 90 s, on real
-//! processes in network namespaces. The others take twenty minutes and are run by hand:
+//! processes in network namespaces. The others take a quarter of an hour and are run by hand, by
+//! `tock drill all` or here:
 //!
-//!     cargo build --workspace --bins && sudo -E tock drill all
+//!     cargo test --workspace --test drills -- big_every_drill --ignored --nocapture
 //!
 //! A machine that cannot do this fails the test with what it lacks, so that nobody takes an
 //! untested build for a tested one. `TOCKTOWER_SKIP_DRILLS=1` says that it is known.
@@ -39,6 +40,21 @@ fn the_smoke_drill_holds_every_promise_in_less_than_90_seconds() {
     assert!(report.takeover_ms.is_some_and(|ms| ms > 1_000), "{:?}", report.takeover_ms);
     assert!(report.lateness_ms.worst > 1_000.0, "nothing was late: there was no fault");
     assert!(took < WITHIN, "it took {took:?}");
+}
+
+#[test]
+#[ignore = "it takes a quarter of an hour"]
+fn big_every_drill_holds_what_it_promises() {
+    let mut broken = Vec::new();
+    for drill in plan::catalogue() {
+        let Some(places) = places(&drill) else { return };
+        let options = Options { ground: Ground::Local(places), runs_per_second: 200, keep: false };
+        let report = tocktower_drills::run(&drill, &options, &mut |line| println!("{line}"));
+        let report = report.unwrap_or_else(|error| panic!("{}: {error}: {error:?}", drill.name));
+        println!("{}", serde_json::to_string_pretty(&report).expect("a report is JSON"));
+        broken.extend(report.broken.iter().map(|what| format!("{}: {what}", drill.name)));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 /// One drill is killed and cannot remove anything; the next does it, is interrupted, and removes
