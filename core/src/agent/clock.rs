@@ -275,6 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn up_to_where_something_may_have_been_decided_is_known_however_the_clock_is_set() {
+        let mut clock = ClockWatch::new(at(0, 0));
+        says(&mut clock, at(100, 100), "c1", 0, true);
+        clock.observe(at(200, 200));
+        assert_eq!(clock.latest_to_keep(Wall::from_millis(200)), None, "the difference tells it");
+        // It is an hour ahead, and doubted: nothing is decided by that.
+        clock.observe(at(3_600_300, 300));
+        assert_eq!(clock.latest(Wall::default()), Wall::from_millis(200));
+        says(&mut clock, at(3_600_400, 400), "c1", 0, true);
+        clock.observe(at(3_600_500, 500));
+        // It is set right, and doubted again.
+        clock.observe(at(600, 600));
+        let latest = Wall::from_millis(3_600_500);
+        assert_eq!(clock.latest(Wall::from_millis(600)), latest);
+        assert_eq!(clock.latest_to_keep(Wall::from_millis(600)), Some(latest));
+        let next = ClockWatch::going_on(None, Some(latest), at(700, 700));
+        assert!(next.latest(Wall::from_millis(700)) >= latest);
+        // By the clock as it was, on the same boot, what is kept of it is enough.
+        let next = ClockWatch::going_on(Some(3_600_000_000), None, at(700, 700));
+        assert!(next.latest(Wall::from_millis(700)) >= Wall::from_millis(3_600_700));
+    }
+
+    #[test]
     fn slewing_is_not_a_step() {
         let mut clock = ClockWatch::new(at(0, 0));
         for second in 1..1_000u64 {
