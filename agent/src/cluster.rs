@@ -19,7 +19,7 @@ use tocktower_core::ids::Revision;
 use tokio::task::JoinHandle;
 
 use crate::closed::ClosedPort;
-use crate::run::{Ended, StartError};
+use crate::ended::{Ended, StartError, with_causes};
 use crate::store::{KnownCluster, Opened, Store};
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -263,7 +263,7 @@ async fn read(
 }
 
 fn read_cluster(item: &KeyValue) -> Result<Cluster, StartError> {
-    cluster::read_item(item).map_err(|error| StartError::Cluster(crate::run::with_causes(&error)))
+    cluster::read_item(item).map_err(|error| StartError::Cluster(with_causes(&error)))
 }
 
 #[cfg(test)]

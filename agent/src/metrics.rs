@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use crate::disk::Disk;
 use crate::link::{EndedRuns, LinkMetrics};
 use crate::ready::unready;
-use crate::run::AgentStats;
+use crate::stats::AgentStats;
 use crate::store::{Store, StoreHealth, StoreStats};
 use crate::waker::now;
 

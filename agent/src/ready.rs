@@ -10,7 +10,7 @@ use tocktower_core::limits::ON_TIME;
 use tocktower_core::time::Now;
 
 use crate::disk::Disk;
-use crate::run::AgentStats;
+use crate::stats::AgentStats;
 
 /// The loop publishes its figures each second.
 const SILENT_MAX: Duration = Duration::from_secs(5);
@@ -121,5 +121,21 @@ mod tests {
     fn a_disk_below_its_reserve_is_not_ready() {
         let disk = Disk { space: None, below_reserve: true };
         assert_eq!(unready(&well(), disk, now()), Some(Unready::DiskLow(0)));
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_a_cause_and_never_that_something_is_late() {
+        let told = |stats: &AgentStats| in_the_way(stats, Disk::default(), now());
+        let mut stats = well();
+        assert_eq!(told(&stats), None);
+        stats.core.oldest_due = Some(now().wall.minus(Duration::from_secs(11)));
+        assert_eq!(told(&stats), None);
+        stats.core.full = 3;
+        let full = "the ledgers of 3 of its ranges are full: too much is open";
+        assert_eq!(told(&stats).as_deref(), Some(full));
+        stats.core.oldest_due = None;
+        assert_eq!(told(&stats).as_deref(), Some(full));
+        stats.core.clock_off = true;
+        assert_eq!(told(&stats), Some(Unready::ClockOff.to_string()));
     }
 }

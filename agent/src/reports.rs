@@ -19,7 +19,7 @@ use crate::driver::DriverInput;
 use crate::exec::{Executors, StartRun, Ticket};
 use crate::link::{EndedRuns, LatenessMeter, LinkStats, LinksHandle, LiveRuns, Telling};
 use crate::metrics::Lateness;
-use crate::run::AgentStats;
+use crate::stats::AgentStats;
 use crate::store::Store;
 
 /// How often the ranges that there is history of are looked up.

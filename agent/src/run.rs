@@ -7,7 +7,6 @@
 //! waits for etcd, and the store is a thread of its own, so nothing waits for the disk.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,9 @@ use tocktower_cluster::agents::{AgentOps, Identity};
 use tocktower_cluster::cluster::Cluster;
 use tocktower_cluster::keys::Keys;
 use tocktower_cluster::port::{Port, Request, WatchCommand, WatchMessage};
-use tocktower_core::agent::effect::{self, ExitReason, Start};
-use tocktower_core::agent::{Config, Former, PinsBefore, Stats};
-use tocktower_core::ids::{AgentName, PoolName, RangeId, Revision, RunKey, Session};
+use tocktower_core::agent::effect::{self, Start};
+use tocktower_core::agent::{Config, Former, PinsBefore};
+use tocktower_core::ids::{AgentName, PoolName, RangeId, Revision, RunKey};
 use tocktower_core::schedule::tz_database_version;
 use tocktower_core::steady::SteadyClock;
 use tocktower_core::time::{Mono, Now};
@@ -29,19 +28,21 @@ pub use crate::cluster::WHAT_TO_DO;
 use crate::cluster::{Joined, Memory, OtherCluster, join};
 use crate::disk::{Disk, as_news, watch_disk};
 use crate::driver::{Driver, DriverEffect, DriverInput};
+use crate::ended::with_causes;
+pub use crate::ended::{Ended, StartError};
 use crate::exec::{End, ExecConfig, Executors, StartRun, Ticket};
 use crate::inlets::{Gathered, Inlets};
 use crate::link::{
-    EndedRuns, LatenessMeter, LinkCommand, LinkConfig, LinkMetrics, LinkPorts, LinkStats, Links,
-    LiveRuns,
+    LatenessMeter, LinkCommand, LinkConfig, LinkMetrics, LinkPorts, LinkStats, Links, LiveRuns,
 };
 use crate::metrics::{AgentMetrics, Sources};
 use crate::notices::{self, HeldCount, LostClaims, Troubles};
 use crate::ready::in_the_way;
 use crate::reports::{Reports, watch_history};
+use crate::stats::AgentStats;
 use crate::store::{
-    OpenError, Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest,
-    StoreThread, TrimBudget, TrimClock,
+    Opened, Retention, Store, StoreAnswer, StoreConfig, StoreHandle, StoreRequest, StoreThread,
+    TrimBudget, TrimClock,
 };
 use crate::waker::{self, Waker, now};
 use crate::watchdog::{Progress, Watchdog};
@@ -75,40 +76,6 @@ pub struct AgentConfig {
     pub disk_reserve: Option<u64>,
     pub version: String,
     pub host_id: String,
-}
-
-/// Why an agent could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the data directory cannot be used")]
-    Store(#[from] OpenError),
-    #[error("a thread could not be started")]
-    Thread(#[from] io::Error),
-    #[error("the cluster's record cannot be read: {0}")]
-    Cluster(String),
-}
-
-/// Why an agent ended.
-#[derive(Debug)]
-pub enum Ended {
-    Exit(ExitReason),
-    /// The store failed; nothing more may be started on it.
-    Store(String),
-    /// The cluster is another than the store knows: the next start finds it as it is.
-    Cluster(String),
-    /// The shared state was put back from a backup while it was out of reach.
-    PutBack(String),
-}
-
-/// Figures of the moment, each second.
-#[derive(Clone, Debug, Default)]
-pub struct AgentStats {
-    /// When they were published.
-    pub at: Mono,
-    pub core: Stats,
-    pub held: Vec<RangeId>,
-    pub session: Option<Session>,
-    pub ended: EndedRuns,
 }
 
 /// A running agent.
@@ -572,11 +539,6 @@ fn store_input(answer: StoreAnswer) -> Result<Option<DriverInput>, String> {
             Ok(None)
         }
     }
-}
-
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 fn start_run(start: Start) -> StartRun {
