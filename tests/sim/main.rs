@@ -9,7 +9,7 @@ use tocktower_tests::sim::{self, Break, DRIFTS_FROM, Tasks};
 /// Walks of `make test`; the program `sim` walks thousands.
 const SEEDS: u64 = 200;
 /// Walks that once found something, beside these.
-const FOUND: [u64; 15] = [
+const FOUND: [u64; 17] = [
     283,
     724,
     5_667,
@@ -25,10 +25,12 @@ const FOUND: [u64; 15] = [
     350_006_042,
     410_002_524,
     450_004_524,
+    520_000_514,
+    530_000_114,
 ];
 /// Walks with pinned tasks in `make test`, and those that once found something.
 const PINNED_SEEDS: u64 = 60;
-const PINNED_FOUND: [u64; 20] = [
+const PINNED_FOUND: [u64; 21] = [
     64,
     144,
     226,
@@ -49,6 +51,7 @@ const PINNED_FOUND: [u64; 20] = [
     341_003_850,
     361_004_584,
     421_006_216,
+    491_002_054,
 ];
 /// Walks with pinned tasks in which all watches of a host fall silent.
 const HUSHED_SEEDS: u64 = 20;
@@ -56,7 +59,7 @@ const HUSHED_SEEDS: u64 = 20;
 const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 26] = [
+const BROADCAST_FOUND: [u64; 29] = [
     40_004_347,
     70_000_279,
     70_000_642,
@@ -83,6 +86,9 @@ const BROADCAST_FOUND: [u64; 26] = [
     452_002_313,
     462_006_578,
     492_006_789,
+    522_002_589,
+    522_003_839,
+    522_006_609,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;

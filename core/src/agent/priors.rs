@@ -83,7 +83,7 @@ impl Range {
         }
         let id = run_id(task, instant);
         if let Some(run) = self.open.get_mut(&id) {
-            run.listed |= due > run.due || run.ended();
+            run.listed |= run.ended();
             self.writer.dirty = true;
             self.put_off_to(desk, &id, due);
         } else {
@@ -92,9 +92,12 @@ impl Range {
         }
     }
 
-    /// A run is due later than it was known to be. It has its place by its due.
+    /// A run is due later than it was known to be: its place is by its due, and when it is over a
+    /// ledger lists it until marks cover that.
     pub(super) fn put_off_to(&mut self, desk: &mut Desk, id: &RunId, due: Instant) {
-        let Some(run) = self.open.get(id).filter(|run| run.due < due) else { return };
+        let Some(run) = self.open.get_mut(id).filter(|run| run.due < due) else { return };
+        run.listed = true;
+        self.writer.dirty = true;
         let stage = run.stage;
         self.leave_place(desk, id, stage);
         let Some(run) = self.open.get_mut(id) else { return };

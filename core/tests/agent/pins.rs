@@ -11,7 +11,7 @@ use tocktower_core::ledger::{EntryState, Marks};
 use tocktower_core::run::RunState;
 use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec, replace};
 
-use crate::words::{at_most_once, every, failed, named, pinned, retried};
+use crate::words::{at_most_once, every, every_after, failed, named, pinned, retried};
 use crate::world::{Fate, World};
 
 const LOST: &str = "its host went away after the ledger had permitted it to start: it may have \
@@ -501,4 +501,23 @@ fn what_ran_before_an_edit_put_it_off_is_settled_when_its_new_due_has_passed() {
     assert_eq!(world.agent.settled(&ran), Settled::NotYet);
     world.pass(42_000);
     assert_eq!(world.agent.settled(&ran), Settled::Here);
+}
+
+#[test]
+fn what_runs_while_a_list_brings_the_edit_that_puts_it_off_does_not_run_again() {
+    // While this one runs, ledgers are written at whole seconds.
+    let mut world = world(pinned(every("a/other", 1)));
+    world.create(pinned(Spec { max_runs: Some(2), ..every_after("a/task", 5, 300) }));
+    world.conduct("a/task", 3_000, &[]);
+    world.pass(5_100);
+    world.deaf = true;
+    world.edit("a/task", |spec| Spec { jitter: Duration::from_secs(40), ..spec });
+    // It has begun, and no ledger lists it yet.
+    world.pass(300);
+    world.shared.news.clear();
+    let now = world.now();
+    world.shared.list(RangeId::PINS, now);
+    world.deaf = false;
+    world.pass(50_000);
+    assert_eq!(world.starts_of("a/task").len(), 2);
 }

@@ -3,6 +3,7 @@
 //! that forgets one cannot hide it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tocktower_core::ids::{AgentName, Fence, RangeId, Revision, RunId, RunKey, TaskName};
 use tocktower_core::ledger::{EntryState, Ledger};
@@ -250,9 +251,12 @@ impl World {
     fn is_before_in_series(&self, first: &RunId, other: &RunId) -> bool {
         let RunKey::Instant(instant) = other.run else { return false };
         let mut starts = self.truth.starts.iter().filter(|start| start.run == *first);
+        // By a clock that was ahead they may have been late.
+        let ahead = self.hosts.iter().map(|host| host.ahead_us).max().unwrap_or(0);
         first.run < other.run
             && starts.any(|start| {
-                let late = |due: Wall| start.asked.since(due) > ON_TIME;
+                let asked = start.asked.plus(Duration::from_micros(ahead));
+                let late = |due: Wall| asked.since(due) > ON_TIME;
                 start.attempt.number == 1 && late(start.due) && late(instant.wall())
             })
     }

@@ -56,7 +56,8 @@ impl World {
 
     pub(super) fn clock_jumps(&mut self, host: usize, by_us: i64) {
         let at = &mut self.hosts[host];
-        (at.disturbed, at.clock_set_at) = (true, self.now);
+        at.disturbed = true;
+        at.clock_sets.push(self.now);
         at.skew_us += by_us;
         at.clock_back |= by_us < 0;
         at.ahead_us = at.ahead_us.max(u64::try_from(at.skew_us).unwrap_or(0));
@@ -68,6 +69,7 @@ impl World {
     pub(super) fn set_clock(&mut self, host: usize) {
         let at = &mut self.hosts[host];
         at.clock_back |= at.skew_us > GOOD_CLOCK;
-        (at.skew_us, at.clock_set_at) = (1_000, self.now);
+        at.skew_us = 1_000;
+        at.clock_sets.push(self.now);
     }
 }

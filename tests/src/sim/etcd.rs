@@ -20,13 +20,25 @@ struct Lease {
     keys: BTreeSet<Vec<u8>>,
 }
 
+/// What one revision changed, and what was there before.
+#[derive(Clone, Debug)]
+struct Past {
+    events: Vec<Event>,
+    replaced: Vec<Replaced>,
+}
+
+/// A key, and what it was until then.
+type Replaced = (Vec<u8>, Option<KeyValue>);
+
 #[derive(Clone, Debug)]
 pub struct Etcd {
     items: BTreeMap<Vec<u8>, KeyValue>,
     revision: i64,
     compacted: i64,
-    /// Events of each revision since the last compaction.
-    history: BTreeMap<i64, Vec<Event>>,
+    /// What each revision since the last compaction changed.
+    history: BTreeMap<i64, Past>,
+    /// What the revision that is being made replaces.
+    replaced: Vec<Replaced>,
     leases: BTreeMap<LeaseId, Lease>,
     next_lease: i64,
     /// Leases that are gone and are kept alive all the same, until then.
@@ -42,6 +54,7 @@ impl Default for Etcd {
             revision: 1,
             compacted: 0,
             history: BTreeMap::new(),
+            replaced: Vec::new(),
             leases: BTreeMap::new(),
             next_lease: 1,
             dead: BTreeMap::new(),
@@ -177,7 +190,8 @@ impl Etcd {
         let mut events = Vec::new();
         let revision = self.revision + 1;
         for key in lease.keys {
-            if self.items.remove(&key).is_some() {
+            if let Some(gone) = self.items.remove(&key) {
+                self.replaced.push((key.clone(), Some(gone)));
                 events.push(Event::Delete { key, mod_revision: Revision(revision) });
             }
         }
@@ -190,7 +204,7 @@ impl Etcd {
         if from.0 <= self.compacted {
             return Err(Revision(self.compacted + 1));
         }
-        let events = self.history.range(from.0..).flat_map(|(_, events)| events);
+        let events = self.history.range(from.0..).flat_map(|(_, past)| &past.events);
         Ok(events.filter(|event| range.contains(event.key())).cloned().collect())
     }
 
@@ -206,18 +220,17 @@ impl Etcd {
         Ok(Answer::List { revision: at, items, more })
     }
 
-    /// The keys of a range as they were at a revision: today's, with what came later undone from
-    /// the history of puts.
+    /// The keys of a range as they were at a revision: today's, with what came later undone.
     fn shown_at(&self, range: &KeyRange, at: Revision) -> Vec<KeyValue> {
         let today = self.items.range(range.start.clone()..range.end.clone());
         let mut shown: BTreeMap<&[u8], KeyValue> =
             today.map(|(key, item)| (key.as_slice(), item.clone())).collect();
-        if at < self.revision() {
-            // Pages of one list are asked for within moments; what changed since is left out, and
-            // the watch from `at` on brings it.
-            for event in self.history.range(at.0 + 1..).flat_map(|(_, events)| events) {
-                shown.remove(event.key());
-            }
+        let later = self.history.range(at.0 + 1..).rev();
+        for (key, was) in later.flat_map(|(_, past)| past.replaced.iter().rev()) {
+            match was {
+                Some(item) if range.contains(key) => shown.insert(key, item.clone()),
+                Some(_) | None => shown.remove(key.as_slice()),
+            };
         }
         shown.into_values().collect()
     }
@@ -295,7 +308,8 @@ impl Etcd {
                         lease.keys.remove(key);
                     }
                     let count = u64::from(gone.is_some());
-                    if count > 0 {
+                    if gone.is_some() {
+                        self.replaced.push((key.clone(), gone));
                         let event = Event::Delete { key: key.clone(), mod_revision: revision };
                         events.insert(key.clone(), event);
                     }
@@ -332,14 +346,16 @@ impl Etcd {
             mod_revision: revision,
             lease,
         };
-        self.items.insert(key.to_vec(), item.clone());
+        let was = self.items.insert(key.to_vec(), item.clone());
+        self.replaced.push((key.to_vec(), was));
         events.insert(key.to_vec(), Event::Put(item));
     }
 
     fn commit(&mut self, events: Vec<Event>) {
         if !events.is_empty() {
             self.revision += 1;
-            self.history.insert(self.revision, events);
+            let replaced = std::mem::take(&mut self.replaced);
+            self.history.insert(self.revision, Past { events, replaced });
         }
     }
 }

@@ -39,8 +39,9 @@ impl World {
                 let own = waits.filter(|(host, at)| *host == start.host && *at <= start.at);
                 let since = own.map(|(_, at)| *at).max();
                 let waited = since.map(|since| Duration::from_micros(start.at - since + CLOCK));
-                let set_at = self.hosts[start.host].clock_set_at;
-                let set = since.is_some_and(|since| since < set_at && set_at <= start.at);
+                let sets = &self.hosts[start.host].clock_sets;
+                let set =
+                    since.is_some_and(|since| sets.iter().any(|at| since < *at && *at <= start.at));
                 if !set && waited.is_some_and(|waited| waited < shortest.mul_f64(DRIFT)) {
                     wrong.push((start.at, format!("{run} was tried again after {waited:?}")));
                 }

@@ -115,8 +115,8 @@ pub struct Host {
     pub followers: Followers,
     pub member: Member,
     pub skew_us: i64,
-    /// When its clock was set.
-    pub clock_set_at: u64,
+    /// Each time at which its clock was set.
+    pub clock_sets: Vec<u64>,
     /// By how many millionths its monotonic clock is too fast.
     pub drift: i64,
     inbox: Vec<DriverInput>,
@@ -187,7 +187,7 @@ impl World {
                 driver: None,
                 store: Store::default(),
                 disturbed: false,
-                clock_set_at: 0,
+                clock_sets: Vec::new(),
                 crashed: false,
                 disk_lost_at: None,
                 clock_back: false,
