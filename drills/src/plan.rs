@@ -208,7 +208,7 @@ pub fn catalogue() -> Vec<Drill> {
 pub fn smoke() -> Drill {
     drill(
         "smoke",
-        "an agent is killed and comes back, then another is cut off for 8 s",
+        "an agent is killed and comes back, then another is cut off for 8 s; not one of `all`",
         34,
         vec![
             step(4, Act::Kill, Target::Agent(0)),

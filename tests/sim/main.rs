@@ -110,7 +110,7 @@ const RARELY_BROKEN: [(Break, u64); 6] = [
     (Break::Core(Rule::Undelivered), 78),
 ];
 
-/// What a walk may cost.
+/// What a walk may cost, of one kind on average.
 const CPU_MAX: Duration = Duration::from_millis(300);
 
 /// The processor's time that this thread has had.

@@ -21,8 +21,8 @@ pub enum DrillCommand {
     #[command(after_help = "Examples:
   sudo tock drill all --etcd /usr/bin/etcd --json drills.json
 
-It takes some twenty minutes, and goes on after a drill that fails. On a fleet that is named it runs
-those that are possible there.")]
+It takes a quarter of an hour, and goes on after a drill that fails. On a fleet that is named it
+runs those that are possible there.")]
     All(On),
 }
 

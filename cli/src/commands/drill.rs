@@ -54,7 +54,8 @@ fn list(context: &mut Context<'_>) -> anyhow::Result<Outcome> {
         name: drill.name,
         about: drill.about,
     };
-    let all = plan::catalogue();
+    let mut all = plan::catalogue();
+    all.push(plan::smoke());
     let shown: Vec<Listed> = all.iter().cloned().map(listed).collect();
     context.printer.answer(&shown, |printer| printer.table(&table::drills(&all)))?;
     Ok(Outcome::Done)
