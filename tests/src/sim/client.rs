@@ -84,7 +84,7 @@ impl World {
         let name = format!("s/t{}", self.rng.between(0, 60));
         let name = TaskName::parse(&name).expect("a good name");
         let spec = self.spec(name);
-        let now = self.wall();
+        let now = self.asked_at();
         // As coordinators do: every one-shot carries one.
         let named = self.rng.chance(300) || spec.one_shot_at().is_some();
         let request = named.then(|| u128::from(self.rng.next()));
@@ -218,7 +218,7 @@ impl World {
             return;
         }
         let marks = self.known_marks(&current);
-        if let Ok(Some(version)) = task::replace(&current, spec, self.wall(), marks) {
+        if let Ok(Some(version)) = task::replace(&current, spec, self.asked_at(), marks) {
             self.replace(&current, &version);
             self.edit_again(&current.spec.name);
         }
@@ -240,7 +240,7 @@ impl World {
             false => spec.jitter = self.jitter(),
         }
         let marks = self.known_marks(&current);
-        if let Ok(Some(version)) = task::replace(&current, spec, self.wall(), marks) {
+        if let Ok(Some(version)) = task::replace(&current, spec, self.asked_at(), marks) {
             self.replace(&current, &version);
         }
     }
@@ -252,7 +252,7 @@ impl World {
 
     fn pause_or_resume(&mut self, living: &[Task]) {
         let Some(current) = self.rng.pick(living).cloned() else { return };
-        let (now, marks) = (self.wall(), self.known_marks(&current));
+        let (now, marks) = (self.asked_at(), self.known_marks(&current));
         let version = match current.spec.paused {
             true => task::resume(&current, now, marks),
             false => task::pause(&current, now, marks),
@@ -290,7 +290,7 @@ impl World {
             return;
         }
         let ulid = u128::from(self.rng.next()) << 16;
-        let trigger = Trigger { payload: None, created_at: self.wall(), request: None };
+        let trigger = Trigger { payload: None, created_at: self.asked_at(), request: None };
         if let Ok(txn) = triggers::create(&self.keys, &current, ulid, &trigger) {
             let _ = self.etcd.call(&Request::Txn(txn), self.now);
         }

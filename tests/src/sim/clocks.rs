@@ -9,6 +9,8 @@ use super::world::{Host, SECOND, World};
 /// by itself, and a twentieth of what an agent keeps in reserve of its lease (L0).
 const DRIFT_MOST: i64 = 5_000;
 const MILLION: i64 = 1_000_000;
+/// How far off a clock is that nobody has set, in microseconds.
+const SKEW_MOST: u64 = 50_000;
 /// A clock that is off by no more than this counts as good, in microseconds.
 pub const GOOD_CLOCK: i64 = 500_000;
 
@@ -36,6 +38,7 @@ impl World {
         for host in &mut self.hosts {
             host.skew_us *= 9;
         }
+        self.coordinators = self.coordinators.map(|off| off * 9);
     }
 
     /// Monotonic clocks run too fast or too slow, each at its own pace. Wall clocks are kept right,
@@ -46,6 +49,21 @@ impl World {
             let from_least = rng.between(0, 2 * DRIFT_MOST.unsigned_abs() + 1);
             host.drift = i64::try_from(from_least).expect("small") - DRIFT_MOST;
         }
+    }
+
+    /// Coordinators' clocks are off as those of hosts are.
+    pub fn set_coordinators_off(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed ^ 0xc10c);
+        self.coordinators = [0; 2].map(|_: i64| {
+            i64::try_from(rng.between(0, 2 * SKEW_MOST + 1)).expect("small")
+                - i64::try_from(SKEW_MOST).expect("small")
+        });
+    }
+
+    /// What the clock of the coordinator shows that is asked now.
+    pub(super) fn asked_at(&mut self) -> Wall {
+        let off = *self.asks.pick(&self.coordinators).expect("there are two");
+        Wall::from_micros(self.wall().micros() + off)
     }
 
     pub fn host_now(&self, host: usize) -> Now {

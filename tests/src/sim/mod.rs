@@ -113,6 +113,9 @@ pub const CLOSE_EDITS_FROM: u64 = 200_000_000;
 /// In walks from this one on the monotonic clocks of hosts drift.
 pub const DRIFTS_FROM: u64 = 400_000_000;
 
+/// In walks from this one on the clocks of coordinators are off, too.
+pub const COORDINATORS_OFF_FROM: u64 = 550_000_000;
+
 /// Where the tasks of a walk run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tasks {
@@ -137,6 +140,9 @@ pub fn walk_noted(seed: u64, tasks: Tasks, broken: Option<Break>, trace: bool) -
     world.close_edits = seed >= CLOSE_EDITS_FROM;
     if seed >= DRIFTS_FROM {
         world.drift_clocks(seed);
+    }
+    if seed >= COORDINATORS_OFF_FROM {
+        world.set_coordinators_off(seed);
     }
     if tasks == Tasks::Broadcast {
         world.share_tasks();

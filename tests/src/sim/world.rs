@@ -154,6 +154,9 @@ pub struct World {
     pub relabels: bool,
     /// Tasks that are rarely due, and edits in a row, of when they are.
     pub close_edits: bool,
+    /// How far off the clocks of the two coordinators are, and which of them is asked next.
+    pub coordinators: [i64; 2],
+    pub asks: Rng,
     /// Hosts may be out of touch while they run.
     pub cut_off: bool,
     /// When every agent has been told of all that was changed before.
@@ -225,6 +228,8 @@ impl World {
             shares: false,
             relabels: false,
             close_edits: false,
+            coordinators: [0; 2],
+            asks: Rng::new(seed ^ 0xc00d),
             cut_off: false,
             pins_told_by: 0,
             pins_silent: 0,
@@ -347,25 +352,27 @@ impl World {
         }
     }
 
-    /// What two coordinators with good clocks find, and tell the hosts that they can reach.
+    /// What two coordinators find, and tell the hosts that they can reach.
     fn measure(&mut self) {
         self.at(self.now + 2 * SECOND, Event::Measure);
         self.ask_settled();
         (0..self.hosts.len()).for_each(|host| self.compare(host));
-        let off = |host: &Host| host.skew_us.abs() > GOOD_CLOCK;
-        let alive = self.hosts.iter().filter(|host| host.driver.is_some());
-        let (all, all_off) = (alive.clone().count(), alive.filter(|host| off(host)).count());
         for number in 0..self.hosts.len() {
-            let host = &mut self.hosts[number];
+            let host = &self.hosts[number];
             if host.driver.is_none() || host.cut_until.max(host.deaf_until) > self.now {
                 continue;
             }
-            let (others, others_off) = (all - 1, all_off - usize::from(off(host)));
-            let others_agree = (others - others_off) * 2 > others;
-            for id in ["c1", "c2"] {
+            for (id, clock) in ["c1", "c2"].into_iter().zip(self.coordinators) {
+                let off = |host: &Host| (clock - host.skew_us).abs() > GOOD_CLOCK;
+                let alive = self.hosts.iter().enumerate().filter(|(_, host)| host.driver.is_some());
+                let others: Vec<&Host> =
+                    alive.filter(|(other, _)| *other != number).map(|(_, host)| host).collect();
+                let agree = others.iter().filter(|host| !off(host)).count();
+                let micros = clock - self.hosts[number].skew_us;
+                let offset = Offset { micros, others_agree: agree * 2 > others.len() };
                 let coordinator = CoordinatorId::parse(id).expect("a good name");
-                let offset = Offset { micros: -host.skew_us, others_agree };
-                host.inbox.push(DriverInput::ClockOffset { coordinator, offset });
+                let told = DriverInput::ClockOffset { coordinator, offset };
+                self.hosts[number].inbox.push(told);
             }
             self.step(number);
         }
