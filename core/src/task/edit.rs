@@ -3,13 +3,15 @@
 //! A run is named by (task, incarnation, instant), and a holder starts each name once, whichever
 //! version of the task it came from. So an edit must not make instants come again, hide what was
 //! due, or change a one-shot that may be running. Three ideas keep it so:
-//! - a version has `effective_from`: instants up to it belong to the version before. It never goes
-//!   back, and stays where it is while an edit leaves the instants alone;
+//! - a version has `effective_from`: instants up to it belong to the version before. It goes on
+//!   with each edit of the instants, and stays where it is while one leaves them alone;
 //! - a one-shot is frozen from its instant on: only delete it, or resume it if it was paused;
 //! - a change of placement is a delete and a create: the version says `moved`, with a new life.
 //!
 //! `max_runs` counts instants over the whole incarnation. Counting at each start would need shared
 //! state, so the last instant allowed is found here, once, when a version is written.
+
+use std::time::Duration;
 
 use super::prior::{Prior, carried};
 use super::spec::{Spec, Task};
@@ -127,7 +129,7 @@ pub fn replace(
     let wakes = current.spec.paused && !spec.paused;
     let effective_from = match same_instants && !wakes {
         true => current.effective_from,
-        false => now.max(current.effective_from),
+        false => effective_after(current, now),
     };
     let last_instant = match same_instants {
         true => current.last_instant,
@@ -163,10 +165,16 @@ pub fn resume(current: &Task, now: Wall, marks: Marks) -> Result<Option<NewVersi
         return Ok(None);
     }
     let spec = Spec { paused: false, ..current.spec.clone() };
-    let effective_from = now.max(current.effective_from);
+    let effective_from = effective_after(current, now);
     let prior = carried(current, Some(effective_from), now, marks)?;
     let next = next_version(current, spec, now);
     Ok(Some(NewVersion { effective_from, instants_by: THIS, prior, ..next }))
+}
+
+/// From when on the instants of an edit count: later than those before, also where coordinators'
+/// clocks disagree or edits come at once. Versions with other instants are told apart by it.
+fn effective_after(current: &Task, now: Wall) -> Wall {
+    now.max(current.effective_from.plus(Duration::from_micros(1)))
 }
 
 fn refuse_if_due(current: &Task, now: Wall) -> Result<(), EditError> {
@@ -466,7 +474,7 @@ mod tests {
         // A coordinator whose clock is behind.
         let again =
             replace(&stored(edited), recurring(30), second(150), Marks::NONE).unwrap().unwrap();
-        assert_eq!(again.effective_from, second(200));
+        assert_eq!(again.effective_from, second(200).plus(Duration::from_micros(1)));
         assert_eq!(again.created_at, second(100));
         assert_eq!(again.updated_at, second(200));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tocktower_core::agent::effect::ShareRequest;
 use tocktower_core::ids::RangeId;
 use tocktower_core::schedule::jitter;
-use tocktower_core::task::{Overlap, Spec};
+use tocktower_core::task::{CatchUp, CatchUpPolicy, Overlap, Spec};
 use tocktower_core::time::Instant;
 
 use crate::words::{every, every_after, failed, named, retried};
@@ -247,4 +247,23 @@ fn what_waited_and_two_edits_took_away_does_not_start_once_they_are_known() {
     assert!(!world.started("a/task").contains(&(4, 1)), "{:?}", world.started("a/task"));
     let taken = "4 skipped: an edit has taken its instant away".to_owned();
     assert!(world.history("a/task").contains(&taken), "{:?}", world.history("a/task"));
+}
+
+#[test]
+fn what_waits_by_a_schedule_that_a_coordinator_whose_clock_is_behind_replaces_does_not_start() {
+    let mut world = World::new(1, 10);
+    let catch_up = CatchUp { policy: CatchUpPolicy::All, window: Duration::from_secs(3_600) };
+    world.create(Spec { overlap: Overlap::Queue, catch_up, ..every("a/task", 2) });
+    world.conduct("a/task", 3_000, &[]);
+    world.pass(4_500);
+    // A minute's instants are due at once, and wait for one another.
+    world.ahead_ms = 60_000;
+    world.pass(6_000);
+    let created = world.task("a/task").created_at;
+    let schedules = every("a/task", 86_400).schedules;
+    world.edit_at("a/task", created, |spec| Spec { schedules, ..spec });
+    world.pass(100);
+    let begun = world.starts_of("a/task").len();
+    world.pass(10_000);
+    assert_eq!(world.starts_of("a/task").len(), begun);
 }

@@ -159,7 +159,8 @@ impl Truth {
             match (key, event) {
                 (Key::Task(pool, name), Event::Put(item)) => {
                     let task = read_task(pool, name.clone(), item).expect("a task we wrote");
-                    self.note(now, || format!("task {:?}", task.spec));
+                    let of = (task.effective_from, &task.spec);
+                    self.note(now, || format!("task {of:?}"));
                     let life = self.lives.entry((name, task.incarnation)).or_default();
                     life.versions.push((now, Arc::new(task)));
                 }
