@@ -75,7 +75,8 @@ impl EtcdCluster {
     pub fn back_up(&self, name: &str) -> PathBuf {
         let file = self.folder.path().join(name);
         let path = file.display().to_string();
-        etcdctl(&["--endpoints", &self.endpoint(0), "snapshot", "save", &path]);
+        let etcdctl = program("etcdctl");
+        run(&etcdctl, &["--endpoints", &self.endpoint(0), "snapshot", "save", &path]);
         file
     }
 
@@ -90,7 +91,11 @@ impl EtcdCluster {
         let all = format!("m0={peer}");
         let to = ["--data-dir", &data, "--name", "m0", "--initial-advertise-peer-urls", &peer];
         let restore = ["snapshot", "restore", &snapshot, "--initial-cluster", &all];
-        etcdctl(&[&restore[..], &to].concat());
+        // From 3.6 on etcdctl restores nothing, and its etcdutl does.
+        let etcdctl = program("etcdctl");
+        let etcdutl = etcdctl.with_file_name("etcdutl");
+        let tool = if etcdutl.exists() { etcdutl } else { etcdctl };
+        run(&tool, &[&restore[..], &to].concat());
     }
 
     /// SIGSTOP: the member's connections stay open, and silent.
@@ -183,11 +188,11 @@ impl Drop for EtcdCluster {
     }
 }
 
-fn etcdctl(arguments: &[&str]) {
-    let mut command = Command::new(program("etcdctl"));
-    let output = command.args(arguments).env("ETCDCTL_API", "3").output().expect("etcdctl runs");
+fn run(tool: &Path, arguments: &[&str]) {
+    let mut command = Command::new(tool);
+    let output = command.args(arguments).env("ETCDCTL_API", "3").output().expect("it runs");
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "etcdctl {arguments:?}: {told}");
+    assert!(output.status.success(), "{} {arguments:?}: {told}", tool.display());
 }
 
 fn binary() -> PathBuf {
