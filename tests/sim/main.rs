@@ -28,6 +28,8 @@ const FOUND: [u64; 17] = [
     520_000_514,
     530_000_114,
 ];
+/// Walks of these in which coordinators' clocks are off.
+const COORDINATORS_OFF_SEEDS: u64 = 20;
 /// Walks with pinned tasks in `make test`, and those that once found something.
 const PINNED_SEEDS: u64 = 60;
 const PINNED_FOUND: [u64; 21] = [
@@ -126,7 +128,9 @@ fn no_walk_breaks_a_promise() {
     let mut starts = 0;
     let (mut unwritten, mut settled, mut stopped, mut adopted) = (0, 0, 0, 0);
     let mut standbys = 0;
-    for seed in (0..SEEDS).chain(FOUND) {
+    let off = sim::COORDINATORS_OFF_FROM;
+    let off = off..off + COORDINATORS_OFF_SEEDS;
+    for seed in (0..SEEDS).chain(FOUND).chain(off) {
         let report = sim::walk(seed, Tasks::Pooled, None);
         starts += report.starts;
         unwritten += report.ends.0;
@@ -139,7 +143,7 @@ fn no_walk_breaks_a_promise() {
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-    let walks = SEEDS + u64::try_from(FOUND.len()).expect("few");
+    let walks = SEEDS + COORDINATORS_OFF_SEEDS + u64::try_from(FOUND.len()).expect("few");
     let each = (cpu() - begun) / u32::try_from(walks).expect("few");
     assert!(each <= CPU_MAX, "a walk took {each:?} of a processor");
     assert!(starts > 10_000, "a walk without starts proves nothing: {starts}");

@@ -35,7 +35,8 @@ pub(crate) struct OpenRun {
     /// Its key, or that of its task, was seen to be gone.
     pub key_gone: bool,
     pub payload: Option<Arc<str>>,
-    /// In a ledger that was sent or inherited: it leaves by L6 only.
+    /// In a ledger that was sent or inherited, or to be listed when it is over: it leaves by L6
+    /// only.
     pub listed: bool,
     pub waited_by_policy: bool,
     /// Made up for after an outage: such starts are spread out.

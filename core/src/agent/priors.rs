@@ -83,7 +83,7 @@ impl Range {
         }
         let id = run_id(task, instant);
         if let Some(run) = self.open.get_mut(&id) {
-            run.listed |= run.ended();
+            run.listed |= due > run.due || run.ended();
             self.writer.dirty = true;
             self.put_off_to(desk, &id, due);
         } else {
@@ -92,11 +92,11 @@ impl Range {
         }
     }
 
-    /// A run is due later than it was known to be: its place is by its due, and when it is over a
+    /// A run is due later than it was known to be: its place is by its due. Where it has begun, a
     /// ledger lists it until marks cover that.
     pub(super) fn put_off_to(&mut self, desk: &mut Desk, id: &RunId, due: Instant) {
         let Some(run) = self.open.get_mut(id).filter(|run| run.due < due) else { return };
-        run.listed = true;
+        run.listed |= run.has_started();
         self.writer.dirty = true;
         let stage = run.stage;
         self.leave_place(desk, id, stage);

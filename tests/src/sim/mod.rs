@@ -113,7 +113,7 @@ pub const CLOSE_EDITS_FROM: u64 = 200_000_000;
 /// In walks from this one on the monotonic clocks of hosts drift.
 pub const DRIFTS_FROM: u64 = 400_000_000;
 
-/// In walks from this one on the clocks of coordinators are off, too.
+/// In walks from this one on the clocks of coordinators are off, too, but in lagging ones.
 pub const COORDINATORS_OFF_FROM: u64 = 550_000_000;
 
 /// Where the tasks of a walk run.
