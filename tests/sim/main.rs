@@ -61,7 +61,7 @@ const HUSHED_SEEDS: u64 = 20;
 const CLOSE_EDITS_SEEDS: u64 = 20;
 /// Walks in which some tasks are of every agent, and those that once found something.
 const BROADCAST_SEEDS: u64 = 30;
-const BROADCAST_FOUND: [u64; 29] = [
+const BROADCAST_FOUND: [u64; 31] = [
     40_004_347,
     70_000_279,
     70_000_642,
@@ -91,6 +91,8 @@ const BROADCAST_FOUND: [u64; 29] = [
     522_002_589,
     522_003_839,
     522_006_609,
+    572_000_054,
+    572_001_484,
 ];
 /// Those of them in which etcd is put back and the epoch raised, one in ten seeds.
 const RESTORED_SEEDS: u64 = 20;

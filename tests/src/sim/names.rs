@@ -31,7 +31,8 @@ fn is_allowed(record: &RunRecord, versions: &[&Task], undone: bool, clock: Wall)
         let before = Instant::from_millis(record.instant.millis() - 1);
         let tables = versions.iter().map(|task| timetable(&task.spec, task.last_instant));
         let of = tables.filter(|table| table.next_after(before) == Some(record.instant));
-        let last = of.filter_map(|table| table.last_between(before, span.until)).max();
+        // Of which version the row is nobody says: of any that allows it.
+        let last = of.filter_map(|table| table.last_between(before, span.until)).min();
         last.unwrap_or(record.instant).wall()
     });
     let late = clock.since(last) >= limits::ON_TIME;
