@@ -10,7 +10,7 @@ use super::world::{Host, SECOND, World};
 const DRIFT_MOST: i64 = 5_000;
 const MILLION: i64 = 1_000_000;
 /// How far off a clock is that nobody has set, in microseconds.
-const SKEW_MOST: u64 = 50_000;
+pub const SKEW_MOST: u64 = 50_000;
 /// A clock that is off by no more than this counts as good, in microseconds.
 pub const GOOD_CLOCK: i64 = 500_000;
 
@@ -24,6 +24,11 @@ impl Host {
     pub fn by_true_time(&self, micros: u64) -> u64 {
         scaled(micros, MILLION, MILLION + self.drift)
     }
+}
+
+/// How far off a clock is, counted from the most that it may be behind.
+pub fn skew(from_least: u64) -> i64 {
+    i64::try_from(from_least).expect("small") - i64::try_from(SKEW_MOST).expect("small")
 }
 
 /// `micros * by / of`, rounded up.
@@ -54,10 +59,7 @@ impl World {
     /// Coordinators' clocks are off as those of hosts are.
     pub fn set_coordinators_off(&mut self, seed: u64) {
         let mut rng = Rng::new(seed ^ 0xc10c);
-        self.coordinators = [0; 2].map(|_: i64| {
-            i64::try_from(rng.between(0, 2 * SKEW_MOST + 1)).expect("small")
-                - i64::try_from(SKEW_MOST).expect("small")
-        });
+        self.coordinators = [0; 2].map(|_: i64| skew(rng.between(0, 2 * SKEW_MOST + 1)));
     }
 
     /// What the clock of the coordinator shows that is asked now.

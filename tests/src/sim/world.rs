@@ -25,7 +25,7 @@ use tocktower_core::time::Wall;
 
 use super::breaks::Break;
 use super::checker::Checker;
-use super::clocks::GOOD_CLOCK;
+use super::clocks::{GOOD_CLOCK, SKEW_MOST, skew};
 use super::epochs::{Epochs, Standing};
 use super::etcd::Etcd;
 use super::fault::{Act, Fault};
@@ -198,7 +198,7 @@ impl World {
                 behind_us: 0,
                 followers: Followers::default(),
                 member: Member::default(),
-                skew_us: i64::try_from(rng.between(0, 100_000)).expect("small") - 50_000,
+                skew_us: skew(rng.between(0, 2 * SKEW_MOST)),
                 drift: 0,
                 inbox: Vec::new(),
                 paused_until: 0,
